@@ -1,0 +1,64 @@
+#include "autograd/base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_MAX = 2048 };
+
+static _Thread_local char text[TEXT_MAX];
+
+void (*err_before_warning)(void);
+
+int err(const char *fmt, ...)
+{
+    char next[TEXT_MAX]; // an argument may point into `text`
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(next, sizeof next, fmt, ap);
+    va_end(ap);
+    memcpy(text, next, sizeof text);
+    return -1;
+}
+
+int err_in(const char *fmt, ...)
+{
+    char next[TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(next, sizeof next, fmt, ap);
+    va_end(ap);
+    strncat(next, ": ", sizeof next - strlen(next) - 1);
+    strncat(next, text, sizeof next - strlen(next) - 1);
+    memcpy(text, next, sizeof text);
+    return -1;
+}
+
+const char *err_text(void)
+{
+    return text;
+}
+
+void err_warn(const char *fmt, ...)
+{
+    if (err_before_warning)
+        err_before_warning();
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("attar: warning: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+void err_bug(const char *file, int line, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "attar: BUG at %s:%d: ", file, line);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    abort();
+}
