@@ -1,0 +1,87 @@
+#include "autograd/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "autograd/base/err.h"
+
+int file_read(const char *path, size_t max, struct buf *b)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return err("%s: %s", path, strerror(errno));
+    char block[16384];
+    size_t n, total = 0;
+    while ((n = fread(block, 1, sizeof block, f)) > 0) {
+        total += n;
+        if (total > max)
+            break;
+        buf_add(b, block, n);
+    }
+    const int error = ferror(f) ? errno : 0;
+    fclose(f);
+    if (error)
+        return err("%s: %s", path, strerror(error));
+    if (total > max)
+        return err("%s: more than the %zu bytes that such a file may have", path, max);
+    return b->failed ? err_in("%s", path) : 0;
+}
+
+static int write_all(int fd, const char *p, size_t n)
+{
+    while (n) {
+        const ssize_t w = write(fd, p, n);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0)
+            return -1;
+        p += w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+int file_sync_folder(const char *path)
+{
+    struct buf folder = {0};
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        buf_add(&folder, path, slash == path ? 1 : (size_t)(slash - path));
+    else
+        buf_text(&folder, ".");
+    if (folder.failed)
+        return -1;
+    const int fd = open(folder.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = 0;
+    // some file systems (FUSE, 9p) cannot sync a folder and say so with EINVAL
+    if (fd < 0 || (fsync(fd) && errno != EINVAL))
+        rc = err("%s: cannot sync the folder: %s", folder.p, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    buf_free(&folder);
+    return rc;
+}
+
+int file_replace(const char *path, const void *bytes, size_t n)
+{
+    struct buf part = {0};
+    buf_printf(&part, "%s.part", path);
+    if (part.failed)
+        return -1;
+    const int fd = open(part.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int error = 0;
+    if (fd < 0 || write_all(fd, bytes, n) || fsync(fd))
+        error = errno;
+    if (fd >= 0 && close(fd) && !error)
+        error = errno;
+    if (!error && rename(part.p, path))
+        error = errno;
+    if (error && fd >= 0)
+        unlink(part.p);
+    buf_free(&part);
+    return error ? err("%s: cannot write: %s", path, strerror(error)) : file_sync_folder(path);
+}

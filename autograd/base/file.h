@@ -1,0 +1,20 @@
+/* Whole small files: logs, configs, reports. Large ones have readers and writers of their own. */
+#ifndef ATTAR_AUTOGRAD_BASE_FILE_H
+#define ATTAR_AUTOGRAD_BASE_FILE_H
+
+#include <stddef.h>
+
+#include "autograd/base/buf.h"
+
+/* Appends the file's bytes to b. -1 with err() set (path and reason) if it cannot be read or has
+   more than max bytes; b may then hold a part. */
+int file_read(const char *path, size_t max, struct buf *b);
+
+/* Makes `path` hold exactly these bytes, or leaves it as it was: written aside to `<path>.part`,
+   synced, renamed, the directory synced. -1 with err() set (path and reason). */
+int file_replace(const char *path, const void *bytes, size_t n);
+
+/* Makes a rename or a creation in the directory of `path` survive a power cut. 0 or -1. */
+int file_sync_folder(const char *path);
+
+#endif

@@ -1,0 +1,102 @@
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/file.h"
+
+static char folder[64];
+static char path[128];
+
+static int setup(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/attar-file-XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/x.json", folder);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(folder); // fails, and so the test, where a part was left behind
+}
+
+static void written_is_read(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    const char bytes[] = "a\0b\n\xff";
+    assert_int_equal(file_replace(path, "older and longer", 16), 0);
+    assert_int_equal(file_replace(path, bytes, sizeof bytes), 0);
+    assert_int_equal(file_read(path, sizeof bytes, &b), 0);
+    assert_int_equal(b.n, sizeof bytes);
+    assert_memory_equal(b.p, bytes, sizeof bytes);
+    buf_free(&b);
+}
+
+static void bound_is_kept(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    assert_int_equal(file_replace(path, "12345", 5), 0);
+    assert_int_equal(file_read(path, 4, &b), -1);
+    assert_non_null(strstr(err_text(), path));
+    assert_int_equal(b.n, 0);
+    buf_free(&b);
+}
+
+static void absent_says_path(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    assert_int_equal(file_read(path, 4, &b), -1);
+    assert_non_null(strstr(err_text(), path));
+    assert_int_equal(file_replace("/nonexistent/folder/x", "1", 1), -1);
+    assert_non_null(strstr(err_text(), "/nonexistent/folder/x"));
+    assert_int_equal(file_read(folder, 4, &b), -1);
+}
+
+/* A write that fails half way leaves the old file, and nothing beside it. */
+static void full_disk_keeps_old(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    static char big[65536];
+    struct rlimit old;
+    assert_int_equal(file_replace(path, "old", 3), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit small = {4096, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const int rc = file_replace(path, big, sizeof big);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(rc, -1);
+    assert_int_equal(file_read(path, 100, &b), 0);
+    assert_int_equal(b.n, 3);
+    assert_memory_equal(b.p, "old", 3);
+    buf_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(written_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(bound_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(absent_says_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(full_disk_keeps_old, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
