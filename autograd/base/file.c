@@ -2,97 +2,86 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/base/err.h"
-#include "autograd/base/mem.h"
 
-static int read_all(int fd, const char *path, size_t most, struct buf *b)
+int file_read(const char *path, size_t max, struct buf *b)
 {
-    char part[1 << 16];
-    const size_t before = b->n;
-    for (ssize_t got; (got = read(fd, part, sizeof part)) != 0;) {
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return err("%s: cannot read: %s", path, strerror(errno));
-        if ((size_t)got > most - (b->n - before))
-            return err("%s: larger than the %zu bytes that are read at most", path, most);
-        buf_add(b, part, (size_t)got);
-        if (b->failed)
-            return err_in("%s", path);
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return err("%s: %s", path, strerror(errno));
+    char block[16384];
+    size_t n, total = 0;
+    while ((n = fread(block, 1, sizeof block, f)) > 0) {
+        total += n;
+        if (total > max)
+            break;
+        buf_add(b, block, n);
     }
-    return 0;
-}
-
-int file_read(const char *path, size_t most, struct buf *b)
-{
-    if (!strcmp(path, "-"))
-        return read_all(STDIN_FILENO, "standard input", most, b);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err("%s: cannot open: %s", path, strerror(errno));
-    const int rc = read_all(fd, path, most, b);
-    close(fd);
-    return rc;
+    const int error = ferror(f) ? errno : 0;
+    fclose(f);
+    if (error)
+        return err("%s: %s", path, strerror(error));
+    if (total > max)
+        return err("%s: more than the %zu bytes that such a file may have", path, max);
+    return b->failed ? err_in("%s", path) : 0;
 }
 
 static int write_all(int fd, const char *p, size_t n)
 {
     while (n) {
-        const ssize_t put = write(fd, p, n);
-        if (put < 0 && errno == EINTR)
+        const ssize_t w = write(fd, p, n);
+        if (w < 0 && errno == EINTR)
             continue;
-        if (put < 0)
+        if (w < 0)
             return -1;
-        p += put;
-        n -= (size_t)put;
+        p += w;
+        n -= (size_t)w;
     }
-    return fsync(fd);
+    return 0;
 }
 
-static int sync_folder_of(const char *path)
+int file_sync_folder(const char *path)
 {
-    char *copy = mem_text(path, strlen(path));
-    if (!copy)
+    struct buf folder = {0};
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        buf_add(&folder, path, slash == path ? 1 : (size_t)(slash - path));
+    else
+        buf_text(&folder, ".");
+    if (folder.failed)
         return -1;
-    const int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(copy);
-    if (fd < 0)
-        return err("%s: cannot open its folder: %s", path, strerror(errno));
-    // some file systems cannot flush a folder and say EINVAL: nothing is lost but the guarantee
-    const int rc = fsync(fd) && errno != EINVAL;
-    const int why = errno;
-    close(fd);
-    return rc ? err("%s: cannot flush its folder: %s", path, strerror(why)) : 0;
+    const int fd = open(folder.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = 0;
+    // some file systems (FUSE, 9p) cannot sync a folder and say so with EINVAL
+    if (fd < 0 || (fsync(fd) && errno != EINVAL))
+        rc = err("%s: cannot sync the folder: %s", folder.p, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    buf_free(&folder);
+    return rc;
 }
 
-int file_write(const char *path, const void *bytes, size_t n)
+int file_replace(const char *path, const void *bytes, size_t n)
 {
-    struct buf aside = {0};
-    buf_printf(&aside, "%s.XXXXXX", path);
-    if (aside.failed)
+    struct buf part = {0};
+    buf_printf(&part, "%s.part", path);
+    if (part.failed)
         return -1;
-    const int fd = mkostemp(aside.p, O_CLOEXEC);
-    if (fd < 0) {
-        err("%s: cannot create: %s", path, strerror(errno));
-        buf_free(&aside);
-        return -1;
-    }
-    const mode_t mask = umask(0);
-    umask(mask);
-    const int failed = write_all(fd, bytes, n) || fchmod(fd, 0666 & ~mask);
-    int why = errno;
-    if ((close(fd) && !failed && (why = errno)) || failed || rename(aside.p, path)) {
-        err("%s: cannot write: %s", path, strerror(failed ? why : errno));
-        unlink(aside.p);
-        buf_free(&aside);
-        return -1;
-    }
-    buf_free(&aside);
-    return sync_folder_of(path);
+    const int fd = open(part.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int error = 0;
+    if (fd < 0 || write_all(fd, bytes, n) || fsync(fd))
+        error = errno;
+    if (fd >= 0 && close(fd) && !error)
+        error = errno;
+    if (!error && rename(part.p, path))
+        error = errno;
+    if (error && fd >= 0)
+        unlink(part.p);
+    buf_free(&part);
+    return error ? err("%s: cannot write: %s", path, strerror(error)) : file_sync_folder(path);
 }

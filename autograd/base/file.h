@@ -1,4 +1,4 @@
-/* Whole small files: configs, tokenizers, reports. Large ones are mapped or streamed. */
+/* Whole small files: logs, configs, reports. Large ones have readers and writers of their own. */
 #ifndef ATTAR_AUTOGRAD_BASE_FILE_H
 #define ATTAR_AUTOGRAD_BASE_FILE_H
 
@@ -6,12 +6,15 @@
 
 #include "autograd/base/buf.h"
 
-/* Appends the file's bytes ("-": standard input) to b; refuses more than `most` of them.
-   0, or -1 with err() naming the path. */
-int file_read(const char *path, size_t most, struct buf *b);
+/* Appends the file's bytes to b. -1 with err() set (path and reason) if it cannot be read or has
+   more than max bytes; b may then hold a part. */
+int file_read(const char *path, size_t max, struct buf *b);
 
-/* Makes path hold exactly these n bytes, or leaves it as it was: written aside in the same
-   directory, flushed to the disk, renamed, the directory flushed. 0, or -1 with err(). */
-int file_write(const char *path, const void *bytes, size_t n);
+/* Makes `path` hold exactly these bytes, or leaves it as it was: written aside to `<path>.part`,
+   synced, renamed, the directory synced. -1 with err() set (path and reason). */
+int file_replace(const char *path, const void *bytes, size_t n);
+
+/* Makes a rename or a creation in the directory of `path` survive a power cut. 0 or -1. */
+int file_sync_folder(const char *path);
 
 #endif
