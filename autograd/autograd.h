@@ -1,0 +1,224 @@
+/*
+ * The engine in one header: dtypes, tensors, ops on a tape, the ctx they run in, parameters.
+ *
+ *   forward    an op (ops/ops.h) pushes its outputs on the arena, computes them at once, and, while
+ *              the ctx records, pushes a node on the tape
+ *   backward   tape_backward() pops the nodes in reverse; a gradient exists from the first op that
+ *              contributes to it until its tensor's own node has run
+ *   memory     everything of a step lives in the ctx's arena: data at its low end, gradients and
+ *              scratch at its high end; ctx_segment() decides what a block leaves behind
+ *
+ * Letters for shapes, everywhere: B batch, T tokens of a sequence, N tokens in all, C model width,
+ * H heads, D head width, F feed-forward width, V vocabulary, L layers. All arrays are row-major.
+ */
+#ifndef ATTAR_AUTOGRAD_AUTOGRAD_H
+#define ATTAR_AUTOGRAD_AUTOGRAD_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "autograd/base/arena.h"
+#include "autograd/base/err.h"
+
+/* ---- dtypes: an open interface; only linear and embedding look at it ---- */
+
+struct tensor;
+
+struct dtype {
+    const char *name; /* "f32" */
+    int gguf_id;      /* the type's number in a GGUF file */
+    int block;        /* elements of a block; a row is a whole number of blocks */
+    int bytes;        /* bytes of a block */
+    /* x [cols] <- row of t, and back; NULL for types that hold no reals (i32). Rows are independent:
+       different rows of one tensor may be encoded by different threads. */
+    void (*decode)(const struct tensor *t, int64_t row, float *x);
+    void (*encode)(struct tensor *t, int64_t row, const float *x);
+};
+
+extern const struct dtype dtype_f32, dtype_f16, dtype_bf16, dtype_i32;
+
+/* By name, or NULL. */
+const struct dtype *dtype_find(const char *name);
+
+/* ---- tensors ---- */
+
+enum { TENSOR_DIMS = 4 };
+
+struct tensor {
+    const struct dtype *dt;
+    int nd;
+    int64_t dim[TENSOR_DIMS]; /* dim[nd - 1] is contiguous */
+    void *data;               /* not owned: arena, slab, or mapped file */
+    float *grad;              /* f32, same shape; NULL: no gradient has arrived (yet) */
+    bool needs_grad;
+};
+
+/* The tensor as a matrix: the last dimension is a row. */
+int64_t tensor_cols(const struct tensor *t);
+int64_t tensor_rows(const struct tensor *t);
+int64_t tensor_numel(const struct tensor *t);
+size_t tensor_bytes(const struct tensor *t);
+size_t tensor_row_bytes(const struct tensor *t);
+bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
+
+/* ---- the ctx ---- */
+
+struct ctx {
+    struct arena arena;
+    struct node *tape; /* the last node pushed; NULL: nothing is recorded */
+    bool recording;    /* push nodes: gradients are wanted */
+    bool measuring;    /* push sizes, compute nothing */
+    bool recompute;    /* segments drop what they computed and run again in backward */
+    bool training;     /* dropout is active */
+    const volatile sig_atomic_t *stop; /* polled between ops; set: the ctx fails with "stopped" */
+    bool failed;
+    char text[240]; /* of the first failure */
+};
+
+/* An arena of `bytes`; 0 makes a measuring ctx. 0, or -1 with err() set. */
+int ctx_init(struct ctx *ctx, size_t bytes);
+void ctx_free(struct ctx *ctx);
+
+/* Drops tape, failure and everything pushed; the peak is kept. */
+void ctx_reset(struct ctx *ctx);
+
+/* Records the first failure. Ops that see a failed ctx, or NULL for an input, do nothing and return
+   NULL; the caller looks once per step. Always returns NULL. */
+void *ctx_fail(struct ctx *ctx, const char *fmt, ...) ERR_PRINTF(2, 3);
+
+/* Memory of the step: on the low end, popped by backward, a segment or ctx_reset(). NULL: failed. */
+void *ctx_push(struct ctx *ctx, size_t bytes);
+struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim);   /* f32 */
+struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols);   /* f32 */
+struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t);         /* f32, shape of t */
+
+/* Memory of one op: on the high end, popped by ctx_release(ctx, mark). NULL: failed. */
+size_t ctx_mark(const struct ctx *ctx);
+void *ctx_scratch(struct ctx *ctx, size_t bytes);
+void ctx_release(struct ctx *ctx, size_t mark);
+
+/* Scratch for every thread of a team: thread i of an op's parallel region owns
+   p + i * bytes rounded up to ARENA_ALIGN. */
+char *ctx_thread_scratch(struct ctx *ctx, size_t *bytes);
+
+/* ---- ops on the tape ---- */
+
+enum { NODE_IN = 8, NODE_OUT = 3 };
+
+struct op {
+    const char *name;
+    /* Fill out[] from in[]; a measuring ctx only wants the scratch pushed. */
+    void (*forward)(struct ctx *ctx, struct node *node);
+    /* Add to the gradients of in[] what those of out[] imply; out[i]->grad may be NULL: zero. */
+    void (*backward)(struct ctx *ctx, struct node *node);
+};
+
+struct node {
+    const struct op *op;
+    struct node *prev;
+    struct tensor *in[NODE_IN]; /* NULL: not used */
+    struct tensor *out[NODE_OUT];
+    void *saved; /* the op's own: attributes, statistics */
+};
+
+/* Runs the op on a node that the caller built, and records a copy if the ctx records and an input
+   needs a gradient; its outputs then need one as well. Returns node->out[0], NULL if it failed. */
+struct tensor *ctx_run(struct ctx *ctx, struct node *node);
+
+/* The gradient of t to add to: allocated at the high end if there is none. *fresh says that the
+   memory is new and must be written, not added to. NULL if t (or NULL) needs no gradient. */
+float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh);
+
+/* As ctx_grad for in, but where in has no gradient yet it takes over the buffer of out's, which is
+   dead once out's node has run. *taken: the buffer is the same, out's values are in it. */
+float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
+                     bool *taken);
+
+/* Pops the tape down to `until` (NULL: all of it), running backward. The caller has set the
+   gradients of the last outputs (loss ops do). */
+void tape_backward(struct ctx *ctx, struct node *until);
+
+/* ---- segments: the only memory hook ---- */
+
+/* A block of the model: makes a tensor of x's shape from x. */
+typedef struct tensor *segment_fn(struct ctx *ctx, const void *arg, struct tensor *x);
+
+/* Runs fn. Not recording: frees all that it pushed but its result. Recording: keeps all for
+   backward; or, with ctx->recompute, keeps the result alone and runs fn again in backward (Chen,
+   Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016). arg [arg_bytes] is
+   copied. */
+struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, size_t arg_bytes,
+                           struct tensor *x);
+
+/* ---- parameters ---- */
+
+/* One link of the chain latent -> used. `state` is the link's own. */
+struct reparam {
+    const struct reparam_op *op;
+    void *state;
+    struct reparam *next; /* applied after this one */
+};
+
+struct reparam_op {
+    const char *name;
+    /* y [n] from x [n], once per optimizer step; x == y is allowed. */
+    void (*project)(const struct reparam *r, int64_t n, const float *x, float *y);
+    /* g [n], the gradient of y, becomes that of x, the latent's value; adds to the gradients of the
+       link's own parameters. */
+    void (*pullback)(const struct reparam *r, int64_t n, const float *x, float *g);
+    void (*free)(struct reparam *r);
+};
+
+enum { PARAM_NAME = 64 }; /* GGUF names are shorter than 64 bytes */
+
+struct param {
+    char name[PARAM_NAME]; /* GGUF's: "blk.0.attn_q.weight" */
+    struct tensor used;    /* what forward reads; used.grad is where its gradient arrives */
+    float *latent;         /* what the optimizer owns: a view of the store's slab, used's shape */
+    float *latent_grad;    /* likewise; the memory of used.grad */
+    struct reparam *chain; /* NULL: used is latent */
+    float init_std;        /* normal with this deviation; 0: ones (norm gains) */
+    bool decay;            /* weight decay applies (matrices) */
+};
+
+enum { STORE_STATES = 4 };
+
+struct store {
+    struct param *p; /* n parameters in the order of the file */
+    int n;
+    size_t cap;
+    size_t len;  /* floats in a slab; every parameter starts at a multiple of 16 */
+    float *latent, *grad; /* slabs [len] */
+    struct {
+        const char *name; /* "adam.m": a slab of the optimizer's, saved with the checkpoint */
+        float *slab;
+    } state[STORE_STATES];
+    int n_states;
+};
+
+/* Declares a parameter, before store_alloc(). 0 or -1. */
+int store_add(struct store *s, const char *name, int nd, const int64_t *dim, float init_std);
+
+/* Makes the slabs; with_grad: parameters can be trained. 0 or -1. */
+int store_alloc(struct store *s, bool with_grad);
+void store_free(struct store *s);
+
+struct param *store_find(const struct store *s, const char *name);
+
+/* The slab of that name, zeroed when new; NULL with err() set if memory is short. */
+float *store_state(struct store *s, const char *name);
+
+/* Initial values: a pure function of (seed, the parameter's name). */
+void store_init(struct store *s, uint64_t seed);
+
+/* Puts a link at the end of p's chain (the param owns it): gives p a `used` of its own. 0 or -1. */
+int param_chain(struct param *p, struct reparam *r);
+
+void store_zero_grad(struct store *s);
+void store_project(struct store *s);  /* latent -> used */
+void store_pullback(struct store *s); /* gradient of used -> gradient of latent */
+int64_t store_numel(const struct store *s);
+
+#endif

@@ -1,0 +1,120 @@
+#include "autograd/autograd.h"
+
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+int ctx_init(struct ctx *ctx, size_t bytes)
+{
+    *ctx = (struct ctx){.measuring = !bytes};
+    return arena_init(&ctx->arena, bytes);
+}
+
+void ctx_free(struct ctx *ctx)
+{
+    arena_free(&ctx->arena);
+}
+
+void ctx_reset(struct ctx *ctx)
+{
+    arena_pop_lo(&ctx->arena, 0);
+    arena_pop_hi(&ctx->arena, 0);
+    ctx->tape = NULL;
+    ctx->failed = false;
+    ctx->text[0] = 0;
+}
+
+void *ctx_fail(struct ctx *ctx, const char *fmt, ...)
+{
+    if (!ctx->failed) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(ctx->text, sizeof ctx->text, fmt, ap);
+        va_end(ap);
+        ctx->failed = true;
+    }
+    return NULL;
+}
+
+static void *full(struct ctx *ctx, size_t bytes)
+{
+    return ctx_fail(ctx, "the arena is full: %zu of %zu bytes are in use, %zu more are wanted",
+                    ctx->arena.lo + ctx->arena.hi, ctx->arena.size, bytes);
+}
+
+void *ctx_push(struct ctx *ctx, size_t bytes)
+{
+    if (ctx->failed)
+        return NULL;
+    void *p = arena_push_lo(&ctx->arena, bytes);
+    return p ? p : full(ctx, bytes);
+}
+
+size_t ctx_mark(const struct ctx *ctx)
+{
+    return ctx->arena.hi;
+}
+
+void *ctx_scratch(struct ctx *ctx, size_t bytes)
+{
+    if (ctx->failed)
+        return NULL;
+    void *p = arena_push_hi(&ctx->arena, bytes);
+    return p ? p : full(ctx, bytes);
+}
+
+void ctx_release(struct ctx *ctx, size_t mark)
+{
+    arena_pop_hi(&ctx->arena, mark);
+}
+
+char *ctx_thread_scratch(struct ctx *ctx, size_t *bytes)
+{
+    *bytes = (*bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    return ctx_scratch(ctx, *bytes * (size_t)omp_get_max_threads());
+}
+
+struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim)
+{
+    struct tensor *t = ctx_push(ctx, sizeof *t);
+    if (!t)
+        return NULL;
+    *t = (struct tensor){.dt = &dtype_f32, .nd = nd};
+    for (int i = 0; i < nd; i++)
+        t->dim[i] = dim[i];
+    t->data = ctx_push(ctx, tensor_bytes(t));
+    return t->data ? t : NULL;
+}
+
+struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols)
+{
+    return ctx_tensor(ctx, 2, (int64_t[]){rows, cols});
+}
+
+struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t)
+{
+    return ctx_tensor(ctx, t->nd, t->dim);
+}
+
+float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
+{
+    *fresh = false;
+    if (!t || !t->needs_grad)
+        return NULL;
+    if (!t->grad) {
+        *fresh = true;
+        t->grad = ctx_scratch(ctx, (size_t)tensor_numel(t) * sizeof(float));
+    }
+    return t->grad;
+}
+
+float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
+                     bool *taken)
+{
+    *taken = in && in->needs_grad && !in->grad;
+    if (!*taken)
+        return ctx_grad(ctx, in, fresh);
+    *fresh = true;
+    in->grad = out->grad;
+    return in->grad;
+}

@@ -1,0 +1,82 @@
+#include "autograd/kernels/gemm.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "autograd/base/mem.h"
+
+/* A tile is large enough that OpenBLAS packs its operands for little (64 rows or columns), and
+   there are enough of them for the threads of a small machine to share evenly. */
+enum { TILE_MIN = 64, TILES = 16, TILE_STEP = 16 };
+
+static int64_t cut(int64_t n)
+{
+    const int64_t even = ((n + TILES - 1) / TILES + TILE_STEP - 1) / TILE_STEP * TILE_STEP;
+    const int64_t tile = even < TILE_MIN ? TILE_MIN : even;
+    return tile < n ? tile : n;
+}
+
+struct gemm_tiles gemm_tiles(int64_t M, int64_t N)
+{
+    struct gemm_tiles t = {.M = M, .N = N, .m = M, .n = N};
+    // the longer side is cut: the other operand is then read once a tile
+    if (M >= 2 * TILE_MIN)
+        t.m = cut(M);
+    else
+        t.n = cut(N);
+    t.across = (N + t.n - 1) / t.n;
+    t.count = (M + t.m - 1) / t.m * t.across;
+    return t;
+}
+
+struct gemm_span gemm_span(const struct gemm_tiles *t, int64_t i)
+{
+    struct gemm_span s = {.m0 = i / t->across * t->m, .n0 = i % t->across * t->n};
+    s.m = t->M - s.m0 < t->m ? t->M - s.m0 : t->m;
+    s.n = t->N - s.n0 < t->n ? t->N - s.n0 : t->n;
+    return s;
+}
+
+void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+          const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+{
+    const struct gemm_tiles t = gemm_tiles(M, N);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < t.count; i++) {
+        const struct gemm_span s = gemm_span(&t, i);
+        gemm_tile(ta, tb, s.m, s.n, K, ta ? A + s.m0 : A + s.m0 * lda, lda,
+                  tb ? B + s.n0 * ldb : B + s.n0, ldb, acc, C + s.m0 * ldc + s.n0, ldc);
+    }
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double gemm_peak(int64_t M, int64_t N, int64_t K, double seconds)
+{
+    float *a = mem_slab((size_t)(M * K), sizeof *a), *b = mem_slab((size_t)(K * N), sizeof *b);
+    float *c = mem_slab((size_t)(M * N), sizeof *c);
+    double best = 0;
+    if (a && b && c) {
+        for (int64_t i = 0; i < M * K; i++)
+            a[i] = (float)(i % 7);
+        for (int64_t i = 0; i < K * N; i++)
+            b[i] = (float)(i % 5);
+        const double end = now() + seconds;
+        for (double start = now(); start < end;) {
+            gemm(false, true, M, N, K, a, K, b, K, false, c, N);
+            const double stop = now(), rate = 2e-9 * (double)M * (double)N * (double)K;
+            if (rate / (stop - start) > best)
+                best = rate / (stop - start);
+            start = stop;
+        }
+    }
+    free(a);
+    free(b);
+    free(c);
+    return best;
+}

@@ -1,0 +1,54 @@
+/*
+ * f32 matrix products. The work is cut into tiles by the shape alone, each tile is computed by one
+ * thread in one call: the same bits for any number of threads.
+ */
+#ifndef ATTAR_AUTOGRAD_KERNELS_GEMM_H
+#define ATTAR_AUTOGRAD_KERNELS_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* C [M,N] (acc: +)= op(A) [M,K] op(B) [K,N] on the calling thread; ta: A is stored [K,M], tb: B is
+   stored [N,K]; ld*: floats from row to row as stored. */
+typedef void gemm_fn(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
+                     int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc);
+
+/* OpenBLAS, or the portable one under ATTAR_CPU=scalar and where there is no OpenBLAS. */
+extern gemm_fn *gemm_tile;
+gemm_fn gemm_portable;
+
+/* How C [M,N] is cut: tiles of m rows and n columns, the last ones smaller. */
+struct gemm_tiles {
+    int64_t M, N, m, n;
+    int64_t across; /* tiles side by side */
+    int64_t count;
+};
+struct gemm_tiles gemm_tiles(int64_t M, int64_t N);
+
+/* Rows [m0, m0 + m) and columns [n0, n0 + n) of tile i. */
+struct gemm_span {
+    int64_t m0, m, n0, n;
+};
+struct gemm_span gemm_span(const struct gemm_tiles *t, int64_t i);
+
+/* The whole product, by the team. Not to be called inside a parallel region. */
+gemm_fn gemm;
+
+/* For main, before anything else: picks the best OpenBLAS core where OpenBLAS 0.3.21 falls back to
+   the slowest one on a CPU it does not know, and the wait policy of threads; both can need one
+   re-execution of the program, which ends this call. What the user set (OPENBLAS_CORETYPE,
+   OMP_WAIT_POLICY, GOMP_SPINCOUNT) is left alone. A wrong result of a small self-test is an error:
+   -1 with err() set. A library user calls gemm_repair() at most. */
+int gemm_init(char **argv);
+
+/* The core check alone. 1: a better core is in use now; 0: nothing to do; -1: it is needed but this
+   OpenBLAS cannot be switched while it runs (*want is then the value for OPENBLAS_CORETYPE). */
+int gemm_repair(const char **want);
+
+/* "OpenBLAS SkylakeX (pthread)" or "portable". */
+const char *gemm_describe(void);
+
+/* GFLOP/s of `gemm` on m x n x k with all threads: the best of runs in about `seconds`. */
+double gemm_peak(int64_t M, int64_t N, int64_t K, double seconds);
+
+#endif

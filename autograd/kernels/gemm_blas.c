@@ -1,0 +1,150 @@
+/* f32 GEMM through OpenBLAS: which core it uses, how many threads, and is it right. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/base/err.h"
+#include "autograd/kernels/gemm.h"
+
+#if defined ATTAR_NO_BLAS
+
+gemm_fn *gemm_tile = gemm_portable;
+
+int gemm_repair(const char **want)
+{
+    *want = NULL;
+    return 0;
+}
+
+int gemm_init(char **argv)
+{
+    (void)argv;
+    return 0;
+}
+
+const char *gemm_describe(void)
+{
+    return "portable";
+}
+
+#else
+
+#include <cblas.h>
+
+// not in cblas.h; present in builds that choose their kernels at run time
+extern void gotoblas_dynamic_init(void) __attribute__((weak));
+extern void gotoblas_dynamic_quit(void) __attribute__((weak));
+
+static void gemm_blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
+                      int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+{
+    const CBLAS_TRANSPOSE at = ta ? CblasTrans : CblasNoTrans, bt = tb ? CblasTrans : CblasNoTrans;
+    if (M == 1 && tb) // a token's row: every weight is read once, packing it would cost as much
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)N, (blasint)K, 1, B, (blasint)ldb, A,
+                    ta ? (blasint)lda : 1, acc ? 1 : 0, C, 1);
+    else
+        cblas_sgemm(CblasRowMajor, at, bt, (blasint)M, (blasint)N, (blasint)K, 1, A, (blasint)lda,
+                    B, (blasint)ldb, acc ? 1 : 0, C, (blasint)ldc);
+}
+
+gemm_fn *gemm_tile = gemm_blas;
+
+/* Before main: the level may ask for the portable GEMM; a pthread OpenBLAS must not start a team of
+   its own under ours. The openmp flavour is serial inside our regions by itself, and setting its
+   threads would shrink our team as well. */
+__attribute__((constructor)) static void choose(void)
+{
+    if (cpu_level() == CPU_SCALAR)
+        gemm_tile = gemm_portable;
+    else if (openblas_get_parallel() == OPENBLAS_THREAD)
+        openblas_set_num_threads(1);
+}
+
+int gemm_repair(const char **want)
+{
+    const enum cpu_level level = cpu_level();
+    *want = level >= CPU_AVX512 ? "SKYLAKEX" : level >= CPU_AVX2 ? "HASWELL" : NULL;
+    const char *have = openblas_get_corename();
+    // only the known bad fallback is replaced, and what ATTAR_CPU forbids
+    const int forbidden = level == CPU_AVX2 && cpu_hardware() > CPU_AVX2;
+    if (!*want || getenv("OPENBLAS_CORETYPE") || !strcasecmp(have, *want) ||
+        (strcasecmp(have, "Prescott") && !forbidden))
+        return 0;
+    if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit)
+        return -1;
+    setenv("OPENBLAS_CORETYPE", *want, 1);
+    gotoblas_dynamic_quit();
+    gotoblas_dynamic_init();
+    unsetenv("OPENBLAS_CORETYPE");
+    choose();
+    return strcasecmp(openblas_get_corename(), *want) ? -1 : 1;
+}
+
+/* Odd shapes in all four storage orders against the portable GEMM, about a millisecond. */
+static int self_test(void)
+{
+    enum { M = 37, N = 61, K = 93, MAX = K * N };
+    static float a[MAX], b[MAX], c[M * N], d[M * N];
+    for (int i = 0; i < MAX; i++) {
+        a[i] = (float)((i * 37) % 101 - 50) / 64;
+        b[i] = (float)((i * 53) % 97 - 48) / 64;
+    }
+    for (int t = 0; t < 4; t++) {
+        const bool ta = t & 1, tb = t & 2;
+        const int64_t lda = ta ? M : K, ldb = tb ? K : N;
+        gemm_tile(ta, tb, M, N, K, a, lda, b, ldb, false, c, N);
+        gemm_portable(ta, tb, M, N, K, a, lda, b, ldb, false, d, N);
+        for (int i = 0; i < M * N; i++)
+            if (!(fabsf(c[i] - d[i]) <= 1e-4f))
+                return err("OpenBLAS core %s computes wrong products here: set "
+                           "OPENBLAS_CORETYPE=HASWELL, or ATTAR_CPU=scalar to do without it",
+                           openblas_get_corename());
+    }
+    return 0;
+}
+
+/* libgomp reads its environment when it is loaded, hence the re-execution. Threads that spin while
+   they wait make a busy machine 5-15 times slower. */
+static void exec_with(const char *name, const char *value, char **argv)
+{
+    if (getenv("ATTAR_EXECED"))
+        return; // once: whatever the outcome
+    setenv("ATTAR_EXECED", "1", 1);
+    if (name)
+        setenv(name, value, 1);
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
+        setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);
+}
+
+int gemm_init(char **argv)
+{
+    const char *want;
+    const int repaired = gemm_repair(&want);
+    if (repaired < 0)
+        exec_with("OPENBLAS_CORETYPE", want, argv);
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
+        exec_with(NULL, NULL, argv);
+    if (repaired < 0)
+        err_warn("OpenBLAS uses its slow core %s here; `export OPENBLAS_CORETYPE=%s` mends that",
+                 openblas_get_corename(), want);
+    return gemm_tile == gemm_portable ? 0 : self_test();
+}
+
+const char *gemm_describe(void)
+{
+    static char text[96];
+    static const char *const flavour[] = {"serial", "pthread", "openmp"};
+    const int parallel = openblas_get_parallel();
+    if (gemm_tile == gemm_portable)
+        return "portable";
+    snprintf(text, sizeof text, "OpenBLAS %s (%s)", openblas_get_corename(),
+             parallel >= 0 && parallel < 3 ? flavour[parallel] : "unknown threading");
+    return text;
+}
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * Kernels over rows of f32: everything around the GEMM. One scalar reference (rows_scalar.c), one
+ * vector source (rows_vec.h) compiled once per instruction set, one table. A test compares every
+ * entry of every table with the scalar one.
+ *
+ * `acc` says whether a result is added to what is there (true) or written (false: what is there is
+ * never read, it may be uninitialized). Unless said otherwise results may alias inputs exactly.
+ */
+#ifndef ATTAR_AUTOGRAD_KERNELS_ROWS_H
+#define ATTAR_AUTOGRAD_KERNELS_ROWS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct adamw_args {
+    float lr, beta1, beta2, eps;
+    float decay;           /* lr * weight decay of this parameter */
+    float inv_c1, inv_c2;  /* 1 / (1 - beta^t): bias corrections */
+    float grad_scale;      /* the gradient counts this much: 1 / tokens, clipping */
+};
+
+struct rows {
+    const char *name;
+    float (*dot)(int64_t n, const float *a, const float *b);
+    float (*max)(int64_t n, const float *x); /* -inf for n = 0 */
+    /* y = a + b; y = f * x; y += f * x */
+    void (*add)(int64_t n, const float *a, const float *b, float *y);
+    void (*scale)(int64_t n, float f, const float *x, float *y);
+    void (*axpy)(int64_t n, float f, const float *x, float *y);
+    /* y = exp(f * x - shift); returns its sum */
+    float (*exp_sum)(int64_t n, const float *x, float f, float shift, float *y);
+    /* y = f * p * (x - shift): a softmax row's gradient from its values p and theirs x */
+    void (*softmax_backward)(int64_t n, const float *p, const float *x, float shift, float f,
+                             float *y);
+    /* y = x * r * w with r = 1 / sqrt(mean(x^2) + eps), returned */
+    float (*rmsnorm)(int64_t n, const float *x, const float *w, float eps, float *y);
+    /* dx (acc: +)= r * (g - x r mean(g x r)), g = dy * w; dw += dy * x * r. dx or dw may be NULL */
+    void (*rmsnorm_backward)(int64_t n, const float *x, const float *w, float r, const float *dy,
+                             float *dx, bool acc, float *dw);
+    /* y = silu(g) * u */
+    void (*swiglu)(int64_t n, const float *g, const float *u, float *y);
+    void (*swiglu_backward)(int64_t n, const float *g, const float *u, const float *dy, float *dg,
+                            bool acc_g, float *du, bool acc_u);
+    /* one head x [2 half]: pairs (2i, 2i+1) or (i, i+half) rotated by the angle whose cosine and
+       sign * sine are c [half], s [half] */
+    void (*rope_adjacent)(int64_t half, const float *c, const float *s, float sign, float *x);
+    void (*rope_half)(int64_t half, const float *c, const float *s, float sign, float *x);
+    /* one pass over a parameter p [n], its gradient and moments; Loshchilov, Hutter 2019, alg. 2 */
+    void (*adamw)(int64_t n, const struct adamw_args *a, const float *g, float *m, float *v,
+                  float *p);
+    double (*sum_squares)(int64_t n, const float *x); /* accumulated in f64 */
+};
+
+/* The table for cpu_level(); filled on first use. Not to be called first from several threads at
+   once: rows_init() at start-up, after cpu_set_level() in tests. */
+extern const struct rows *rows;
+void rows_init(void);
+
+extern const struct rows rows_scalar;
+#if defined __x86_64__
+extern const struct rows rows_avx2, rows_avx512;
+#elif defined __aarch64__
+extern const struct rows rows_neon;
+#endif
+
+#endif

@@ -1,0 +1,157 @@
+/* The reference: what each row kernel means, in portable C. */
+#include <math.h>
+
+#include "autograd/kernels/rows.h"
+
+static float dot(int64_t n, const float *a, const float *b)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static float max(int64_t n, const float *x)
+{
+    float top = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        top = x[i] > top ? x[i] : top;
+    return top;
+}
+
+static void add(int64_t n, const float *a, const float *b, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] + b[i];
+}
+
+static void scale(int64_t n, float f, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = f * x[i];
+}
+
+static void axpy(int64_t n, float f, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += f * x[i];
+}
+
+static float exp_sum(int64_t n, const float *x, float f, float shift, float *y)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += y[i] = expf(f * x[i] - shift);
+    return sum;
+}
+
+static void softmax_backward(int64_t n, const float *p, const float *x, float shift, float f,
+                             float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = f * p[i] * (x[i] - shift);
+}
+
+static float rmsnorm(int64_t n, const float *x, const float *w, float eps, float *y)
+{
+    const float r = 1 / sqrtf(dot(n, x, x) / (float)n + eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * r * w[i];
+    return r;
+}
+
+static void rmsnorm_backward(int64_t n, const float *x, const float *w, float r, const float *dy,
+                             float *dx, bool acc, float *dw)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += dy[i] * w[i] * x[i];
+    const float mean = sum * r * r / (float)n;
+    for (int64_t i = 0; i < n; i++) {
+        if (dw)
+            dw[i] += dy[i] * x[i] * r;
+        if (dx)
+            dx[i] = (acc ? dx[i] : 0) + r * (dy[i] * w[i] - x[i] * mean);
+    }
+}
+
+static float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+static void swiglu(int64_t n, const float *g, const float *u, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = g[i] * sigmoid(g[i]) * u[i];
+}
+
+static void swiglu_backward(int64_t n, const float *g, const float *u, const float *dy, float *dg,
+                            bool acc_g, float *du, bool acc_u)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float s = sigmoid(g[i]), silu = g[i] * s, d = dy[i], up = u[i];
+        if (dg)
+            dg[i] = (acc_g ? dg[i] : 0) + d * up * (s + silu * (1 - s));
+        if (du)
+            du[i] = (acc_u ? du[i] : 0) + d * silu;
+    }
+}
+
+static void rotate(const float c, const float s, float *a, float *b)
+{
+    const float x = *a, y = *b;
+    *a = x * c - y * s;
+    *b = y * c + x * s;
+}
+
+static void rope_adjacent(int64_t half, const float *c, const float *s, float sign, float *x)
+{
+    for (int64_t i = 0; i < half; i++)
+        rotate(c[i], sign * s[i], &x[2 * i], &x[2 * i + 1]);
+}
+
+static void rope_half(int64_t half, const float *c, const float *s, float sign, float *x)
+{
+    for (int64_t i = 0; i < half; i++)
+        rotate(c[i], sign * s[i], &x[i], &x[i + half]);
+}
+
+static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *m, float *v,
+                  float *p)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float grad = g[i] * a->grad_scale;
+        m[i] = a->beta1 * m[i] + (1 - a->beta1) * grad;
+        v[i] = a->beta2 * v[i] + (1 - a->beta2) * grad * grad;
+        const float step = m[i] * a->inv_c1 / (sqrtf(v[i] * a->inv_c2) + a->eps);
+        p[i] -= a->decay * p[i] + a->lr * step;
+    }
+}
+
+static double sum_squares(int64_t n, const float *x)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sum;
+}
+
+const struct rows rows_scalar = {
+    .name = "scalar",
+    .dot = dot,
+    .max = max,
+    .add = add,
+    .scale = scale,
+    .axpy = axpy,
+    .exp_sum = exp_sum,
+    .softmax_backward = softmax_backward,
+    .rmsnorm = rmsnorm,
+    .rmsnorm_backward = rmsnorm_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .rope_adjacent = rope_adjacent,
+    .rope_half = rope_half,
+    .adamw = adamw,
+    .sum_squares = sum_squares,
+};

@@ -1,0 +1,223 @@
+/*
+ * The row kernels over vf. Included once by each rows_<isa>.c, which defines ROWS_TABLE, the name
+ * of its table. The end of a row that does not fill a vector goes through vf_load_part.
+ */
+#include <math.h>
+
+#include "autograd/kernels/rows.h"
+#include "autograd/kernels/vec.h"
+
+static inline vf at(const float *x, int64_t i, int64_t n)
+{
+    return n - i >= VF_N ? vf_load(x + i) : vf_load_part(x + i, n - i, 0);
+}
+
+static inline void put(float *y, int64_t i, int64_t n, vf v)
+{
+    if (n - i >= VF_N)
+        vf_store(y + i, v);
+    else
+        vf_store_part(y + i, n - i, v);
+}
+
+static inline void put_acc(bool acc, float *y, int64_t i, int64_t n, vf v)
+{
+    if (acc)
+        v = v + at(y, i, n);
+    put(y, i, n, v);
+}
+
+static float dot(int64_t n, const float *a, const float *b)
+{
+    vf s0 = vf_set(0), s1 = s0, s2 = s0, s3 = s0;
+    int64_t i = 0;
+    for (; i + 4 * VF_N <= n; i += 4 * VF_N) {
+        s0 = vf_fma(vf_load(a + i), vf_load(b + i), s0);
+        s1 = vf_fma(vf_load(a + i + VF_N), vf_load(b + i + VF_N), s1);
+        s2 = vf_fma(vf_load(a + i + 2 * VF_N), vf_load(b + i + 2 * VF_N), s2);
+        s3 = vf_fma(vf_load(a + i + 3 * VF_N), vf_load(b + i + 3 * VF_N), s3);
+    }
+    for (; i < n; i += VF_N)
+        s0 = vf_fma(at(a, i, n), at(b, i, n), s0);
+    return vf_sum((s0 + s1) + (s2 + s3));
+}
+
+static float max(int64_t n, const float *x)
+{
+    vf top = vf_set(-INFINITY);
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N)
+        top = vf_max(top, vf_load(x + i));
+    if (i < n)
+        top = vf_max(top, vf_load_part(x + i, n - i, -INFINITY));
+    return vf_top(top);
+}
+
+static void add(int64_t n, const float *a, const float *b, float *y)
+{
+    for (int64_t i = 0; i < n; i += VF_N)
+        put(y, i, n, at(a, i, n) + at(b, i, n));
+}
+
+static void scale(int64_t n, float f, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i += VF_N)
+        put(y, i, n, vf_set(f) * at(x, i, n));
+}
+
+static void axpy(int64_t n, float f, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i += VF_N)
+        put(y, i, n, vf_fma(vf_set(f), at(x, i, n), at(y, i, n)));
+}
+
+static float exp_sum(int64_t n, const float *x, float f, float shift, float *y)
+{
+    const vf factor = vf_set(f), minus = vf_set(-shift);
+    vf sum = vf_set(0);
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N) {
+        const vf e = vf_exp(vf_fma(factor, vf_load(x + i), minus));
+        vf_store(y + i, e);
+        sum = sum + e;
+    }
+    float total = vf_sum(sum);
+    if (i < n) {
+        vf_store_part(y + i, n - i, vf_exp(vf_fma(factor, at(x, i, n), minus)));
+        for (; i < n; i++)
+            total += y[i];
+    }
+    return total;
+}
+
+static void softmax_backward(int64_t n, const float *p, const float *x, float shift, float f,
+                             float *y)
+{
+    for (int64_t i = 0; i < n; i += VF_N)
+        put(y, i, n, vf_set(f) * at(p, i, n) * (at(x, i, n) - vf_set(shift)));
+}
+
+static float rmsnorm(int64_t n, const float *x, const float *w, float eps, float *y)
+{
+    const float r = 1 / sqrtf(dot(n, x, x) / (float)n + eps);
+    for (int64_t i = 0; i < n; i += VF_N)
+        put(y, i, n, at(x, i, n) * vf_set(r) * at(w, i, n));
+    return r;
+}
+
+static void rmsnorm_backward(int64_t n, const float *x, const float *w, float r, const float *dy,
+                             float *dx, bool acc, float *dw)
+{
+    vf sum = vf_set(0);
+    for (int64_t i = 0; i < n; i += VF_N)
+        sum = vf_fma(at(dy, i, n) * at(w, i, n), at(x, i, n), sum);
+    const vf mean = vf_set(-vf_sum(sum) * r * r / (float)n), rms = vf_set(r);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf xi = at(x, i, n), dyi = at(dy, i, n);
+        if (dw)
+            put(dw, i, n, vf_fma(dyi * xi, rms, at(dw, i, n)));
+        if (dx)
+            put_acc(acc, dx, i, n, rms * vf_fma(xi, mean, dyi * at(w, i, n)));
+    }
+}
+
+static inline vf sigmoid(vf x)
+{
+    return vf_set(1) / (vf_set(1) + vf_exp(vf_set(0) - x));
+}
+
+static void swiglu(int64_t n, const float *g, const float *u, float *y)
+{
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf gate = at(g, i, n);
+        put(y, i, n, gate * sigmoid(gate) * at(u, i, n));
+    }
+}
+
+static void swiglu_backward(int64_t n, const float *g, const float *u, const float *dy, float *dg,
+                            bool acc_g, float *du, bool acc_u)
+{
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf gate = at(g, i, n), d = at(dy, i, n), up = at(u, i, n);
+        const vf s = sigmoid(gate), silu = gate * s;
+        if (dg)
+            put_acc(acc_g, dg, i, n, d * up * vf_fma(silu, vf_set(1) - s, s));
+        if (du)
+            put_acc(acc_u, du, i, n, d * silu);
+    }
+}
+
+static void rope_adjacent(int64_t half, const float *c, const float *s, float sign, float *x)
+{
+    // lanes: (-, +) for (x cos - y sin, y cos + x sin)
+    float signs[VF_N];
+    for (int i = 0; i < VF_N; i++)
+        signs[i] = i & 1 ? sign : -sign;
+    const vf alternate = vf_load(signs);
+    int64_t i = 0;
+    for (; i + VF_N / 2 <= half; i += VF_N / 2) {
+        const vf v = vf_load(x + 2 * i);
+        const vf turned = vf_swap(v) * (alternate * vf_load_twice(s + i));
+        vf_store(x + 2 * i, vf_fma(v, vf_load_twice(c + i), turned));
+    }
+    if (i < half)
+        rows_scalar.rope_adjacent(half - i, c + i, s + i, sign, x + 2 * i);
+}
+
+static void rope_half(int64_t half, const float *c, const float *s, float sign, float *x)
+{
+    for (int64_t i = 0; i < half; i += VF_N) {
+        const vf a = at(x, i, half), b = at(x + half, i, half);
+        const vf ci = at(c, i, half), si = vf_set(sign) * at(s, i, half);
+        put(x, i, half, vf_fma(a, ci, vf_set(0) - b * si));
+        put(x + half, i, half, vf_fma(b, ci, a * si));
+    }
+}
+
+static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *m, float *v,
+                  float *p)
+{
+    const vf b1 = vf_set(a->beta1), b2 = vf_set(a->beta2);
+    const vf r1 = vf_set(1 - a->beta1), r2 = vf_set(1 - a->beta2);
+    const vf c1 = vf_set(a->lr * a->inv_c1), c2 = vf_set(a->inv_c2), eps = vf_set(a->eps);
+    const vf keep = vf_set(1 - a->decay), gs = vf_set(a->grad_scale);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf grad = at(g, i, n) * gs;
+        const vf mi = vf_fma(b1, at(m, i, n), r1 * grad);
+        const vf vi = vf_fma(b2, at(v, i, n), r2 * (grad * grad));
+        put(m, i, n, mi);
+        put(v, i, n, vi);
+        const vf step = c1 * mi / (vf_sqrt(vi * c2) + eps);
+        put(p, i, n, vf_fma(keep, at(p, i, n), vf_set(0) - step));
+    }
+}
+
+static double sum_squares(int64_t n, const float *x)
+{
+    enum { RUN = 512 }; // squares are added in f32 over a run, runs in f64
+    double total = 0;
+    for (int64_t i = 0; i < n; i += RUN) {
+        const int64_t k = n - i < RUN ? n - i : RUN;
+        total += (double)dot(k, x + i, x + i);
+    }
+    return total;
+}
+
+const struct rows ROWS_TABLE = {
+    .name = ROWS_NAME,
+    .dot = dot,
+    .max = max,
+    .add = add,
+    .scale = scale,
+    .axpy = axpy,
+    .exp_sum = exp_sum,
+    .softmax_backward = softmax_backward,
+    .rmsnorm = rmsnorm,
+    .rmsnorm_backward = rmsnorm_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .rope_adjacent = rope_adjacent,
+    .rope_half = rope_half,
+    .adamw = adamw,
+    .sum_squares = sum_squares,
+};

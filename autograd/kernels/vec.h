@@ -1,0 +1,131 @@
+/*
+ * The few vector operations that row kernels need, for the instruction set that the including file
+ * is compiled for. vf: VF_N floats; loads and stores need no alignment.
+ */
+#ifndef ATTAR_AUTOGRAD_KERNELS_VEC_H
+#define ATTAR_AUTOGRAD_KERNELS_VEC_H
+
+#include <stdint.h>
+
+#if defined __AVX512F__
+#include <immintrin.h>
+typedef __m512 vf;
+enum { VF_N = 16 };
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, 8); }
+static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
+static inline float vf_top(vf a) { return _mm512_reduce_max_ps(a); }
+/* a * 2^n for an integral n in [-127, 127] */
+static inline vf vf_ldexp(vf a, vf n) { return _mm512_scalef_ps(a, n); }
+/* a [2i] <-> a [2i+1] */
+static inline vf vf_swap(vf a) { return _mm512_permute_ps(a, 0xb1); }
+/* the first and the last VF_N / 2 floats of p, each twice: p0 p0 p1 p1 ... */
+static inline vf vf_load_twice(const float *p)
+{
+    const __m512i at = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(at, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+#elif defined __AVX2__
+#include <immintrin.h>
+typedef __m256 vf;
+enum { VF_N = 8 };
+static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+static inline vf vf_set(float x) { return _mm256_set1_ps(x); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+static inline vf vf_round(vf a) { return _mm256_round_ps(a, 8); }
+static inline float vf_sum(vf a)
+{
+    const __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+static inline float vf_top(vf a)
+{
+    const __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 t = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+static inline vf vf_ldexp(vf a, vf n)
+{
+    const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+static inline vf vf_swap(vf a) { return _mm256_permute_ps(a, 0xb1); }
+static inline vf vf_load_twice(const float *p)
+{
+    const __m256i at = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), at);
+}
+#elif defined __ARM_NEON
+#include <arm_neon.h>
+typedef float32x4_t vf;
+enum { VF_N = 4 };
+static inline vf vf_load(const float *p) { return vld1q_f32(p); }
+static inline void vf_store(float *p, vf x) { vst1q_f32(p, x); }
+static inline vf vf_set(float x) { return vdupq_n_f32(x); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
+static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+static inline float vf_sum(vf a) { return vaddvq_f32(a); }
+static inline float vf_top(vf a) { return vmaxvq_f32(a); }
+static inline vf vf_ldexp(vf a, vf n)
+{
+    const int32x4_t e = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)));
+}
+static inline vf vf_swap(vf a) { return vrev64q_f32(a); }
+static inline vf vf_load_twice(const float *p)
+{
+    const float32x2_t x = vld1_f32(p);
+    return vcombine_f32(vdup_lane_f32(x, 0), vdup_lane_f32(x, 1));
+}
+#endif
+
+/* k < VF_N floats, the rest filled; and the store of the first k. */
+static inline vf vf_load_part(const float *p, int64_t k, float fill)
+{
+    float x[VF_N];
+    for (int i = 0; i < VF_N; i++)
+        x[i] = i < k ? p[i] : fill;
+    return vf_load(x);
+}
+static inline void vf_store_part(float *p, int64_t k, vf v)
+{
+    float x[VF_N];
+    vf_store(x, v);
+    for (int64_t i = 0; i < k; i++)
+        p[i] = x[i];
+}
+
+/* exp(x): x = n ln2 + r, |r| <= ln2 / 2, e^r by its Taylor series up to r^6 (what is left out is
+   below 1.2e-7 of it). x is clamped to [-87.33, 88]; NaN stays NaN: the bounds come first because
+   x86's max and min return their second operand then. */
+static inline vf vf_exp(vf x)
+{
+    x = vf_min(vf_set(88.0f), vf_max(vf_set(-87.33f), x));
+    const vf n = vf_round(x * vf_set(1.44269504f));
+    const vf r = vf_fma(n, vf_set(-0x1.62e4p-1f), x); // ln2 in two parts
+    const vf s = vf_fma(n, vf_set(-0x1.7f7d1cp-20f), r);
+    vf p = vf_set(1.0f / 720);
+    p = vf_fma(p, s, vf_set(1.0f / 120));
+    p = vf_fma(p, s, vf_set(1.0f / 24));
+    p = vf_fma(p, s, vf_set(1.0f / 6));
+    p = vf_fma(p, s, vf_set(0.5f));
+    p = vf_fma(p, s, vf_set(1));
+    p = vf_fma(p, s, vf_set(1));
+    return vf_ldexp(p, n);
+}
+
+#endif

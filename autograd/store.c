@@ -1,0 +1,179 @@
+#include "autograd/autograd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/base/mem.h"
+#include "autograd/base/rng.h"
+
+enum { SLAB_ALIGN = 16 }; /* floats: a cache line */
+
+int store_add(struct store *s, const char *name, int nd, const int64_t *dim, float init_std)
+{
+    if (s->latent)
+        BUG("store_add(%s) after store_alloc", name);
+    if (strlen(name) >= PARAM_NAME)
+        return err("parameter name %s is longer than %d bytes", name, PARAM_NAME - 1);
+    if (store_find(s, name))
+        return err("parameter %s is declared twice", name);
+    size_t numel = 1;
+    for (int i = 0; i < nd; i++)
+        if (dim[i] < 1 || __builtin_mul_overflow(numel, (size_t)dim[i], &numel))
+            return err("parameter %s: dimension %d is %lld", name, i, (long long)dim[i]);
+    if (numel > (size_t)1 << 40 || s->len > (size_t)1 << 40)
+        return err("parameter %s: %zu elements are more than this program handles", name, numel);
+    if (mem_grow(&s->p, &s->cap, (size_t)s->n + 1, sizeof *s->p))
+        return -1;
+    struct param *p = &s->p[s->n++];
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->used = (struct tensor){.dt = &dtype_f32, .nd = nd};
+    for (int i = 0; i < nd; i++)
+        p->used.dim[i] = dim[i];
+    p->init_std = init_std;
+    p->decay = nd > 1;
+    s->len += (numel + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    return 0;
+}
+
+int store_alloc(struct store *s, bool with_grad)
+{
+    s->latent = mem_slab(s->len, sizeof(float));
+    s->grad = with_grad ? mem_slab(s->len, sizeof(float)) : NULL;
+    if (!s->latent || (with_grad && !s->grad))
+        return err_in("parameters");
+    size_t at = 0;
+    for (int i = 0; i < s->n; i++) {
+        struct param *p = &s->p[i];
+        p->latent = s->latent + at;
+        p->used.data = p->latent;
+        p->used.needs_grad = with_grad;
+        if (with_grad)
+            p->used.grad = p->latent_grad = s->grad + at;
+        const size_t numel = (size_t)tensor_numel(&p->used);
+        at += (numel + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    }
+    return 0;
+}
+
+void store_free(struct store *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        struct param *p = &s->p[i];
+        if (p->chain)
+            free(p->used.data);
+        for (struct reparam *r = p->chain, *next; r; r = next) {
+            next = r->next;
+            if (r->op->free)
+                r->op->free(r);
+            free(r);
+        }
+    }
+    for (int i = 0; i < s->n_states; i++)
+        free(s->state[i].slab);
+    free(s->latent);
+    free(s->grad);
+    free(s->p);
+    *s = (struct store){0};
+}
+
+struct param *store_find(const struct store *s, const char *name)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->p[i].name, name))
+            return &s->p[i];
+    return NULL;
+}
+
+float *store_state(struct store *s, const char *name)
+{
+    for (int i = 0; i < s->n_states; i++)
+        if (!strcmp(s->state[i].name, name))
+            return s->state[i].slab;
+    if (s->n_states == STORE_STATES)
+        BUG("more than %d optimizer states", STORE_STATES);
+    float *slab = mem_slab(s->len, sizeof *slab);
+    if (!slab) {
+        err_in("optimizer state %s", name);
+        return NULL;
+    }
+    s->state[s->n_states].name = name;
+    s->state[s->n_states++].slab = slab;
+    return slab;
+}
+
+void store_init(struct store *s, uint64_t seed)
+{
+    for (int i = 0; i < s->n; i++) {
+        struct param *p = &s->p[i];
+        const size_t n = (size_t)tensor_numel(&p->used);
+        if (p->init_std > 0)
+            rng_normal(rng_key(seed, p->name), p->init_std, p->latent, n);
+        else
+            for (size_t j = 0; j < n; j++)
+                p->latent[j] = 1;
+    }
+    store_project(s);
+}
+
+int param_chain(struct param *p, struct reparam *r)
+{
+    if (!p->chain) {
+        float *own = mem_slab((size_t)tensor_numel(&p->used), sizeof *own);
+        if (!own)
+            return err_in("parameter %s", p->name);
+        p->used.data = own;
+    }
+    struct reparam **end = &p->chain;
+    while (*end)
+        end = &(*end)->next;
+    r->next = NULL;
+    *end = r;
+    return 0;
+}
+
+void store_zero_grad(struct store *s)
+{
+    memset(s->grad, 0, s->len * sizeof *s->grad);
+}
+
+static void project_until(const struct param *p, const struct reparam *end, float *y)
+{
+    const int64_t n = tensor_numel(&p->used);
+    const float *x = p->latent;
+    for (const struct reparam *r = p->chain; r != end; r = r->next, x = y)
+        r->op->project(r, n, x, y);
+    if (x == p->latent)
+        memcpy(y, x, (size_t)n * sizeof *y);
+}
+
+void store_project(struct store *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (s->p[i].chain)
+            project_until(&s->p[i], NULL, s->p[i].used.data);
+}
+
+static void pullback(struct param *p, const struct reparam *r)
+{
+    if (r->next)
+        pullback(p, r->next);
+    // the link's input is made again in `used`, which the next projection overwrites anyway
+    project_until(p, r, p->used.data);
+    r->op->pullback(r, tensor_numel(&p->used), p->used.data, p->latent_grad);
+}
+
+void store_pullback(struct store *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (s->p[i].chain)
+            pullback(&s->p[i], s->p[i].chain);
+}
+
+int64_t store_numel(const struct store *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < s->n; i++)
+        n += tensor_numel(&s->p[i].used);
+    return n;
+}

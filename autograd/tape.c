@@ -1,0 +1,153 @@
+#include "autograd/autograd.h"
+
+#include <string.h>
+
+#include "autograd/ops/ops.h"
+
+struct tensor *ctx_run(struct ctx *ctx, struct node *node)
+{
+    if (ctx->stop && *ctx->stop)
+        ctx_fail(ctx, "stopped");
+    if (ctx->failed)
+        return NULL;
+    bool wanted = false;
+    for (int i = 0; i < NODE_IN; i++)
+        wanted |= node->in[i] && node->in[i]->needs_grad;
+    node->op->forward(ctx, node);
+    if (ctx->recording && wanted) {
+        struct node *kept = ctx_push(ctx, sizeof *kept);
+        if (!kept)
+            return NULL;
+        *kept = *node;
+        kept->prev = ctx->tape;
+        ctx->tape = kept;
+        for (int i = 0; i < NODE_OUT; i++)
+            if (node->out[i])
+                node->out[i]->needs_grad = true;
+    }
+    return ctx->failed ? NULL : node->out[0];
+}
+
+void tape_backward(struct ctx *ctx, struct node *until)
+{
+    while (ctx->tape != until && !ctx->failed) {
+        struct node *node = ctx->tape;
+        ctx->tape = node->prev;
+        if (ctx->stop && *ctx->stop)
+            ctx_fail(ctx, "stopped");
+        bool arrived = false;
+        for (int i = 0; i < NODE_OUT; i++)
+            arrived |= node->out[i] && node->out[i]->grad;
+        if (arrived && !ctx->failed)
+            node->op->backward(ctx, node);
+    }
+}
+
+/* ---- segments ---- */
+
+struct segment {
+    segment_fn *fn;
+    const void *arg;
+    struct tensor *x, *inner; /* inner: the result of fn, NULL where it is to be run again */
+    struct node *begin;       /* the tape before the segment */
+    size_t lo;                /* the arena before the segment, behind what must outlive it */
+};
+
+static void segment_forward(struct ctx *ctx, struct node *node)
+{
+    (void)ctx; // ctx_segment has run the body: the node only stands for it on the tape
+    (void)node;
+}
+
+/* The gradient of x must survive the high end's pop: if it was made inside, it moves to out's
+   buffer, which has the same shape and is dead by now. */
+static void segment_keep_grad(struct ctx *ctx, struct tensor *x, float *buffer, size_t mark)
+{
+    const struct arena *a = &ctx->arena;
+    const char *outer = a->base + a->size - mark, *g = (const char *)x->grad;
+    if (!x->grad || x->grad == buffer || g >= outer || g < a->base)
+        return;
+    if (!ctx->measuring)
+        memcpy(buffer, x->grad, tensor_bytes(x));
+    x->grad = buffer;
+}
+
+static void segment_backward(struct ctx *ctx, struct node *node)
+{
+    struct segment *s = node->saved;
+    struct tensor *out = node->out[0];
+    float *buffer = out->grad;
+    struct tensor *inner = s->inner;
+    const size_t mark = ctx_mark(ctx);
+    if (!inner) {
+        const bool recording = ctx->recording;
+        ctx->recording = true;
+        inner = s->fn(ctx, s->arg, s->x);
+        ctx->recording = recording;
+        if (!inner)
+            return;
+        inner->grad = buffer;
+    }
+    tape_backward(ctx, s->begin);
+    segment_keep_grad(ctx, s->x, buffer, mark);
+    ctx_release(ctx, mark);
+    arena_pop_lo(&ctx->arena, s->lo);
+}
+
+static const struct op op_segment = {"segment", segment_forward, segment_backward};
+
+/* Runs the body and keeps nothing of it but its values, in out. */
+static struct tensor *run_and_free(struct ctx *ctx, segment_fn *fn, const void *arg,
+                                   struct tensor *x, struct tensor *out)
+{
+    const size_t lo = ctx->arena.lo, hi = ctx->arena.hi;
+    const bool recording = ctx->recording;
+    ctx->recording = false;
+    const struct tensor *inner = fn(ctx, arg, x);
+    ctx->recording = recording;
+    if (!inner)
+        return NULL;
+    if (!tensor_same_shape(inner, x))
+        return ctx_fail(ctx, "segment: its result must have the shape of its input");
+    if (!ctx->measuring)
+        memcpy(out->data, inner->data, tensor_bytes(out));
+    arena_pop_hi(&ctx->arena, hi);
+    arena_pop_lo(&ctx->arena, lo);
+    return out;
+}
+
+struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, size_t arg_bytes,
+                           struct tensor *x)
+{
+    if (!x || ctx->failed)
+        return NULL;
+    const bool keep = ctx->recording && !ctx->recompute;
+    struct segment *s = ctx_push(ctx, sizeof *s);
+    void *copy = ctx_push(ctx, arg_bytes);
+    struct tensor *out = keep ? NULL : ctx_like(ctx, x);
+    if (ctx->failed)
+        return NULL;
+    memcpy(copy, arg, arg_bytes);
+    *s = (struct segment){.fn = fn, .arg = copy, .x = x, .begin = ctx->tape, .lo = ctx->arena.lo};
+    if (keep) {
+        out = s->inner = fn(ctx, copy, x);
+        if (out && !tensor_same_shape(out, x))
+            return ctx_fail(ctx, "segment: its result must have the shape of its input");
+    } else {
+        out = run_and_free(ctx, fn, copy, x, out);
+    }
+    // parameters inside may want gradients even if x does not
+    if (!out || !ctx->recording)
+        return out;
+    const bool inside = keep ? ctx->tape != s->begin : true;
+    if (!inside)
+        return out;
+    struct node *node = ctx_push(ctx, sizeof *node);
+    if (!node)
+        return NULL;
+    *node = (struct node){
+        .op = &op_segment, .prev = ctx->tape, .in = {x}, .out = {out}, .saved = s};
+    ctx->tape = node;
+    out->needs_grad = true;
+    return out;
+}

@@ -1,0 +1,39 @@
+#include "autograd/autograd.h"
+
+int64_t tensor_cols(const struct tensor *t)
+{
+    return t->dim[t->nd - 1];
+}
+
+int64_t tensor_rows(const struct tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->nd - 1; i++)
+        n *= t->dim[i];
+    return n;
+}
+
+int64_t tensor_numel(const struct tensor *t)
+{
+    return tensor_rows(t) * tensor_cols(t);
+}
+
+size_t tensor_row_bytes(const struct tensor *t)
+{
+    return (size_t)(tensor_cols(t) / t->dt->block) * (size_t)t->dt->bytes;
+}
+
+size_t tensor_bytes(const struct tensor *t)
+{
+    return (size_t)tensor_rows(t) * tensor_row_bytes(t);
+}
+
+bool tensor_same_shape(const struct tensor *a, const struct tensor *b)
+{
+    if (a->nd != b->nd)
+        return false;
+    for (int i = 0; i < a->nd; i++)
+        if (a->dim[i] != b->dim[i])
+            return false;
+    return true;
+}
