@@ -1,0 +1,25 @@
+/* What h5file.c, h5file_write.c, h5file_read.c and h5file_attr.c share. */
+#ifndef ATTAR_DATASETS_H5FILE_PRIV_H
+#define ATTAR_DATASETS_H5FILE_PRIV_H
+
+#include "autograd/base/aside.h"
+#include "datasets/h5file.h"
+#include "datasets/h5io.h"
+
+struct h5file {
+    char *path;
+    hid_t id;
+    struct h5io io;
+    struct aside aside; /* of a file that is being created */
+};
+
+/* The first failed write, or "cannot <verb> `name`" with HDF5's reason. Returns -1. */
+int h5file_fail(const struct h5file *f, const char *verb, const char *name);
+
+/* All below want h5io_lock(). */
+bool h5file_exists(const struct h5file *f, const char *name);
+
+/* An open dataset and its shape, or -1 with err() set. */
+hid_t h5file_dataset(struct h5file *f, const char *name, struct h5shape *shape);
+
+#endif
