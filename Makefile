@@ -11,7 +11,7 @@ ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
 CFLAGS  ?= -O3 -g
 CFLAGS  += -std=c11 -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
-PKGS    := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto
+PKGS    := yaml-0.1 libpcre2-8 libxxhash jansson libutf8proc liblzma libcrypto
 HDF5    := hdf5-serial
 CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(HDF5) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) $(HDF5) 2>/dev/null) -lopenblas -lm

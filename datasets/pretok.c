@@ -1,0 +1,150 @@
+#include "datasets/pretok.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "autograd/base/buf.h"
+#include "autograd/base/err.h"
+#include "datasets/charclass.h"
+
+#define GPT2(number, not_space)                                                                    \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!" not_space ")|"    \
+                                                                                           "\\s+"
+#define LLAMA3(number)                                                                             \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number                           \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+/* smollm: the GPT-2 expression runs on what lies between number characters, so that one also ends
+   the text for its look-ahead; in one expression that is [^\s\p{N}]. */
+const struct pretok pretok_rules[] = {
+    {.name = "gpt-2", .regex = GPT2(" ?\\p{N}+", "\\S"), .byte_level_regex = true, .gpt2 = true},
+    {.name = "llama-bpe", .regex = LLAMA3("\\p{N}{1,3}"), .most_numbers = 3},
+    {.name = "qwen2", .regex = LLAMA3("\\p{N}"), .most_numbers = 1},
+    {.name = "smollm",
+     .regex = GPT2("\\p{N}", "[^\\s\\p{N}]"),
+     .byte_level_regex = true,
+     .digits_step = true,
+     .gpt2 = true,
+     .most_numbers = 1},
+    {.name = NULL},
+};
+
+const struct pretok *pretok_find(const char *name)
+{
+    struct buf names = {0};
+    for (const struct pretok *r = pretok_rules; r->name; r++) {
+        if (!strcmp(r->name, name)) {
+            buf_free(&names);
+            return r;
+        }
+        buf_printf(&names, " %s", r->name);
+    }
+    err("unknown pre-tokenizer '%s'; known are%s", name, names.p ? names.p : "");
+    buf_free(&names);
+    return NULL;
+}
+
+const struct pretok *pretok_recognize(bool digits_step, const char *regex)
+{
+    for (const struct pretok *r = pretok_rules; r->name; r++) {
+        if (r->digits_step != digits_step)
+            continue;
+        // GPT-2's expression may stand in the file as well as be left to ByteLevel
+        if (regex ? !digits_step && !strcmp(r->regex, regex) : r->byte_level_regex)
+            return r;
+    }
+    return NULL;
+}
+
+/* Bytes of s [n] from `at` on that are characters of one class, `most` characters at most. */
+static size_t run_of(enum charclass class, const char *s, size_t n, size_t at, size_t most)
+{
+    size_t i = at;
+    for (size_t len; i < n && most && charclass_next(s + i, n - i, &len) == class; most--)
+        i += len;
+    return i - at;
+}
+
+static size_t letters(const char *s, size_t n, size_t at)
+{
+    size_t i = at;
+    while (i < n && (unsigned char)s[i] < 0x80 &&
+           charclass_ascii[(unsigned char)s[i]] == CHARCLASS_LETTER)
+        i++;
+    if (i < n && (unsigned char)s[i] >= 0x80)
+        i += run_of(CHARCLASS_LETTER, s, n, i, SIZE_MAX);
+    return i - at;
+}
+
+/* 's 't 're 've 'm 'll 'd behind s[0] == '\'': the bytes of the whole, or 0. */
+static size_t contraction(bool any_case, const char *s, size_t n)
+{
+    const char fold = any_case ? 0x20 : 0;
+    if (n < 2)
+        return 0;
+    const char a = s[1] | fold;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd')
+        return 2;
+    // U+017F, the long s, is an s to a caseless match
+    if (any_case && n > 2 && !memcmp(s + 1, "\xc5\xbf", 2))
+        return 3;
+    if (n < 3)
+        return 0;
+    const char b = s[2] | fold;
+    return (b == 'e' && (a == 'r' || a == 'v')) || (a == 'l' && b == 'l') ? 3 : 0;
+}
+
+/* s [n] starts with a space or newline that leads no other piece. */
+static size_t spaces(const struct pretok *rule, const char *s, size_t n)
+{
+    size_t end = 0, last = 0, behind_newline = 0, len = 0;
+    enum charclass class = CHARCLASS_OTHER;
+    while (end < n) {
+        class = charclass_next(s + end, n - end, &len);
+        if (class != CHARCLASS_SPACE && class != CHARCLASS_NEWLINE)
+            break;
+        last = end;
+        end += len;
+        if (class == CHARCLASS_NEWLINE)
+            behind_newline = end;
+    }
+    if (!rule->gpt2 && behind_newline)
+        return behind_newline;
+    if (end == n || (rule->digits_step && class == CHARCLASS_NUMBER))
+        return end;
+    return last ? last : end; // the last space leads the next piece, or stands alone
+}
+
+size_t pretok_next(const struct pretok *rule, const char *s, size_t n)
+{
+    const size_t most = rule->most_numbers ? (size_t)rule->most_numbers : SIZE_MAX;
+    size_t len;
+    const enum charclass first = charclass_next(s, n, &len);
+    if (first == CHARCLASS_LETTER)
+        return letters(s, n, 0);
+    if (first == CHARCLASS_NUMBER)
+        return run_of(CHARCLASS_NUMBER, s, n, 0, most);
+    if (*s == '\'') {
+        const size_t whole = contraction(!rule->gpt2, s, n);
+        if (whole)
+            return whole;
+    }
+    const bool blank = *s == ' ';
+    if (blank || (!rule->gpt2 && first != CHARCLASS_NEWLINE)) {
+        const size_t word = letters(s, n, len);
+        if (word)
+            return len + word;
+    }
+    if (blank && rule->gpt2 && !rule->digits_step) {
+        const size_t number = run_of(CHARCLASS_NUMBER, s, n, 1, SIZE_MAX);
+        if (number)
+            return 1 + number;
+    }
+    if (blank || first == CHARCLASS_OTHER) {
+        size_t end = blank ? 1 : 0;
+        end += run_of(CHARCLASS_OTHER, s, n, end, SIZE_MAX);
+        if (end > (blank ? 1 : 0))
+            return end + (rule->gpt2 ? 0 : run_of(CHARCLASS_NEWLINE, s, n, end, SIZE_MAX));
+    }
+    return spaces(rule, s, n);
+}
