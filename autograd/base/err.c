@@ -5,33 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_MAX = 2048 };
-
-static _Thread_local char text[TEXT_MAX];
+static _Thread_local char text[ERR_TEXT_MAX];
 
 void (*err_before_warning)(void);
 
 int err(const char *fmt, ...)
 {
-    char next[TEXT_MAX]; // an argument may point into `text`
+    char next[ERR_TEXT_MAX]; // an argument may point into `text`
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(next, sizeof next, fmt, ap);
     va_end(ap);
-    memcpy(text, next, sizeof text);
+    memcpy(text, next, strlen(next) + 1);
     return -1;
 }
 
 int err_in(const char *fmt, ...)
 {
-    char next[TEXT_MAX];
+    char next[ERR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(next, sizeof next, fmt, ap);
     va_end(ap);
     strncat(next, ": ", sizeof next - strlen(next) - 1);
     strncat(next, text, sizeof next - strlen(next) - 1);
-    memcpy(text, next, sizeof text);
+    memcpy(text, next, strlen(next) + 1);
     return -1;
 }
 

@@ -10,6 +10,9 @@
 
 #define ERR_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
+/* Longer texts are cut: a config with many mistakes is the longest there is. */
+enum { ERR_TEXT_MAX = 16384 };
+
 /* Sets this thread's error text and returns -1. */
 int err(const char *fmt, ...) ERR_PRINTF(1, 2);
 

@@ -217,6 +217,11 @@ int field_set(const struct field *f, void *base, const char *text, size_t n, str
     BUG("%s is a map", f->name);
 }
 
+void field_clear(const struct field *f, void *base)
+{
+    memset(member(f, base), 0, sizes[f->type]);
+}
+
 int field_default(const struct field *f, void *base, struct pool *pool)
 {
     if (f->type == FIELD_MAP) {
@@ -225,7 +230,7 @@ int field_default(const struct field *f, void *base, struct pool *pool)
                 return -1;
         return 0;
     }
-    memset(member(f, base), 0, sizes[f->type]);
+    field_clear(f, base);
     return f->def ? field_set(f, base, f->def, strlen(f->def), pool) : 0;
 }
 
@@ -257,7 +262,8 @@ static bool is_zero(const struct field *f, const void *base)
 
 bool field_absent(const struct field *f, const void *base)
 {
-    return f->type != FIELD_MAP && !f->def && is_zero(f, base);
+    const bool can_be = f->type != FIELD_MAP && f->type != FIELD_ENUM && f->type != FIELD_BOOL;
+    return can_be && !f->def && !(f->flags & FIELD_REQUIRED) && is_zero(f, base);
 }
 
 bool field_condition(const struct field *table, const struct field *f, const struct field **on,

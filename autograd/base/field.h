@@ -90,10 +90,13 @@ int field_set(const struct field *f, void *base, const char *text, size_t n, str
 /* The same for one more element of an INTS or TEXTS. */
 int field_append(const struct field *f, void *base, const char *text, size_t n, struct pool *pool);
 
+/* Sets the member to zero, a list to no elements. Never for FIELD_MAP. */
+void field_clear(const struct field *f, void *base);
+
 /* Sets the member to its default, maps with all they hold. 0, or -1 with err() set (no memory). */
 int field_default(const struct field *f, void *base, struct pool *pool);
 
-/* Is the member at the zero that means "not given"? */
+/* Is the member at the zero that means "not given"? Never for bools, enums and required ones. */
 bool field_absent(const struct field *f, const void *base);
 
 /* Does f, a row of `table`, have an effect with base's other members as they are? */

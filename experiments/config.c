@@ -1,0 +1,87 @@
+#include "experiments/config.h"
+
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "autograd/base/file.h"
+#include "experiments/config_parts.h"
+
+enum { ERR_BYTES = ERR_TEXT_MAX - 2048 }; // the rest is for a last long line
+
+int config_stage_find(const struct config *c, const char *name)
+{
+    for (int i = 0; i < c->n_stages; i++)
+        if (!strcmp(c->stages[i].name, name))
+            return i;
+    return -1;
+}
+
+void config_free(struct config *c)
+{
+    pool_free(&c->pool);
+    memset(c, 0, sizeof *c);
+}
+
+int config_parse(struct config *c, const char *text, size_t n, const char *folder, int n_overrides,
+                 const char *const *overrides, struct mistakes *bad)
+{
+    struct pool scratch = {0};
+    struct yaml **nodes = NULL;
+    memset(c, 0, sizeof *c);
+    c->folder = pool_text(&c->pool, folder, strlen(folder));
+    struct yaml *root = yaml_parse(text, n, 0, &scratch, bad);
+    if (!c->folder)
+        mistake_add(bad, (struct place){0, 1, 1}, "%s", err_text());
+    if (root && root->kind != YAML_TREE) {
+        mistake_add(bad, root->at, "expected a map of keys and values, not %s",
+                    yaml_kind_name(root));
+        root = NULL;
+    }
+    if (root && c->folder) {
+        for (int i = 0; i < n_overrides; i++)
+            config_override(root, overrides[i], i + 1, &scratch, bad);
+        const bool all_known = config_bind(c, root, &nodes, &scratch, bad);
+        config_rules(c, root, nodes, all_known, bad);
+    }
+    pool_free(&scratch);
+    return mistake_any(bad) ? -1 : 0;
+}
+
+int config_read(struct config *c, const char *path, int n_overrides, const char *const *overrides)
+{
+    struct mistakes bad = {.file = path};
+    struct buf text = {0}, folder = {0}, list = {0};
+    memset(c, 0, sizeof *c);
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        buf_add(&folder, path, slash == path ? 1 : (size_t)(slash - path));
+    else
+        buf_text(&folder, ".");
+    int rc = file_read(path, YAML_BYTES_MAX, &text);
+    if (!rc && folder.failed)
+        rc = -1;
+    if (!rc &&
+        config_parse(c, text.p ? text.p : "", text.n, folder.p, n_overrides, overrides, &bad)) {
+        mistake_print(&bad, ERR_BYTES, &list);
+        const size_t total = bad.n + bad.dropped;
+        rc = list.failed
+                 ? -1
+                 : err("%zu mistake%s in the config\n%s", total, total == 1 ? "" : "s", list.p);
+    }
+    mistake_free(&bad);
+    buf_free(&list);
+    buf_free(&folder);
+    buf_free(&text);
+    return rc;
+}
+
+void config_docs(struct buf *out)
+{
+    field_print_docs(config_fields, 0, out);
+    buf_printf(out, "%-20s %s\n", "stages", config_stages_doc);
+    for (const struct config_kind *k = config_kinds; k->name; k++) {
+        buf_printf(out, "\n- %s: %s\n", k->name, k->doc);
+        for (const struct config_part *p = k->parts; p->table; p++)
+            field_print_docs(p->table, 4, out);
+    }
+}

@@ -1,0 +1,179 @@
+/*
+ * The config of a run: YAML plus overrides, bound to structs through field tables. The tables
+ * (config_schema.c) say what each key means, its range and its default; here stands what a reader
+ * of the structs needs. After config_read() everything is resolved: defaults are filled in, one
+ * count for all layers stays one count (ints_at()), references between stages are indices.
+ * `--` in a comment: what the value is when the key has no effect.
+ */
+#ifndef ATTAR_EXPERIMENTS_CONFIG_H
+#define ATTAR_EXPERIMENTS_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "autograd/base/buf.h"
+#include "autograd/base/field.h"
+#include "autograd/base/pool.h"
+#include "experiments/mistake.h"
+
+enum { CONFIG_STAGES_MAX = 64 };
+
+enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
+enum config_valid { VALID_HASH, VALID_TAIL };
+enum config_arch { ARCH_LLAMA };
+enum config_rope { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 };
+enum config_optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum config_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
+enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
+enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE };
+
+struct config_tokenizer {
+    int type;           /* enum config_tokenizer_type                      */
+    int64_t vocab_size; /* bpe; 0 --                                       */
+    int pre;            /* bpe: index into config_pre_names                */
+    const char *path;   /* file, relative to the config's folder; NULL --  */
+};
+
+struct config_data {
+    struct texts corpus; /* as written: paths are relative to the config's folder     */
+    const char *sha256;  /* 64 lower-case hex digits, or NULL                         */
+    struct config_tokenizer tokenizer;
+    const char *split_on;  /* "blank", "none" or a PCRE2 pattern; NULL -- (no .txt)     */
+    const char *text_key;  /* NULL -- (no .jsonl)                                       */
+    int valid;             /* enum config_valid                                         */
+    double valid_fraction; /* 0: no validation part                                    */
+    bool mask_documents;
+};
+
+struct config_rope_scaling {
+    int type; /* enum config_rope             */
+    double factor, low_freq_factor, high_freq_factor;
+    int64_t original_context;
+};
+
+/* Given if and only if a stage starts from scratch; else n_layers is 0, and the shape is the
+   checkpoint's. */
+struct config_model {
+    int arch; /* enum config_arch */
+    int64_t n_layers, d_model, context;
+    struct ints n_heads, n_kv_heads, d_ff; /* 1 or n_layers elements, see ints_at() */
+    int64_t head_dim;
+    double rope_base;
+    struct config_rope_scaling rope_scaling;
+    double norm_eps;
+    bool tie_embeddings;
+    double dropout, init_std;
+};
+
+struct config_train {
+    int64_t tokens, steps; /* one of tokens, steps, epochs is not 0: see config_steps() */
+    double epochs;
+    int64_t batch_tokens, micro_batch_tokens; /* micro 0: see config_micro_batch()      */
+    int optimizer;                            /* enum config_optimizer                  */
+    double lr, min_lr_ratio;
+    int schedule;               /* enum config_schedule */
+    struct share warmup, decay; /* of the steps: share_of() */
+    double beta1, beta2, eps;   /* adamw */
+    double momentum;            /* sgd   */
+    bool nesterov;              /* sgd   */
+    double weight_decay, grad_clip, label_smoothing, z_loss;
+    int recompute;                       /* enum config_recompute                      */
+    int64_t eval_every, eval_tokens;     /* steps (0: at the end), tokens (0: all)     */
+    int64_t sample_every, sample_tokens; /* steps (0: never), tokens                   */
+    const char *sample_prompt;
+    double sample_temp;
+    int64_t save_every;  /* steps, 0: not by steps   */
+    double save_minutes; /* 0: not by time          */
+    int64_t keep_last;
+    double loss_limit; /* nats; 0: no limit */
+};
+
+struct config_finetune {
+    const char *data;                        /* .txt or .jsonl, relative to the config's folder */
+    const char *prompt_key, *completion_key; /* NULL -- (.txt) */
+};
+
+struct config_evaluate {
+    struct texts compare; /* stage names, or paths to checkpoints */
+    int64_t tokens;       /* 0: the whole validation part */
+};
+
+struct config_stage {
+    int kind; /* enum config_stage_kind: index into config_kinds */
+    const char *name;
+    const char *from; /* "scratch", a stage's name, or a path ending in .h5; NULL -- (evaluate) */
+    int parent;       /* the stage of `from`; -1: none                          */
+    const char *checkpoint;    /* the path of `from`, relative to the current folder, or NULL */
+    struct config_train train; /* pretrain, finetune */
+    struct config_finetune finetune; /* finetune */
+    struct config_evaluate evaluate; /* evaluate */
+};
+
+struct config {
+    const char *name;
+    int64_t seed, threads; /* threads 0: all that are available */
+    const char *out;
+    struct config_data data;
+    struct config_model model;
+    struct config_stage *stages; /* [n_stages], in the order they run */
+    int n_stages;
+    const char *folder; /* of the config file, "." for the current one; what its paths start from */
+    struct pool pool;   /* owns the texts and stages */
+};
+
+/* A table and the struct inside config_stage that it describes. */
+struct config_part {
+    const struct field *table; /* NULL at the end */
+    size_t offset;
+};
+
+struct config_kind {
+    const char *name, *doc;
+    bool makes_model;
+    struct config_part parts[5];
+};
+
+extern const struct config_kind config_kinds[]; /* a NULL name at the end */
+extern const struct field config_fields[];      /* of struct config, `stages` apart */
+extern const char *const config_pre_names[];    /* pretokenizers, by llama.cpp's names */
+
+/* Reads the file and applies overrides ("pretrain.lr=1e-3", "stages.0.steps=5", "seed=" for the
+   default). 0, or -1 with all mistakes in err(), a line each. config_free(c) either way. */
+int config_read(struct config *c, const char *path, int n_overrides, const char *const *overrides);
+
+/* The same for a text [n]; mistakes (whose `file` names the text) are collected and printed by the
+   caller. `folder` becomes c->folder. 0, or -1 with at least one mistake. */
+int config_parse(struct config *c, const char *text, size_t n, const char *folder, int n_overrides,
+                 const char *const *overrides, struct mistakes *bad);
+
+void config_free(struct config *c);
+
+/* The resolved config as YAML: every key that has an effect, in the tables' order. Parsed again it
+   gives the same config. */
+void config_write(const struct config *c, struct buf *yaml);
+
+/* XXH3-128 of that text as 32 hex digits. -1 with err() set if memory is short. */
+int config_hash(const struct config *c, char hex[33]);
+
+/* Keys, live ones apart, that differ: "pretrain.lr: 0.001 -> 0.002" a line each. Their number, or
+   -1 with err() set. */
+int config_diff(const struct config *was, const struct config *now, struct buf *out);
+
+/* Every key with its meaning, range and default. */
+void config_docs(struct buf *out);
+
+/* Index of the stage of that name; -1 if there is none. */
+int config_stage_find(const struct config *c, const char *name);
+
+/* Do the batch sizes fit a model of this context? 0, or -1 with err() set to what to give instead.
+   config_read() checks it where the config has a model; with a checkpoint's the run does. */
+int config_batch_check(const struct config_train *t, int64_t context);
+
+/* Tokens that go through the model at once: what was given, or the largest part of the batch that
+   is made of whole sequences and at most 8Ki tokens (one sequence if that is longer). */
+int64_t config_micro_batch(const struct config_train *t, int64_t context);
+
+/* Optimizer steps of the stage; corpus_tokens are those of an epoch. At least 1. */
+int64_t config_steps(const struct config_train *t, int64_t corpus_tokens);
+
+#endif

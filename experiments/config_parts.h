@@ -1,0 +1,39 @@
+/* What the files of the config share: schema -> override -> bind -> rules. */
+#ifndef ATTAR_EXPERIMENTS_CONFIG_PARTS_H
+#define ATTAR_EXPERIMENTS_CONFIG_PARTS_H
+
+#include "experiments/config.h"
+#include "experiments/yaml.h"
+
+extern const char config_stages_doc[];
+
+/* A value that names no stage: start with fresh weights. */
+#define CONFIG_SCRATCH "scratch"
+
+/* Puts override number k ("key.sub=value") into the tree. */
+void config_override(struct yaml *root, const char *text, int k, struct pool *pool,
+                     struct mistakes *bad);
+
+/* Fills c with defaults and what the tree holds; stage_nodes [c->n_stages] receives each stage's
+   map (in `scratch`). False if a stage could not be made out at all: its name is then unknown. */
+bool config_bind(struct config *c, struct yaml *root, struct yaml ***stage_nodes,
+                 struct pool *scratch, struct mistakes *bad);
+
+/* What fields cannot say about themselves; resolves references and dependent defaults. */
+void config_rules(struct config *c, const struct yaml *root, struct yaml *const *stage_nodes,
+                  bool all_stages_known, struct mistakes *bad);
+void config_rules_data(struct config *c, const struct yaml *node, struct mistakes *bad);
+void config_rules_model(struct config *c, const struct yaml *node, struct mistakes *bad);
+void config_rules_train(const struct config *c, struct config_stage *s, const struct yaml *node,
+                        struct mistakes *bad);
+
+/* A rule may look at `key` of the map: it was given or has a default, and no mistake was found. */
+bool config_sound(const struct yaml *map, const char *key);
+
+/* Where to report something about `key`: its value, or the map if it was not given. */
+struct place config_place(const struct yaml *map, const char *key);
+
+/* Reports at the key that it has no effect, if it was given. */
+void config_useless(const struct yaml *map, const char *key, const char *why, struct mistakes *bad);
+
+#endif

