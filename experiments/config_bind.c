@@ -31,7 +31,7 @@ static bool check_scalar(const struct bind *b, const struct field *f, struct yam
                          const struct yaml *node)
 {
     struct buf kind = {0};
-    field_print_kind(f, &kind);
+    field_print_type(f, &kind);
     const char *expected = kind.failed ? "another kind of value" : kind.p;
     bool good = false;
     if (node->kind != YAML_TEXT)

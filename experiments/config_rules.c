@@ -90,8 +90,6 @@ static int resolve(const struct config *c, int i, const char *ref, struct place 
     const int k = config_stage_find(c, ref);
     if (k >= 0 && k < i && config_kinds[c->stages[k].kind].makes_model)
         return k;
-    if (silent)
-        return -2;
     for (int s = 0; s < i; s++)
         if (config_kinds[c->stages[s].kind].makes_model)
             spell_offer(&near, c->stages[s].name);
@@ -105,7 +103,7 @@ static int resolve(const struct config *c, int i, const char *ref, struct place 
         mistake_add(bad, at, "'%s' makes no model", ref);
     else if (near.best)
         mistake_add(bad, at, "there is no stage '%.60s'; did you mean '%s'?", ref, near.best);
-    else
+    else if (!silent)
         mistake_add(bad, at,
                     "there is no stage '%.60s' before this one, and a checkpoint's path "
                     "ends in .h5",

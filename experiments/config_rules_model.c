@@ -30,7 +30,7 @@ static bool check_length(const struct config_model *m, const char *key, struct i
 static void rules_heads(struct config_model *m, const struct yaml *node, struct mistakes *bad)
 {
     const bool heads = check_length(m, "n_heads", &m->n_heads, node, bad);
-    if (!m->n_kv_heads.n && config_sound(node, "n_kv_heads"))
+    if (heads && !m->n_kv_heads.n && config_sound(node, "n_kv_heads"))
         m->n_kv_heads = m->n_heads;
     const bool kv = check_length(m, "n_kv_heads", &m->n_kv_heads, node, bad);
     if (!heads || !kv)

@@ -117,7 +117,10 @@ void field_print_text(const char *s, struct buf *out);
 /* Prints the range of a field that has one: "1 to 512", "at least 0". */
 void field_print_range(const struct field *f, struct buf *out);
 
-/* Prints what may be given: "a whole number, 1 to 512; default 8Ki". */
+/* Prints what kind of value it takes: "whole number, 1 to 512", "adamw | sgd". */
+void field_print_type(const struct field *f, struct buf *out);
+
+/* Prints all that may be given: "a whole number, 1 to 512; default 8Ki". */
 void field_print_kind(const struct field *f, struct buf *out);
 
 /* Prints a paragraph for each row of the table, inner maps indented. */

@@ -103,7 +103,7 @@ void field_print(const struct field *f, const void *base, struct buf *out)
     BUG("%s is a map", f->name);
 }
 
-static void print_type(const struct field *f, struct buf *out)
+static void print_name(const struct field *f, struct buf *out)
 {
     static const char *const types[] = {
         [FIELD_BOOL] = "true or false",
@@ -134,13 +134,18 @@ void field_print_range(const struct field *f, struct buf *out)
     }
 }
 
-void field_print_kind(const struct field *f, struct buf *out)
+void field_print_type(const struct field *f, struct buf *out)
 {
-    print_type(f, out);
+    print_name(f, out);
     if (f->min != 0 || f->max != 0) {
         buf_text(out, ", ");
         field_print_range(f, out);
     }
+}
+
+void field_print_kind(const struct field *f, struct buf *out)
+{
+    field_print_type(f, out);
     if (f->flags & FIELD_REQUIRED)
         buf_text(out, "; required");
     else if (f->def)
