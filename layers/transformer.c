@@ -112,8 +112,7 @@ static void bind_all(struct transformer *m)
         m->output = m->token_embd;
 }
 
-/* Also what a checkpoint says must fit: nothing below divides by zero or overflows. */
-static int check(const struct transformer_dims *d)
+int transformer_check(const struct transformer_dims *d)
 {
     enum { MOST = 1 << 24 };
     if (d->n_layers < 1 || d->n_layers > LAYERS_MAX)
@@ -138,7 +137,7 @@ static int check(const struct transformer_dims *d)
 int transformer_init(struct transformer *m, const struct transformer_dims *dims, bool with_grad)
 {
     *m = (struct transformer){.dims = *dims};
-    if (check(dims))
+    if (transformer_check(dims))
         return -1;
     m->dims.rope.head_dim = dims->head_dim;
     m->dims.rope.n_pos = dims->context;

@@ -57,8 +57,11 @@ struct batch {
     int n_seqs;
 };
 
-/* Checks the dims against one another and declares and allocates the parameters; their values are
-   store_init()'s or a checkpoint's. with_grad: for training. 0, or -1 with err() set. */
+/* Do the dims fit one another, and the limits of this program? 0, or -1 with err() set. Everything
+   else here relies on it. */
+int transformer_check(const struct transformer_dims *dims);
+
+/* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a checkpoint's. with_grad: for training. 0, or -1 with err() set. */
 int transformer_init(struct transformer *m, const struct transformer_dims *dims, bool with_grad);
 void transformer_free(struct transformer *m);
 

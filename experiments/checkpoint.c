@@ -1,0 +1,324 @@
+#include "experiments/checkpoint.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/base/mem.h"
+#include "datasets/h5file.h"
+#include "experiments/cmd.h"
+
+enum { FORMAT = 1, NAME_MAX_H5 = 160 };
+
+/* ---- struct members kept as attributes: a table each, read and written by the same rows ---- */
+
+enum kind { KIND_INT32, KIND_INT64, KIND_DOUBLE, KIND_BOOL, KIND_LAYERS };
+
+struct attr {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+};
+
+#define STATE(member, kind) {#member, kind, offsetof(struct checkpoint_state, member)}
+static const struct attr state_attrs[] = {
+    STATE(step, KIND_INT64),        STATE(sample, KIND_INT64),     STATE(tokens, KIND_INT64),
+    STATE(seconds, KIND_DOUBLE),    STATE(smooth, KIND_DOUBLE),    STATE(smooth_min, KIND_DOUBLE),
+    STATE(best_valid, KIND_DOUBLE), STATE(best_step, KIND_INT64),  STATE(last_valid, KIND_DOUBLE),
+    STATE(last_bpb, KIND_DOUBLE),   {0},
+};
+
+#define DIMS(name, member, kind) {name, kind, offsetof(struct transformer_dims, member)}
+static const struct attr dims_attrs[] = {
+    DIMS("n_layers", n_layers, KIND_INT32),
+    DIMS("d_model", d_model, KIND_INT32),
+    DIMS("vocab_size", vocab, KIND_INT32),
+    DIMS("head_dim", head_dim, KIND_INT32),
+    DIMS("context", context, KIND_INT32),
+    DIMS("n_heads", n_heads, KIND_LAYERS),
+    DIMS("n_kv_heads", n_kv_heads, KIND_LAYERS),
+    DIMS("d_ff", d_ff, KIND_LAYERS),
+    DIMS("tie_embeddings", tied, KIND_BOOL),
+    DIMS("norm_eps", norm_eps, KIND_DOUBLE),
+    DIMS("rope_style", rope.style, KIND_INT32),
+    DIMS("rope_scaling", rope.scaling, KIND_INT32),
+    DIMS("rope_base", rope.base, KIND_DOUBLE),
+    DIMS("rope_factor", rope.factor, KIND_DOUBLE),
+    DIMS("rope_low_freq_factor", rope.low_freq, KIND_DOUBLE),
+    DIMS("rope_high_freq_factor", rope.high_freq, KIND_DOUBLE),
+    DIMS("rope_original_context", rope.original_context, KIND_DOUBLE),
+    DIMS("dropout", dropout, KIND_DOUBLE),
+    DIMS("init_std", init_std, KIND_DOUBLE),
+    {0},
+};
+
+static int write_layers(struct h5file *f, const char *at, const struct attr *a, const int *list,
+                        int64_t n)
+{
+    char name[NAME_MAX_H5];
+    snprintf(name, sizeof name, "%s/%s", at, a->name);
+    return h5file_write(f, name, H5_I32, 1, &n, list);
+}
+
+static int write_attrs(struct h5file *f, const char *at, const struct attr *a, const void *base,
+                       int64_t n_layers)
+{
+    for (int bad = 0; a->name; a++) {
+        const void *p = (const char *)base + a->offset;
+        if (a->kind == KIND_DOUBLE)
+            bad = h5file_set_double(f, at, a->name, *(const double *)p);
+        else if (a->kind == KIND_LAYERS)
+            bad = write_layers(f, at, a, p, n_layers);
+        else
+            bad = h5file_set_int(f, at, a->name,
+                                 a->kind == KIND_INT64  ? *(const int64_t *)p
+                                 : a->kind == KIND_BOOL ? *(const bool *)p
+                                                        : *(const int *)p);
+        if (bad)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_layers(struct h5file *f, const char *at, const struct attr *a, int *list)
+{
+    char name[NAME_MAX_H5];
+    struct h5shape s;
+    snprintf(name, sizeof name, "%s/%s", at, a->name);
+    if (h5file_shape(f, name, &s))
+        return -1;
+    if (s.ndim != 1 || s.n > LAYERS_MAX)
+        return err("%s: %s has %lld entries, at most %d layers are possible", h5file_path(f), name,
+                   (long long)s.n, LAYERS_MAX);
+    return h5file_read(f, name, H5_I32, 1, s.dim, list);
+}
+
+static int read_attrs(struct h5file *f, const char *at, const struct attr *a, void *base)
+{
+    for (; a->name; a++) {
+        void *p = (char *)base + a->offset;
+        int64_t n = 0;
+        if (a->kind == KIND_DOUBLE) {
+            if (h5file_get_double(f, at, a->name, p))
+                return -1;
+            continue;
+        }
+        if (a->kind == KIND_LAYERS) {
+            if (read_layers(f, at, a, p))
+                return -1;
+            continue;
+        }
+        if (h5file_get_int(f, at, a->name, &n))
+            return -1;
+        if (a->kind == KIND_INT64)
+            *(int64_t *)p = n;
+        else if (a->kind == KIND_BOOL)
+            *(bool *)p = n != 0;
+        else if (n < INT32_MIN || n > INT32_MAX)
+            return err("%s: %s is %lld", h5file_path(f), a->name, (long long)n);
+        else
+            *(int *)p = (int)n;
+    }
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static int write_slab(struct h5file *f, const char *group, const struct transformer *m,
+                      const float *slab)
+{
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i];
+        char name[NAME_MAX_H5];
+        snprintf(name, sizeof name, "%s/%s", group, p->name);
+        if (h5file_write(f, name, H5_F32, p->used.nd, p->used.dim,
+                         slab + (p->latent - m->store.latent)))
+            return -1;
+    }
+    return 0;
+}
+
+static int write_text(struct h5file *f, const char *name, const char *text)
+{
+    return h5file_write_text(f, name, text, strlen(text));
+}
+
+static int write_all(struct h5file *f, const struct transformer *m,
+                     const struct checkpoint_state *state, const struct checkpoint_source *source)
+{
+    if (h5file_set_int(f, "/", "format", FORMAT) ||
+        h5file_set_text(f, "/", "attar", CMD_VERSION) ||
+        h5file_set_text(f, "/", "stage", source->stage) ||
+        h5file_set_text(f, "/", "config_hash", source->config_hash) ||
+        h5file_set_text(f, "/", "corpus_hash", source->corpus_hash) ||
+        h5file_set_text(f, "model", "arch", "llama") ||
+        write_attrs(f, "/", state_attrs, state, 0) ||
+        write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
+        write_text(f, "config", source->config) || write_text(f, "tokenizer", source->tokenizer) ||
+        write_slab(f, "weights", m, m->store.latent))
+        return -1;
+    for (int i = 0; i < m->store.n_states; i++) {
+        char group[NAME_MAX_H5];
+        snprintf(group, sizeof group, "optim/%s", m->store.state[i].name);
+        if (write_slab(f, group, m, m->store.state[i].slab))
+            return -1;
+    }
+    return 0;
+}
+
+int checkpoint_save(const char *path, const struct transformer *m,
+                    const struct checkpoint_state *state, const struct checkpoint_source *source)
+{
+    struct h5file *f;
+    if (h5file_create(&f, path))
+        return -1;
+    if (write_all(f, m, state, source)) {
+        h5file_abandon(f);
+        return -1;
+    }
+    return h5file_commit(f);
+}
+
+/* ---- reading ---- */
+
+static int read_header(struct checkpoint *c)
+{
+    struct h5file *f = c->file;
+    struct buf arch = {0};
+    int64_t format;
+    if (h5file_get_int(f, "/", "format", &format))
+        return err_in("not a checkpoint");
+    if (format != FORMAT)
+        return err("%s: checkpoint format %lld, this program reads %d", h5file_path(f),
+                   (long long)format, FORMAT);
+    int bad = h5file_get_text(f, "model", "arch", &arch);
+    if (!bad && (!arch.p || strcmp(arch.p, "llama")))
+        bad = err("%s: architecture '%s', this program knows llama", h5file_path(f),
+                  arch.p ? arch.p : "");
+    buf_free(&arch);
+    if (bad || h5file_get_text(f, "/", "stage", &c->stage) ||
+        h5file_get_text(f, "/", "config_hash", &c->config_hash) ||
+        h5file_get_text(f, "/", "corpus_hash", &c->corpus_hash) ||
+        read_attrs(f, "/", state_attrs, &c->state) ||
+        read_attrs(f, "model", dims_attrs, &c->dims) ||
+        h5file_read_text(f, "config", &c->config) ||
+        h5file_read_text(f, "tokenizer", &c->tokenizer))
+        return -1;
+    // what a file claims must fit into it, before anything that large is allocated
+    int64_t rest;
+    if (transformer_check(&c->dims))
+        return err_in("%s", h5file_path(f));
+    if (transformer_params(&c->dims, &rest) > h5file_size(f) / (int64_t)sizeof(float))
+        return err("%s: the file is too short for its model", h5file_path(f));
+    return 0;
+}
+
+int checkpoint_open(struct checkpoint *c, const char *path)
+{
+    *c = (struct checkpoint){0};
+    if (h5file_open(&c->file, path))
+        return -1;
+    if (read_header(c)) {
+        checkpoint_close(c);
+        return -1;
+    }
+    return 0;
+}
+
+void checkpoint_close(struct checkpoint *c)
+{
+    h5file_close(c->file);
+    buf_free(&c->stage);
+    buf_free(&c->config);
+    buf_free(&c->config_hash);
+    buf_free(&c->corpus_hash);
+    buf_free(&c->tokenizer);
+    *c = (struct checkpoint){0};
+}
+
+static int read_slab(struct h5file *f, const char *group, const struct transformer *m, float *slab)
+{
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i];
+        char name[NAME_MAX_H5];
+        snprintf(name, sizeof name, "%s/%s", group, p->name);
+        if (h5file_read(f, name, H5_F32, p->used.nd, p->used.dim,
+                        slab + (p->latent - m->store.latent)))
+            return -1;
+    }
+    return 0;
+}
+
+/* Slabs are known by the optimizer's literal names; the file's are copied for good. */
+static const char *state_name(const char *name)
+{
+    static const char *const known[] = {"adam.m", "adam.v", "sgd.momentum"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i], name))
+            return known[i];
+    return NULL;
+}
+
+struct states {
+    const char *name[STORE_STATES];
+    int n;
+};
+
+static int note_state(void *arg, const char *name)
+{
+    struct states *s = arg;
+    const size_t skip = strlen("optim/");
+    if (strncmp(name, "optim/", skip))
+        return 0;
+    char state[64];
+    snprintf(state, sizeof state, "%.*s", (int)strcspn(name + skip, "/"), name + skip);
+    const char *known = state_name(state);
+    for (int i = 0; i < s->n; i++)
+        if (s->name[i] == known)
+            return 0;
+    if (!known || s->n == STORE_STATES)
+        return err("optimizer state '%s' is unknown to this program", state);
+    s->name[s->n++] = known;
+    return 0;
+}
+
+int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim)
+{
+    struct states states = {0};
+    if (read_slab(c->file, "weights", m, m->store.latent))
+        return -1;
+    if (with_optim && h5file_each(c->file, note_state, &states))
+        return err_in("%s", h5file_path(c->file));
+    for (int i = 0; i < states.n; i++) {
+        char group[NAME_MAX_H5];
+        float *slab = store_state(&m->store, states.name[i]);
+        snprintf(group, sizeof group, "optim/%s", states.name[i]);
+        if (!slab || read_slab(c->file, group, m, slab))
+            return -1;
+    }
+    store_project(&m->store);
+    return 0;
+}
+
+int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **tok)
+{
+    struct checkpoint c;
+    *tok = NULL;
+    *m = (struct transformer){0};
+    if (checkpoint_open(&c, path))
+        return -1;
+    int bad = transformer_init(m, &c.dims, false) || checkpoint_load(&c, m, false);
+    if (!bad && !(*tok = tokenizer_parse(c.tokenizer.p, c.tokenizer.n)))
+        bad = err_in("%s: tokenizer", path);
+    if (!bad && tokenizer_vocab_size(*tok) > m->dims.vocab)
+        bad = err("%s: %d tokens in the tokenizer, %d in the model", path,
+                  tokenizer_vocab_size(*tok), m->dims.vocab);
+    checkpoint_close(&c);
+    if (bad) {
+        transformer_free(m);
+        tokenizer_free(*tok);
+        *tok = NULL;
+    }
+    return bad ? -1 : 0;
+}

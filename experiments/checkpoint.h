@@ -1,0 +1,74 @@
+/*
+ * A checkpoint: all that is needed to go on with training to the bit, or to use the model. HDF5
+ * inside the verified container of datasets/h5file.h:
+ *
+ *     /             attributes: format, attar (version), stage, config_hash, corpus_hash and the
+ *                   members of struct checkpoint_state
+ *     /config       the run's resolved config (YAML)      /tokenizer   tokenizer.json
+ *     /model        attributes and per-layer lists: struct transformer_dims
+ *     /weights/NAME f32, GGUF's names and shapes          /optim/STATE/NAME   likewise
+ *
+ * RNG state and data position are the step itself: every draw is a function of (seed, step).
+ */
+#ifndef ATTAR_EXPERIMENTS_CHECKPOINT_H
+#define ATTAR_EXPERIMENTS_CHECKPOINT_H
+
+#include "datasets/tokenizer.h"
+#include "layers/transformer.h"
+
+struct checkpoint_state {
+    int64_t step;       /* optimizer steps done */
+    int64_t sample;     /* first sample index of the next step */
+    int64_t tokens;     /* trained on, since the stage's start */
+    double seconds;     /* of work */
+    double smooth;      /* smoothed loss, nats; NAN before the first step */
+    double smooth_min;  /* its minimum so far */
+    double best_valid;  /* NAN: not evaluated yet */
+    int64_t best_step;
+    double last_valid, last_bpb; /* NAN: none */
+};
+
+struct checkpoint_source {
+    const char *stage, *config, *config_hash, *corpus_hash, *tokenizer; /* texts to keep */
+};
+
+/* Writes model, optimizer states and the rest; atomic, synced, read back and verified before the
+   name changes. 0, or -1 with err() set and `path` as it was. */
+int checkpoint_save(const char *path, const struct transformer *m,
+                    const struct checkpoint_state *state, const struct checkpoint_source *source);
+
+/* What a checkpoint holds, without its weights. */
+struct checkpoint {
+    struct h5file *file;
+    struct transformer_dims dims;
+    struct checkpoint_state state;
+    struct buf stage, config, config_hash, corpus_hash, tokenizer;
+};
+
+/* Verifies and opens. 0, or -1 with err() set. checkpoint_close() after 0. */
+int checkpoint_open(struct checkpoint *c, const char *path);
+void checkpoint_close(struct checkpoint *c);
+
+/* The weights into a model that transformer_init() made from c->dims; with_optim: the optimizer's
+   states as well. 0, or -1 with err() set. */
+int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim);
+
+/* Opens, makes the model, loads, parses the tokenizer, closes: for use without training. 0 or -1;
+   after 0 the caller frees both. dims->context may be read from m. */
+int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **tok);
+
+/* ---- the files of a stage: checkpoint-STEP.h5, and links to the newest and the best ---- */
+
+/* "folder/checkpoint-00000120.h5"; "folder/checkpoint.h5" for step -1. */
+void checkpoint_name(char path[4096], const char *folder, int64_t step);
+
+/* Steps of the checkpoints in the folder, newest first, at most `most`. Their number, or -1. */
+int checkpoint_list(const char *folder, int64_t steps[], int most);
+
+/* Makes `folder/link` another name of the step's checkpoint, atomically. 0 or -1. */
+int checkpoint_link(const char *folder, int64_t step, const char *link);
+
+/* Removes all but the newest `keep` (at least 1) and `best` (-1: none). */
+void checkpoint_prune(const char *folder, int64_t keep, int64_t best);
+
+#endif
