@@ -3,7 +3,7 @@
  * (optimizer steps done); its other keys say what it is:
  *   {"step":12,"loss":3.2,"lr":0.003,"grad_norm":0.8,"tokens":98304,"tokens_per_s":11200,"time":8.8}
  *   {"step":100,"valid_loss":3.4,"perplexity":29.9,"bits_per_byte":1.6,"time":80.1}
- *   {"step":100,"sample":"In the beginning ...","prompt":"In the"}
+ *   {"step":100,"sample":" beginning ...","prompt":"In the"}
  *   {"step":100,"event":"save","message":"checkpoint.h5","at":"2026-11-22T15:00:00Z"}
  * Numbers read back exactly: a float as float, a double that is no float as double. NaN and
  * infinities become null, followed by an event "not finite".
@@ -64,6 +64,7 @@ int metrics_open(struct metrics *m, const char *path, int64_t step);
 /* Each appends a line with one write; if that fails, the part written is taken back. 0 or -1. */
 int metrics_step(struct metrics *m, const struct metrics_step *s);
 int metrics_valid(struct metrics *m, const struct metrics_valid *v);
+/* text [n] is what follows the prompt; no prompt: NULL. */
 int metrics_sample(struct metrics *m, int64_t step, const char *prompt, const char *text, size_t n);
 int metrics_event(struct metrics *m, int64_t step, const char *event, const char *fmt, ...)
     ERR_PRINTF(4, 5);
