@@ -11,7 +11,8 @@ are the same bits on every machine.
   curve.h5    100 steps of AdamW: config, optimizer (attributes), initial/, tokens [100,B,T+1], losses, grad_norms
               (before clipping), lrs [100], final/
   optim.h5    AdamW and SGD on given gradients; `params` [10,...] holds the parameters after steps 10, 20, ... 100
-  ops.h5      single operators: inputs, upstream gradient d<output>, output, input gradients d<input>
+  ops.h5      single operators: inputs, upstream gradient dy (1 for a scalar), output y, input gradients d<input>
+  sampler.h5  logits [6,61]; caseNN/probs [6,61] after the filters named by its attributes (sampler.py)
 
 Usage: make_golden.py [FOLDER]      (default: tests/golden)
 """
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor
 
 import llama
+import sampler
 from llama import Config, Rope
 
 HERE = Path(__file__).resolve().parent
@@ -253,6 +255,13 @@ def operators(dtype: torch.dtype) -> Tree:
     })
 
 
+def sampling(dtype: torch.dtype) -> Tree:
+    logits, probs = sampler.results(np.random.default_rng(50), dtype)
+    cases = {f"case{i:02}": Tree({"probs": p}, temperature=t, top_k=k, top_p=top_p, min_p=min_p)
+             for i, (p, (t, k, top_p, min_p)) in enumerate(zip(probs, sampler.CASES, strict=True))}
+    return Tree({"logits": logits} | cases)
+
+
 GOLDEN: dict[str, Callable[[torch.dtype], Tree]] = {
     "llama_tiny": llama_case(Config((4, 4), (4, 4), (80, 80), 32, 8, 64, 24), 2, 10, 0.0),
     "llama_tied": llama_case(Config((3, 3), (1, 1), (72, 72), 36, 12, 97, 17, norm_eps=1e-6, tie=True), 3, 11, 2**-10),
@@ -262,6 +271,7 @@ GOLDEN: dict[str, Callable[[torch.dtype], Tree]] = {
     "curve": curve,
     "optim": optimizers,
     "ops": operators,
+    "sampler": sampling,
 }
 
 
@@ -288,7 +298,7 @@ def compute(name: str) -> Tree:
 
 
 def provenance() -> dict[str, str]:
-    source = b"".join((HERE / name).read_bytes() for name in ("llama.py", "make_golden.py"))
+    source = b"".join((HERE / name).read_bytes() for name in ("llama.py", "sampler.py", "make_golden.py"))
     return {"torch": torch.__version__, "numpy": np.__version__, "h5py": h5py.__version__,
             "script": "tests/oracle/make_golden.py", "script_sha256": hashlib.sha256(source).hexdigest()}
 
