@@ -201,8 +201,11 @@ struct store {
 /* Declares a parameter, before store_alloc(). 0 or -1. */
 int store_add(struct store *s, const char *name, int nd, const int64_t *dim, float init_std);
 
-/* Makes the slabs; with_grad: parameters can be trained. 0 or -1. */
-int store_alloc(struct store *s, bool with_grad);
+/* What a store is for: reading, training, or only for its shapes (in a measuring ctx). */
+enum store_use { STORE_FROZEN, STORE_TRAINED, STORE_SHAPES };
+
+/* Makes the slabs that the use wants. 0 or -1. */
+int store_alloc(struct store *s, enum store_use use);
 void store_free(struct store *s);
 
 struct param *store_find(const struct store *s, const char *name);

@@ -36,20 +36,23 @@ int store_add(struct store *s, const char *name, int nd, const int64_t *dim, flo
     return 0;
 }
 
-int store_alloc(struct store *s, bool with_grad)
+int store_alloc(struct store *s, enum store_use use)
 {
-    s->latent = mem_slab(s->len, sizeof(float));
-    s->grad = with_grad ? mem_slab(s->len, sizeof(float)) : NULL;
-    if (!s->latent || (with_grad && !s->grad))
-        return err_in("parameters");
+    static float nowhere; // a measuring ctx wants to see that there is a gradient, never reads it
+    const bool with_grad = use != STORE_FROZEN;
+    if (use != STORE_SHAPES) {
+        s->latent = mem_slab(s->len, sizeof(float));
+        s->grad = with_grad ? mem_slab(s->len, sizeof(float)) : NULL;
+        if (!s->latent || (with_grad && !s->grad))
+            return err_in("parameters");
+    }
     size_t at = 0;
     for (int i = 0; i < s->n; i++) {
         struct param *p = &s->p[i];
-        p->latent = s->latent + at;
-        p->used.data = p->latent;
+        p->used.data = p->latent = s->latent ? s->latent + at : &nowhere;
         p->used.needs_grad = with_grad;
         if (with_grad)
-            p->used.grad = p->latent_grad = s->grad + at;
+            p->used.grad = p->latent_grad = s->grad ? s->grad + at : &nowhere;
         const size_t numel = (size_t)tensor_numel(&p->used);
         at += (numel + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
     }

@@ -308,7 +308,7 @@ int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **t
     *m = (struct transformer){0};
     if (checkpoint_open(&c, path))
         return -1;
-    int bad = transformer_init(m, &c.dims, false) || checkpoint_load(&c, m, false);
+    int bad = transformer_init(m, &c.dims, STORE_FROZEN) || checkpoint_load(&c, m, false);
     if (!bad && !(*tok = tokenizer_parse(c.tokenizer.p, c.tokenizer.n)))
         bad = err_in("%s: tokenizer", path);
     if (!bad && tokenizer_vocab_size(*tok) > m->dims.vocab)

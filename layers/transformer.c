@@ -134,7 +134,8 @@ int transformer_check(const struct transformer_dims *d)
     return 0;
 }
 
-int transformer_init(struct transformer *m, const struct transformer_dims *dims, bool with_grad)
+int transformer_init(struct transformer *m, const struct transformer_dims *dims,
+                     enum store_use use)
 {
     *m = (struct transformer){.dims = *dims};
     if (transformer_check(dims))
@@ -142,7 +143,7 @@ int transformer_init(struct transformer *m, const struct transformer_dims *dims,
     m->dims.rope.head_dim = dims->head_dim;
     m->dims.rope.n_pos = dims->context;
     m->blocks = mem_new((size_t)dims->n_layers, sizeof *m->blocks);
-    if (!m->blocks || declare_all(m) || store_alloc(&m->store, with_grad) ||
+    if (!m->blocks || declare_all(m) || store_alloc(&m->store, use) ||
         rope_init(&m->rope, &m->dims.rope)) {
         transformer_free(m);
         return -1;

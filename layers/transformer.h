@@ -61,8 +61,9 @@ struct batch {
    else here relies on it. */
 int transformer_check(const struct transformer_dims *dims);
 
-/* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a checkpoint's. with_grad: for training. 0, or -1 with err() set. */
-int transformer_init(struct transformer *m, const struct transformer_dims *dims, bool with_grad);
+/* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a checkpoint's. 0, or -1 with err() set. */
+int transformer_init(struct transformer *m, const struct transformer_dims *dims,
+                     enum store_use use);
 void transformer_free(struct transformer *m);
 
 /* hidden [n,C], behind output_norm. Every block is a segment. Sequences with a kv are stored in it
