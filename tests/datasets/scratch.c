@@ -54,6 +54,11 @@ const char *scratch_path(void *state, const char *name)
     return s->path[s->n++] = path;
 }
 
+const char *scratch_folder(void *state)
+{
+    return ((struct scratch *)state)->folder;
+}
+
 int scratch_count(void *state)
 {
     const struct scratch *s = state;
@@ -95,14 +100,13 @@ void scratch_text(const char *path, const char *text)
 
 char *scratch_data(const char *name)
 {
+    char path[1024];
     const char *folder = getenv("ATTAR_DATA");
     if (!folder || !*folder)
         folder = "../shared/data";
-    char *path = malloc(strlen(folder) + strlen(name) + 2);
-    sprintf(path, "%s/%s", folder, name);
-    if (!access(path, R_OK))
-        return path;
-    print_message("%s is absent: skipped\n", path);
-    free(path);
-    return NULL;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char *real = realpath(path, NULL);
+    if (!real)
+        print_message("%s is absent: skipped\n", path);
+    return real;
 }

@@ -1,0 +1,67 @@
+#include "datasets/jsonl.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+
+static int no_key(json_t *line, const char *text, const char *prompt, const char *completion)
+{
+    struct buf has = {0};
+    const char *key;
+    json_t *value;
+    json_object_foreach(line, key, value)
+    {
+        if (has.n < 200)
+            buf_printf(&has, "%s%s", has.n ? ", " : "", key);
+    }
+    const int r = err("no key `%s` (nor `%s` and `%s`) among its keys: %s", text, prompt,
+                      completion, has.n ? has.p : "none");
+    buf_free(&has);
+    return r;
+}
+
+static int add(const json_t *value, const char *key, struct buf *out)
+{
+    if (!json_is_string(value))
+        return err("`%s` is not a string", key);
+    buf_add(out, json_string_value(value), json_string_length(value));
+    return out->failed ? -1 : 0;
+}
+
+static int take(const struct jsonl_keys *keys, json_t *line, struct buf *out, size_t *prompt,
+                bool *pair)
+{
+    const char *text_key = keys->text ? keys->text : "text";
+    const char *prompt_key = keys->prompt ? keys->prompt : "prompt";
+    const char *completion_key = keys->completion ? keys->completion : "completion";
+    const json_t *text = json_object_get(line, text_key);
+    const json_t *before = json_object_get(line, prompt_key);
+    const json_t *after = json_object_get(line, completion_key);
+    if (!json_is_object(line))
+        return err("is not a JSON object");
+    if (text)
+        return add(text, text_key, out);
+    if (!before || !after)
+        return no_key(line, text_key, prompt_key, completion_key);
+    if (add(before, prompt_key, out))
+        return -1;
+    *prompt = out->n;
+    *pair = true;
+    return add(after, completion_key, out);
+}
+
+int jsonl_parse(const struct jsonl_keys *keys, const char *s, size_t n, struct buf *out,
+                size_t *prompt, bool *pair)
+{
+    json_error_t e;
+    buf_clear(out);
+    *prompt = 0;
+    *pair = false;
+    json_t *line = json_loadb(s, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    if (!line)
+        return err("column %d: %s", e.column, e.text);
+    const int r = take(keys, line, out, prompt, pair);
+    json_decref(line);
+    return r;
+}
