@@ -1,41 +1,54 @@
 # attar: everything is made from here.
-#   make            ./attar, libattar.a
-#   make quickstart packages, build, train on the King James Bible, write some text
-#   make test       unit tests, the sanitizer pass last
+#
+#   make              ./attar and libattar.a
+#   make quickstart   packages, build, train on the King James Bible, write some text
+#   make test         unit tests, then once more under the address sanitizer
+#   make oracle       live comparison with PyTorch, transformers, tokenizers (needs Python)
+#   make long         sanitizers (address, undefined, thread), valgrind, fuzzers, kills
+#   make mutants      one-line bugs that the tests must all catch
+#   make bench        the measurements behind the README's tables
+#   make lint format clean install deps
 
 CC      ?= gcc
 BUILD   ?= build/release
 PREFIX  ?= /usr/local
+PYTHON  ?= .venv/bin/python
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
-CFLAGS  ?= -O3 -g
-CFLAGS  += -std=c11 -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
-PKGS    := yaml-0.1 libpcre2-8 libxxhash jansson libutf8proc liblzma libcrypto
-HDF5    := hdf5-serial
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(HDF5) 2>/dev/null)
-LDLIBS  += $(shell pkg-config --libs $(PKGS) $(HDF5) 2>/dev/null) -lopenblas -lm
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
+OPT      ?= -O3 -g
+CFLAGS   += -std=c11 $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
+PKGS     := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto hdf5-serial
+CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lopenblas -lm -lpthread
 ifneq ($(SAN),)
-CFLAGS  += -fsanitize=$(SAN) -fno-omit-frame-pointer
-LDFLAGS += -fsanitize=$(SAN)
+CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer
+LDFLAGS  += -fsanitize=$(SAN)
 endif
 
-FOLDERS := autograd layers optim compress datasets experiments
-LIB_SRC := $(filter-out experiments/main.c,$(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null)))
-# a kernel file names its instruction set: <family>_<isa>.c is compiled for it, on x86 only
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-TEST_SRC := $(sort $(shell find tests -name 'test_*.c'))
-TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
-TEST_LIB_SRC := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
-TEST_LIB_OBJ := $(TEST_LIB_SRC:%.c=$(BUILD)/%.o)
+DEPS := build-essential pkg-config libopenblas-dev libhdf5-dev libcmocka-dev libyaml-dev \
+        libpcre2-dev libxxhash-dev libjansson-dev liblzma-dev libssl-dev bible-kjv xz-utils
 
-.PHONY: all test
+FOLDERS      := $(wildcard autograd layers optim compress datasets experiments)
+LIB_SRC      := $(filter-out experiments/main.c,$(sort $(shell find $(FOLDERS) -name '*.c')))
+LIB_OBJ      := $(LIB_SRC:%.c=$(BUILD)/%.o)
+HEADERS      := $(sort $(shell find $(FOLDERS) -name '*.h' -o -name '*.def'))
+TEST_SRC     := $(sort $(shell find tests -name 'test_*.c'))
+TEST_BIN     := $(TEST_SRC:%.c=$(BUILD)/%)
+TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
+TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
+
+.PHONY: all test quickstart oracle long mutants bench lint format clean install deps tests-built
 all: attar libattar.a
 
-$(BUILD)/%_avx2.o: ISA := $(if $(filter x86_64,$(ARCH)),-mavx2 -mfma -mf16c)
-$(BUILD)/%_avx512.o: ISA := $(if $(filter x86_64,$(ARCH)),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512)
+# <family>_<isa>.c is compiled for that instruction set; elsewhere it is empty
+ifeq ($(ARCH),x86_64)
+$(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
+                            -mprefer-vector-width=512
+endif
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA) -MMD -MP -c $< -o $@
 
@@ -52,10 +65,60 @@ libattar.a: $(BUILD)/libattar.a
 	cp $< $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
-	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@
 
-test: $(TEST_BIN)
-	@for t in $(TEST_BIN); do $$t || exit 1; done
+tests-built: $(TEST_BIN) $(BUILD)/attar
+
+test:
+	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built
+	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=build/asan SAN=address OPT="-O1 -g"
+	@tests/run.sh build/release build/asan
+
+quickstart: deps
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@tests/quickstart.sh
+
+oracle: all $(PYTHON)
+	@tests/oracle/run.sh $(PYTHON) ./attar
+
+.venv/bin/python: tests/oracle/requirements.txt
+	python3 -m venv .venv
+	.venv/bin/pip install -q -r $<
+	@touch $@
+
+long:
+	@tests/long.sh
+
+mutants:
+	@tests/mutants.sh
+
+bench: all
+	@tests/bench/run.sh
+
+lint:
+	@tests/lint.sh
+
+format:
+	clang-format -i $(LIB_SRC) experiments/main.c $(filter %.h,$(HEADERS)) $(TEST_SRC) $(TEST_HELP) \
+	    $(sort $(shell find tests -name '*.h' -o -path 'tests/fuzz/*.c' -o -path 'tests/bench/*.c'))
+
+clean:
+	rm -rf build attar libattar.a
+
+install: all
+	install -Dm755 attar $(DESTDIR)$(PREFIX)/bin/attar
+	install -Dm644 libattar.a $(DESTDIR)$(PREFIX)/lib/libattar.a
+	for h in $(HEADERS); do install -Dm644 $$h $(DESTDIR)$(PREFIX)/include/attar/$$h || exit 1; done
+
+# only asks for what is missing, so that it is silent and needs no rights the second time
+deps:
+	@missing=; for p in $(DEPS); do \
+	    dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || { echo "installing:$$missing"; \
+	    as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	    $$as apt-get update -qq && \
+	    $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/%.d) $(TEST_LIB_OBJ:.o=.d) $(BUILD)/experiments/main.d
