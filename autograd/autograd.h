@@ -131,6 +131,9 @@ struct tensor *ctx_run(struct ctx *ctx, struct node *node);
    memory is new and must be written, not added to. NULL if t (or NULL) needs no gradient. */
 float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh);
 
+/* As ctx_grad, but new memory is zeroed: for weights, whose gradients many rows add to. */
+float *ctx_grad_sum(struct ctx *ctx, struct tensor *t);
+
 /* As ctx_grad for in, but where in has no gradient yet it takes over the buffer of out's, which is
    dead once out's node has run. *taken: the buffer is the same, out's values are in it. */
 float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int ctx_init(struct ctx *ctx, size_t bytes)
 {
@@ -106,6 +107,15 @@ float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
         t->grad = ctx_scratch(ctx, (size_t)tensor_numel(t) * sizeof(float));
     }
     return t->grad;
+}
+
+float *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
+{
+    bool fresh;
+    float *g = ctx_grad(ctx, t, &fresh);
+    if (fresh && g && !ctx->measuring)
+        memset(g, 0, (size_t)tensor_numel(t) * sizeof *g);
+    return g;
 }
 
 float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,

@@ -103,10 +103,10 @@ static struct tensor *run_and_free(struct ctx *ctx, segment_fn *fn, const void *
     const size_t lo = ctx->arena.lo, hi = ctx->arena.hi;
     const bool recording = ctx->recording;
     ctx->recording = false;
-    const struct tensor *inner = fn(ctx, arg, x);
+    struct tensor *inner = fn(ctx, arg, x);
     ctx->recording = recording;
-    if (!inner)
-        return NULL;
+    if (!inner || inner == x)
+        return inner;
     if (!tensor_same_shape(inner, x))
         return ctx_fail(ctx, "segment: its result must have the shape of its input");
     if (!ctx->measuring)
@@ -137,7 +137,7 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
         out = run_and_free(ctx, fn, copy, x, out);
     }
     // parameters inside may want gradients even if x does not
-    if (!out || !ctx->recording)
+    if (!out || out == x || !ctx->recording)
         return out;
     const bool inside = keep ? ctx->tape != s->begin : true;
     if (!inside)

@@ -246,7 +246,7 @@ static bool fits(struct ctx *ctx, const struct tensor *q, const struct tensor *k
     else if (!covered || at != tensor_rows(q))
         ctx_fail(ctx, "attention: the sequences do not cover %lld rows in order",
                  (long long)tensor_rows(q));
-    else if (cached && ctx->recording && (q->needs_grad || k->needs_grad))
+    else if (cached && ctx->recording && (q->needs_grad || k->needs_grad || v->needs_grad))
         ctx_fail(ctx, "attention: no gradient passes through a cache");
     return !ctx->failed;
 }

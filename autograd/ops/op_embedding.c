@@ -23,13 +23,14 @@ static void backward(struct ctx *ctx, struct node *node)
     struct tensor *w = node->in[0];
     const float *dy = node->out[0]->grad;
     const int64_t C = tensor_cols(w), N = tensor_rows(node->out[0]);
-    if (ctx->measuring || !w->needs_grad)
+    float *sum = ctx_grad_sum(ctx, w);
+    if (ctx->measuring || !sum)
         return;
 #pragma omp parallel for schedule(static)
     for (int64_t c = 0; c < C; c += COLS) {
         const int64_t k = C - c < COLS ? C - c : COLS;
         for (int64_t i = 0; i < N; i++) {
-            float *dw = w->grad + tok[i] * C + c;
+            float *dw = sum + tok[i] * C + c;
             rows->add(k, dw, dy + i * C + c, dw);
         }
     }

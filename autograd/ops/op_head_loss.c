@@ -97,10 +97,9 @@ int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
     h.N = tensor_rows(hidden);
     h.C = tensor_cols(hidden);
     h.V = tensor_rows(w);
-    bool kept;
     if (ctx->recording) {
         h.dhidden = ctx_grad(ctx, hidden, &h.fresh);
-        h.dw = ctx_grad(ctx, w, &kept);
+        h.dw = ctx_grad_sum(ctx, w);
     }
     const int64_t most = h.N < CHUNK ? h.N : CHUNK;
     const size_t mark = ctx_mark(ctx);

@@ -144,6 +144,11 @@ static void backward(struct ctx *ctx, struct node *node)
     const float *dx = ctx_grad(ctx, x, &fresh);
     struct tensor *r = residual(node);
     const float *dr = r ? ctx_grad_take(ctx, node->out[0], r, &other, &taken) : NULL;
+    for (int i = 0; i < l->n && !ctx->failed; i++)
+        if (node->out[i]->grad) {
+            ctx_grad_sum(ctx, weight(node, i));
+            ctx_grad_sum(ctx, bias(node, i));
+        }
     const size_t mark = ctx_mark(ctx);
     size_t bytes = l->scratch;
     char *buf = bytes ? ctx_thread_scratch(ctx, &bytes) : NULL;
@@ -204,14 +209,14 @@ static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w
 int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[],
               struct tensor *const b[], struct tensor *res, struct tensor *out[])
 {
-    memset(out, 0, (size_t)n * sizeof *out);
-    struct linear *l = ctx_push(ctx, sizeof *l);
-    if (!l || !x)
-        return -1;
     if (n < 1 || n > LINEAR_MAX || (res && n > 1)) {
         ctx_fail(ctx, "linear: %d weights%s", n, res ? " with a residual" : "");
         return -1;
     }
+    memset(out, 0, (size_t)n * sizeof *out);
+    struct linear *l = x ? ctx_push(ctx, sizeof *l) : NULL;
+    if (!l)
+        return -1;
     *l = (struct linear){.n = n};
     struct node node = {.op = &op, .in = {x}, .saved = l};
     for (int i = 0; i < n; i++) {

@@ -31,9 +31,9 @@ static void backward(struct ctx *ctx, struct node *node)
     const int64_t N = tensor_rows(x), C = tensor_cols(x), step = (N + PARTS - 1) / PARTS;
     bool fresh, taken;
     const float *dy = y->grad;
-    float *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
+    float *dx = ctx_grad_take(ctx, y, x, &fresh, &taken), *dw = ctx_grad_sum(ctx, w);
     const size_t mark = ctx_mark(ctx);
-    float *parts = w->needs_grad ? ctx_scratch(ctx, PARTS * (size_t)C * sizeof *parts) : NULL;
+    float *parts = dw ? ctx_scratch(ctx, PARTS * (size_t)C * sizeof *parts) : NULL;
     if (!ctx->measuring && !ctx->failed) {
         if (parts)
             memset(parts, 0, PARTS * (size_t)C * sizeof *parts);
@@ -44,7 +44,7 @@ static void backward(struct ctx *ctx, struct node *node)
                                        dy + i * C, dx ? dx + i * C : NULL, !fresh,
                                        parts ? parts + p * C : NULL);
         for (int64_t p = 0; p < PARTS && parts; p++)
-            rows->add(C, w->grad, parts + p * C, w->grad);
+            rows->add(C, dw, parts + p * C, dw);
     }
     ctx_release(ctx, mark);
 }
