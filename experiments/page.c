@@ -56,14 +56,14 @@ void page_time(struct buf *b, double seconds)
         return;
     }
     const long long s = llround(seconds);
-    if (seconds < 60)
+    if (seconds < 59.5)
         buf_printf(b, "%.*f s", seconds < 9.95 ? 1 : 0, seconds);
     else if (s < 3600)
-        buf_printf(b, "%lld min %02lld s", s / 60, s % 60);
+        buf_printf(b, "%lldm %02llds", s / 60, s % 60);
     else if (s < 86400)
-        buf_printf(b, "%lld h %02lld min", s / 3600, s / 60 % 60);
+        buf_printf(b, "%lldh %02lldm", s / 3600, s / 60 % 60);
     else
-        buf_printf(b, "%lld d %02lld h", s / 86400, s / 3600 % 24);
+        buf_printf(b, "%lldd %02lldh", s / 86400, s / 3600 % 24);
 }
 
 void page_moment(struct buf *b, const char *at)

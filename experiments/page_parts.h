@@ -13,7 +13,7 @@ extern const char page_style[];
 void page_count(struct buf *b, int64_t n);                  /* 1,048,576      */
 void page_short(struct buf *b, double x, const char *unit); /* 1.05M, 412 MB  */
 void page_number(struct buf *b, double x, int decimals);
-void page_time(struct buf *b, double seconds);   /* 1 h 05 min     */
+void page_time(struct buf *b, double seconds);   /* 7m 18s, 1h 05m */
 void page_moment(struct buf *b, const char *at); /* 2026-11-22 15:00 UTC */
 
 /* What a stage's table row says, from its summary or, while there is none, from its log. */

@@ -12,22 +12,23 @@ enum { SMALL_WIDTH = 360, SMALL_HEIGHT = 230, WIDE_WIDTH = 1050, WIDE_HEIGHT = 3
 
 /* ---- charts ---- */
 
-/* Centred means over page_window() points; what is not finite is left out. NULL: out of memory. */
+/* Centred means over page_window() points, near ones weighing more; what is not finite is left out.
+   NULL: out of memory. */
 static double *smooth(const struct report_curve *c)
 {
     const size_t half = page_window(c->n) / 2;
     double *y = mem_new(c->n, sizeof *y);
     for (size_t i = 0; y && i < c->n; i++) {
         const size_t from = i > half ? i - half : 0, to = i + half < c->n ? i + half + 1 : c->n;
-        double sum = 0;
-        size_t used = 0;
-        // each sum anew: a running one would carry a spike's rounding error along
-        for (size_t j = from; j < to; j++)
-            if (isfinite(c->y[j])) {
-                sum += c->y[j];
-                used++;
-            }
-        y[i] = used ? sum / (double)used : NAN;
+        double sum = 0, weights = 0;
+        for (size_t j = from; j < to; j++) {
+            const double weight = (double)(half + 1 - (j > i ? j - i : i - j));
+            if (!isfinite(c->y[j]))
+                continue;
+            sum += weight * c->y[j];
+            weights += weight;
+        }
+        y[i] = weights > 0 ? sum / weights : NAN;
     }
     return y;
 }
@@ -73,7 +74,7 @@ static void add_smoothed(struct buf *b, const struct report_curve *c, struct svg
     if (window > 1) {
         y = smooth(c);
         b->failed |= !y;
-        snprintf(label, sizeof label, "mean over %zu steps", window);
+        snprintf(label, sizeof label, "smoothed over %zu steps", window);
         s[chart->n++] = (struct svg_series){label, c->x, y, y ? c->n : 0, 0, SVG_LINE};
     }
     if (dots && dots->n)
@@ -97,10 +98,20 @@ static bool spans(const struct report_curve *c, double factor)
 static void add_terms(struct buf *b, const struct report_stage *s)
 {
     struct svg_series v[REPORT_TERMS];
-    for (int i = 0; i < s->n_terms; i++)
+    double *y[REPORT_TERMS];
+    char title[64];
+    const size_t window = page_window(s->term[0].n);
+    snprintf(title, sizeof title, window > 1 ? "Terms, smoothed over %zu steps" : "Terms", window);
+    for (int i = 0; i < s->n_terms; i++) {
         v[i] = series(&s->term[i], s->term[i].name, i, SVG_LINE);
-    struct svg_chart c = {.title = "Terms", .x_label = "step", .series = v, .n = s->n_terms};
+        v[i].y = y[i] = smooth(&s->term[i]);
+        b->failed |= !y[i];
+        v[i].n = y[i] ? v[i].n : 0;
+    }
+    struct svg_chart c = {.title = title, .x_label = "step", .series = v, .n = s->n_terms};
     add_figure(b, &c, true);
+    for (int i = 0; i < s->n_terms; i++)
+        free(y[i]);
 }
 
 static void add_charts(struct buf *b, const struct report_stage *s)
@@ -181,7 +192,7 @@ static void add_facts(struct buf *b, const struct summary *u)
 {
     if (!u->n_facts)
         return;
-    buf_text(b, "<dl class=\"tiles\">");
+    buf_text(b, "<dl class=\"tiles facts\">");
     for (int64_t i = 0; i < u->n_facts; i++) {
         buf_text(b, "<div><dt>");
         html_string(b, u->fact[i].name);

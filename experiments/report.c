@@ -80,13 +80,13 @@ static void text_free(struct report_text *t)
 static int text_set(struct report_text *t, int64_t step, const json_t *text, const json_t *kind)
 {
     text_free(t);
+    const size_t full = json_string_length(text); // 0 for what is no string
+    const size_t len = full < REPORT_TEXT ? full : REPORT_TEXT;
     t->step = step;
-    t->n = json_string_length(text);
-    if (t->n > REPORT_TEXT)
-        t->n = REPORT_TEXT;
-    t->text = mem_text(json_string_value(text), t->n); // of NULL, n is 0
+    t->text = mem_text(json_string_value(text), len);
     if (!t->text)
         return -1;
+    t->n = len;
     if (!json_is_string(kind))
         return 0;
     const size_t n = json_string_length(kind);
@@ -155,8 +155,8 @@ static int add_line(void *arg, int64_t step, const json_t *line)
     if (json_object_get(line, "loss")) {
         const double tokens = metrics_number(line, "tokens"), time = metrics_number(line, "time");
         s->step = step;
-        s->tokens = tokens >= 0 && tokens < 1e18 ? (int64_t)tokens : s->tokens;
-        s->seconds = time >= 0 ? time : s->seconds;
+        s->tokens = tokens > 0 && tokens < 1e18 ? (int64_t)tokens : s->tokens;
+        s->seconds = time > 0 ? time : s->seconds;
     }
     if (json_is_string(json_object_get(line, "sample")) && add_sample(s, step, line))
         return -1;
@@ -228,7 +228,7 @@ static int stage_load(struct report_stage *s, const char *folder, time_t *newest
     }
     buf_free(&path);
     list_files(s, folder, newest);
-    return 0;
+    return s->problem.failed ? -1 : 0;
 }
 
 static void stage_free(struct report_stage *s)

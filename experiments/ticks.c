@@ -93,9 +93,11 @@ void ticks_text(const struct ticks *t, int i, char out[TICKS_TEXT])
         const char *name;
     } units[] = {{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}, {1, ""}};
     const double x = t->at[i], size = fabs(x);
-    double step = t->step;
-    if (step == 0)
-        step = t->n == 1 ? size / 1000 : size;
+    const double step = t->step != 0 ? t->step : size; // neighbours on a logarithmic axis
+    if (t->n == 1) {
+        snprintf(out, TICKS_TEXT, "%.6g", x);
+        return;
+    }
     if (x == 0) {
         snprintf(out, TICKS_TEXT, "0");
         return;

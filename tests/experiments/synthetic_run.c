@@ -1,5 +1,6 @@
 #include "tests/experiments/synthetic_run.h"
 
+#include <ftw.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -169,4 +170,17 @@ int synthetic_run_write(const char *folder, int steps)
                    put(folder, "config.yaml", config)
                ? -1
                : 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
+void synthetic_run_remove(const char *folder)
+{
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

@@ -9,4 +9,7 @@ extern const char synthetic_hostile[];
    a torn log, and an evaluation. 0, or -1 with err() set. */
 int synthetic_run_write(const char *folder, int steps);
 
+/* Removes a folder and all that is in it. */
+void synthetic_run_remove(const char *folder);
+
 #endif
