@@ -14,16 +14,16 @@
 #include "autograd/base/buf.h"
 #include "autograd/base/field.h"
 #include "autograd/base/pool.h"
+#include "autograd/ops/rope.h"
 #include "experiments/mistake.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
 
 enum { CONFIG_STAGES_MAX = 64 };
 
 enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_arch { ARCH_LLAMA };
-enum config_rope { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 };
-enum config_optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
-enum config_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE };
 
@@ -46,7 +46,7 @@ struct config_data {
 };
 
 struct config_rope_scaling {
-    int type; /* enum config_rope             */
+    int type; /* enum rope_scaling            */
     double factor, low_freq_factor, high_freq_factor;
     int64_t original_context;
 };
@@ -69,9 +69,9 @@ struct config_train {
     int64_t tokens, steps; /* one of tokens, steps, epochs is not 0: see config_steps() */
     double epochs;
     int64_t batch_tokens, micro_batch_tokens; /* micro 0: see config_micro_batch()      */
-    int optimizer;                            /* enum config_optimizer                  */
+    int optimizer;                            /* enum optimizer_kind                   */
     double lr, min_lr_ratio;
-    int schedule;               /* enum config_schedule */
+    int schedule;               /* enum schedule_kind */
     struct share warmup, decay; /* of the steps: share_of() */
     double beta1, beta2, eps;   /* adamw */
     double momentum;            /* sgd   */

@@ -79,7 +79,7 @@ void config_rules_model(struct config *c, const struct yaml *node, struct mistak
     check_length(m, "d_ff", &m->d_ff, node, bad);
     const struct yaml *rope = yaml_get(node, "rope_scaling");
     const struct config_rope_scaling *r = &m->rope_scaling;
-    if (rope && r->type == ROPE_LLAMA3 && config_sound(rope, "low_freq_factor") &&
+    if (rope && r->type == ROPE_SCALING_LLAMA3 && config_sound(rope, "low_freq_factor") &&
         config_sound(rope, "high_freq_factor") && r->low_freq_factor >= r->high_freq_factor)
         mistake_add(bad, config_place(rope, "high_freq_factor"),
                     "high_freq_factor: %g is not above low_freq_factor, %g", r->high_freq_factor,

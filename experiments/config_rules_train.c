@@ -101,14 +101,14 @@ static void rules_schedule(const struct config_train *t, const struct yaml *node
     }
 }
 
-static void rules_validation(const struct config *c, const struct yaml *node, struct mistakes *bad)
+static void rules_validation(const struct config *c, const struct config_train *t,
+                             const struct yaml *node, struct mistakes *bad)
 {
-    if (c->data.valid_fraction != 0)
-        return;
-    config_useless(node, "eval_every", "there is no validation part: data.valid_fraction is 0",
-                   bad);
-    config_useless(node, "eval_tokens", "there is no validation part: data.valid_fraction is 0",
-                   bad);
+    static const char why[] = "there is no validation part: data.valid_fraction is 0";
+    if (c->data.valid_fraction == 0 && t->eval_every)
+        config_useless(node, "eval_every", why, bad);
+    if (c->data.valid_fraction == 0 && t->eval_tokens)
+        config_useless(node, "eval_tokens", why, bad);
 }
 
 void config_rules_train(const struct config *c, struct config_stage *s, const struct yaml *node,
@@ -118,7 +118,7 @@ void config_rules_train(const struct config *c, struct config_stage *s, const st
     const bool length = rules_length(t, node, bad);
     if (length)
         rules_schedule(t, node, bad);
-    rules_validation(c, node, bad);
+    rules_validation(c, t, node, bad);
     if (t->optimizer == OPTIMIZER_SGD && t->nesterov && t->momentum == 0)
         config_useless(node, "nesterov", "momentum is 0", bad);
     if (c->model.context && config_sound(node, "batch_tokens") &&

@@ -5,9 +5,17 @@
 static const char *const tokenizer_types[] = {"byte", "bpe", "file", NULL};
 static const char *const valid_names[] = {"hash", "tail", NULL};
 static const char *const arch_names[] = {"llama", NULL};
-static const char *const rope_types[] = {"none", "linear", "llama3", NULL};
-static const char *const optimizer_names[] = {"adamw", "sgd", NULL};
-static const char *const schedule_names[] = {"cosine", "linear", "constant", "wsd", NULL};
+static const char *const rope_types[] = {[ROPE_SCALING_NONE] = "none",
+                                         [ROPE_SCALING_LINEAR] = "linear",
+                                         [ROPE_SCALING_LLAMA3] = "llama3",
+                                         NULL};
+static const char *const optimizer_names[] = {
+    [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_SGD] = "sgd", NULL};
+static const char *const schedule_names[] = {[SCHEDULE_COSINE] = "cosine",
+                                             [SCHEDULE_LINEAR] = "linear",
+                                             [SCHEDULE_CONSTANT] = "constant",
+                                             [SCHEDULE_WSD] = "wsd",
+                                             NULL};
 static const char *const recompute_names[] = {"none", "blocks", NULL};
 const char *const config_pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
 
@@ -119,8 +127,7 @@ const struct field config_fields[] = {
 static const struct field model_stage_fields[] = {
     {AT(name), .type = FIELD_TEXT, .doc = "of the stage (default its kind): letters, digits, _ -"},
     {AT(from), .type = FIELD_TEXT,
-     .doc =
-         "model to start from: a stage, a checkpoint .h5, or scratch (default the stage before)"},
+     .doc = "starting model: a stage (default the one before), a checkpoint .h5, or scratch"},
     {0},
 };
 #undef AT
@@ -135,7 +142,7 @@ static const struct field train_fields[] = {
     {AT(batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30, .def = "8Ki",
      .doc = "tokens in an optimizer step; a multiple of the context"},
     {AT(micro_batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30,
-     .doc = "tokens at once, the rest is accumulated; divides batch_tokens (default up to 8Ki)"},
+     .doc = "tokens at once; a divisor of batch_tokens (default: the largest up to 8Ki)"},
     {AT(optimizer), .type = FIELD_ENUM, .names = optimizer_names, .def = "adamw",
      .doc = "update rule"},
     {AT(min_lr_ratio), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0.1",
