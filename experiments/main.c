@@ -15,6 +15,10 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},
+    {"generate", cmd_generate, "write text with a model"},
+    {"perplexity", cmd_perplexity, "measure a model on a text"},
+    {"report", cmd_report, "a page of a run: curves, samples, results"},
     {0},
 };
 

@@ -46,3 +46,27 @@ size_t utf8_valid(const char *s, size_t n)
         ;
     return i;
 }
+
+/* Can s [n], n < 4, become a code point when bytes follow? */
+static bool begins(const char *s, size_t n)
+{
+    // what decides is the second byte: the lowest and the highest possible continuation are tried
+    for (int high = 0; high < 2; high++) {
+        char full[4];
+        uint32_t code;
+        for (size_t i = 0; i < 4; i++)
+            full[i] = i < n ? s[i] : (char)(high ? 0xbf : 0x80);
+        const size_t len = utf8_decode(full, 4, &code);
+        if (len > n)
+            return true;
+    }
+    return false;
+}
+
+size_t utf8_whole(const char *s, size_t n)
+{
+    for (size_t k = 1; k < 4 && k <= n; k++)
+        if (begins(s + n - k, k))
+            return n - k;
+    return n;
+}

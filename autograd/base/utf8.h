@@ -16,4 +16,8 @@ size_t utf8_encode(uint32_t code, char out[4]);
 /* Bytes of s [n] that are valid from the start; n if all are. */
 size_t utf8_valid(const char *s, size_t n);
 
+/* Bytes of s [n] without a code point at its end that further bytes could complete: what can be
+   shown of a text that is still arriving. Bytes that are not valid anyway are counted. */
+size_t utf8_whole(const char *s, size_t n);
+
 #endif
