@@ -113,8 +113,9 @@ static void rules_pattern(const struct config_data *d, const struct yaml *node,
         mistake_add(bad, config_place(node, "split_on"), "split_on: an empty pattern");
         return;
     }
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)d->split_on, PCRE2_ZERO_TERMINATED,
-                                   PCRE2_UTF | PCRE2_MULTILINE, &code, &at, NULL);
+    pcre2_code *re =
+        pcre2_compile((PCRE2_SPTR)d->split_on, PCRE2_ZERO_TERMINATED,
+                      PCRE2_UTF | PCRE2_MULTILINE | PCRE2_MATCH_INVALID_UTF, &code, &at, NULL);
     if (!re) {
         PCRE2_UCHAR why[128] = "";
         pcre2_get_error_message(code, why, sizeof why);

@@ -48,11 +48,10 @@ flags="$flags $(pkg-config --cflags hdf5-serial jansson 2>/dev/null || true)"
 own="^$(dirname "$header")/config[a-z_]*\.[ch]$"
 sources=$(ls "$(dirname "$header")"/*.c | grep -v "$own") # no other folder may include it
 for c in $sources; do
-    ${CC:-cc} $flags -I"$aside" -I. -fno-diagnostics-show-caret \
-        $c 2>> "$aside/log" || { tail -5 "$aside/log" >&2; exit 2; }
+    ${CC:-cc} $flags -I"$aside" -I. $c 2>> "$aside/log" || { tail -5 "$aside/log" >&2; exit 2; }
 done
 
-grep -o "$header:[0-9]*:[0-9]*: note: declared here" "$aside/log" | cut -d: -f2 | sort -u > "$aside/used" || true
+grep -o "$header:[0-9]*:[0-9]*: note:" "$aside/log" | cut -d: -f2 | sort -u > "$aside/used" || true
 # read on behalf of the others by the config's own functions: these must be called, in their stead
 indirect="config_train.tokens:config_steps config_train.steps:config_steps
 config_train.epochs:config_steps config_train.micro_batch_tokens:config_micro_batch

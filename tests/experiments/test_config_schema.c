@@ -10,6 +10,9 @@
 #include <cmocka.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
+#include "autograd/base/mem.h"
+#include "datasets/pretok.h"
 #include "experiments/config.h"
 
 typedef void visit(const char *owner, const struct field *table, const struct field *f);
@@ -171,6 +174,16 @@ static void shipped_configs_are_good(void **state)
     }
 }
 
+/* The pretokenizers that can be named are those there are. */
+static void every_pretokenizer_has_a_name(void **state)
+{
+    (void)state;
+    int n = 0;
+    for (; pretok_rules[n].name; n++)
+        assert_string_equal(config_pre_names[n], pretok_rules[n].name);
+    assert_null(config_pre_names[n]);
+}
+
 /* config_read puts all mistakes into one error, and says where they are. */
 static void read_reports(void **state)
 {
@@ -190,6 +203,36 @@ static void read_reports(void **state)
     config_free(&c);
 }
 
+/* Each allocation in turn fails: a mistake is reported and nothing leaks or crashes. */
+static void no_memory(void **state)
+{
+    (void)state;
+    static const char *const overrides[] = {"seed=3", "data.corpus=[a, b, c]", "bake=1"};
+    struct buf text = {0};
+    long k = 1;
+    assert_int_equal(file_read("experiments/configs/quickstart.yaml", 1 << 20, &text), 0);
+    for (bool through = false; !through; k++) {
+        struct mistakes bad = {.file = "c"};
+        struct config c;
+        mem_fail_at(k);
+        const int rc = config_parse(&c, text.p, text.n, ".", 3, overrides, &bad);
+        mem_fail_at(0);
+        assert_int_equal(rc, -1);
+        through = bad.n == 1 && !bad.failed && strstr(bad.list[0].text, "unknown key 'bake'");
+        if (!through && !bad.failed) {
+            bool told = false;
+            for (size_t i = 0; i < bad.n; i++)
+                told |= strstr(bad.list[i].text, "out of memory") != NULL;
+            if (!told)
+                fail_msg("allocation %ld: %zu mistakes, none about memory", k, bad.n);
+        }
+        mistake_free(&bad);
+        config_free(&c);
+    }
+    assert_true(k > 5);
+    buf_free(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,7 +241,9 @@ int main(void)
         cmocka_unit_test(docs_hold_every_row),
         cmocka_unit_test(parts_of_a_stage_share_no_key),
         cmocka_unit_test(shipped_configs_are_good),
+        cmocka_unit_test(every_pretokenizer_has_a_name),
         cmocka_unit_test(read_reports),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
