@@ -1,9 +1,54 @@
 #include "autograd/kernels/gemm.h"
 
 #include <stdlib.h>
+#include <strings.h>
 #include <time.h>
 
+#include "autograd/base/cpu.h"
+#include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+
+gemm_fn *gemm_tile = gemm_portable;
+
+/* Ours for a level, and whether it is the first choice there. */
+struct own {
+    gemm_fn *fn;
+    const char *name;
+    bool first;
+};
+
+static struct own own_gemm(enum cpu_level level)
+{
+#if defined __x86_64__
+    if (level >= CPU_AVX512)
+        return (struct own){gemm_avx512, "avx512", true};
+    if (level >= CPU_AVX2)
+        return (struct own){gemm_avx2, "avx2", false};
+#elif defined __aarch64__
+    (void)level;
+    return (struct own){gemm_neon, "neon", true};
+#endif
+    return (struct own){gemm_portable, "portable", true};
+}
+
+__attribute__((constructor)) void gemm_choose(void)
+{
+    const struct own own = own_gemm(cpu_level());
+    const char *asked = getenv("ATTAR_GEMM");
+    bool blas = !own.first;
+    if (asked && !strcasecmp(asked, "openblas"))
+        blas = true;
+    else if (asked && !strcasecmp(asked, "own"))
+        blas = false;
+    else if (asked && *asked)
+        err_warn("ATTAR_GEMM=%s is not one of own, openblas: ignored", asked);
+    gemm_tile = blas && gemm_blas ? gemm_blas : own.fn;
+}
+
+const char *gemm_describe(void)
+{
+    return gemm_tile == gemm_blas ? gemm_blas_name() : own_gemm(cpu_level()).name;
+}
 
 /* A tile is large enough that OpenBLAS packs its operands for little (64 rows or columns), and
    there are enough of them for the threads of a small machine to share evenly. */

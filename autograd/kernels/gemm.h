@@ -13,9 +13,20 @@
 typedef void gemm_fn(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
                      int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc);
 
-/* OpenBLAS, or the portable one under ATTAR_CPU=scalar and where there is no OpenBLAS. */
+/* The one in use (gemm_choose()): ours with AVX-512 and NEON, OpenBLAS with AVX2, the portable one without vectors;
+   ATTAR_GEMM=own|openblas decides otherwise. (On AVX-512 ours is a third faster than OpenBLAS
+   0.3.21; with AVX2 OpenBLAS's assembler is.) */
 extern gemm_fn *gemm_tile;
 gemm_fn gemm_portable;
+extern gemm_fn *const gemm_blas; /* NULL in a build without OpenBLAS */
+#if defined __x86_64__
+gemm_fn gemm_avx2, gemm_avx512;
+#elif defined __aarch64__
+gemm_fn gemm_neon;
+#endif
+
+/* Runs before main; again after cpu_set_level(). */
+void gemm_choose(void);
 
 /* How C [M,N] is cut: tiles of m rows and n columns, the last ones smaller. */
 struct gemm_tiles {
@@ -41,12 +52,15 @@ gemm_fn gemm;
    -1 with err() set. A library user calls gemm_repair() at most. */
 int gemm_init(char **argv);
 
-/* The core check alone. 1: a better core is in use now; 0: nothing to do; -1: it is needed but this
+/* The core check alone, of an OpenBLAS in use or not. 1: a better core is in use now; 0: nothing to do; -1: it is needed but this
    OpenBLAS cannot be switched while it runs (*want is then the value for OPENBLAS_CORETYPE). */
 int gemm_repair(const char **want);
 
-/* "OpenBLAS SkylakeX (pthread)" or "portable". */
+/* The one in use: "avx512", "OpenBLAS Haswell (pthread)", "portable", ... */
 const char *gemm_describe(void);
+
+/* "OpenBLAS Haswell (pthread)", whether it is in use or not; "none" in a build without. */
+const char *gemm_blas_name(void);
 
 /* GFLOP/s of `gemm` on m x n x k with all threads: the best of runs in about `seconds`. */
 double gemm_peak(int64_t M, int64_t N, int64_t K, double seconds);

@@ -12,7 +12,7 @@
 
 #if defined ATTAR_NO_BLAS
 
-gemm_fn *gemm_tile = gemm_portable;
+gemm_fn *const gemm_blas = NULL;
 
 int gemm_repair(const char **want)
 {
@@ -26,9 +26,9 @@ int gemm_init(char **argv)
     return 0;
 }
 
-const char *gemm_describe(void)
+const char *gemm_blas_name(void)
 {
-    return "portable";
+    return "none";
 }
 
 #else
@@ -39,8 +39,8 @@ const char *gemm_describe(void)
 extern void gotoblas_dynamic_init(void) __attribute__((weak));
 extern void gotoblas_dynamic_quit(void) __attribute__((weak));
 
-static void gemm_blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
-                      int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
+                 int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
 {
     const CBLAS_TRANSPOSE at = ta ? CblasTrans : CblasNoTrans, bt = tb ? CblasTrans : CblasNoTrans;
     if (M == 1 && tb) // a token's row: every weight is read once, packing it would cost as much
@@ -51,16 +51,13 @@ static void gemm_blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const f
                     B, (blasint)ldb, acc ? 1 : 0, C, (blasint)ldc);
 }
 
-gemm_fn *gemm_tile = gemm_blas;
+gemm_fn *const gemm_blas = blas;
 
-/* Before main: the level may ask for the portable GEMM; a pthread OpenBLAS must not start a team of
-   its own under ours. The openmp flavour is serial inside our regions by itself, and setting its
-   threads would shrink our team as well. */
-__attribute__((constructor)) static void choose(void)
+/* A pthread OpenBLAS must not start a team of its own under ours. The openmp flavour is serial
+   inside our regions by itself, and setting its threads would shrink our team as well. */
+__attribute__((constructor)) static void one_thread(void)
 {
-    if (cpu_level() == CPU_SCALAR)
-        gemm_tile = gemm_portable;
-    else if (openblas_get_parallel() == OPENBLAS_THREAD)
+    if (openblas_get_parallel() == OPENBLAS_THREAD)
         openblas_set_num_threads(1);
 }
 
@@ -80,7 +77,7 @@ int gemm_repair(const char **want)
     gotoblas_dynamic_quit();
     gotoblas_dynamic_init();
     unsetenv("OPENBLAS_CORETYPE");
-    choose();
+    one_thread();
     return strcasecmp(openblas_get_corename(), *want) ? -1 : 1;
 }
 
@@ -96,7 +93,7 @@ static int self_test(void)
     for (int t = 0; t < 4; t++) {
         const bool ta = t & 1, tb = t & 2;
         const int64_t lda = ta ? M : K, ldb = tb ? K : N;
-        gemm_tile(ta, tb, M, N, K, a, lda, b, ldb, false, c, N);
+        gemm_blas(ta, tb, M, N, K, a, lda, b, ldb, false, c, N);
         gemm_portable(ta, tb, M, N, K, a, lda, b, ldb, false, d, N);
         for (int i = 0; i < M * N; i++)
             if (!(fabsf(c[i] - d[i]) <= 1e-4f))
@@ -123,8 +120,8 @@ static void exec_with(const char *name, const char *value, char **argv)
 
 int gemm_init(char **argv)
 {
-    const char *want;
-    const int repaired = gemm_repair(&want);
+    const char *want = NULL;
+    const int repaired = gemm_tile == gemm_blas ? gemm_repair(&want) : 0;
     if (repaired < 0)
         exec_with("OPENBLAS_CORETYPE", want, argv);
     if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
@@ -132,16 +129,14 @@ int gemm_init(char **argv)
     if (repaired < 0)
         err_warn("OpenBLAS uses its slow core %s here; `export OPENBLAS_CORETYPE=%s` mends that",
                  openblas_get_corename(), want);
-    return gemm_tile == gemm_portable ? 0 : self_test();
+    return gemm_tile == gemm_blas ? self_test() : 0;
 }
 
-const char *gemm_describe(void)
+const char *gemm_blas_name(void)
 {
     static char text[96];
     static const char *const flavour[] = {"serial", "pthread", "openmp"};
     const int parallel = openblas_get_parallel();
-    if (gemm_tile == gemm_portable)
-        return "portable";
     snprintf(text, sizeof text, "OpenBLAS %s (%s)", openblas_get_corename(),
              parallel >= 0 && parallel < 3 ? flavour[parallel] : "unknown threading");
     return text;

@@ -1,0 +1,4 @@
+#if defined __x86_64__
+#define GEMM_NAME gemm_avx512
+#include "autograd/kernels/gemm_vec.h"
+#endif
