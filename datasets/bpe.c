@@ -18,6 +18,7 @@ enum {
     CACHE_TEXT = 30, /* a cache slot is one line of 64 bytes                        */
     CACHE_TOKENS = 8,
     CACHE_SLOTS = 1 << 15,
+    KEPT_SYMBOLS = 1 << 18,
     NO_RANK = INT32_MAX,
 };
 
@@ -217,6 +218,13 @@ static int encode_long(const struct bpe *b, struct bpe_work *w, const char *s, s
     for (uint32_t i = 0; i < n; i = sym[i].next)
         if (tokens_add(out, &sym[i].id, 1))
             return -1;
+    if (w->cap_symbols > KEPT_SYMBOLS) { // one huge piece is no reason to hold on to its memory
+        free(w->symbol);
+        free(w->heap);
+        w->symbol = NULL;
+        w->heap = NULL;
+        w->cap_symbols = w->cap_heap = 0;
+    }
     return 0;
 }
 

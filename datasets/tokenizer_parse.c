@@ -13,7 +13,7 @@ enum { FILE_MOST = 256 << 20 };
 /* What the readers of the parts share. */
 struct reading {
     struct tokenizer *t;
-    json_t *vocab; /* text -> id                                            */
+    json_t *vocab; /* text -> id, of added tokens too                                            */
     size_t id_end; /* ids lie below: room for all tokens of the file, and for gaps */
     int32_t unk;   /* stands for bytes without a token; -1: they are dropped */
     bool fuse_unk;
@@ -173,11 +173,13 @@ static int read_added_token(struct reading *r, const json_t *o)
             return err("'%s' has %s; only added tokens without it are supported", text, *key);
     const int32_t known = id_of(r, text, n);
     if (known >= 0 && known != id)
-        return err("'%s' has id %lld here and %d in vocab", text, (long long)id, known);
+        return err("'%s' has id %lld here and %d before", text, (long long)id, known);
     if (known < 0 && (size_t)id < v->n && v->token[id].type != VOCAB_HOLE)
         return err("id %lld of '%s' belongs to another token", (long long)id, text);
     if (known >= 0)
         v->token[id].type = VOCAB_HOLE;
+    else if (json_object_setn_new(r->vocab, text, n, json_integer(id)))
+        return err("out of memory");
     return vocab_set(v, (int32_t)id, text, n, is_set(o, "special") ? VOCAB_CONTROL : VOCAB_USER);
 }
 
