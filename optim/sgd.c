@@ -7,9 +7,11 @@ static void step_part(int64_t n, const struct optimizer_args *a, float decay, co
 {
     rows->scale(n, a->momentum, b, b);
     rows->axpy(n, a->grad_scale, g, b);
-    rows->scale(n, 1 - a->lr * decay, p, p);
-    if (a->nesterov)
+    rows->axpy(n, decay, p, b);
+    if (a->nesterov) { // the gradient once more, decay included
+        rows->scale(n, 1 - a->lr * decay, p, p);
         rows->axpy(n, -a->lr * a->grad_scale, g, p);
+    }
     rows->axpy(n, -a->lr * (a->nesterov ? a->momentum : 1), b, p);
 }
 
