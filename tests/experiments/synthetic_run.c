@@ -85,7 +85,7 @@ static int write_log(struct metrics *m, int steps, int until, double from, bool 
 
 static int put(const char *folder, const char *name, const char *text)
 {
-    char path[512];
+    char path[600];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return file_replace(path, text, strlen(text));
 }
@@ -94,7 +94,7 @@ static int write_pretrain(const char *folder, int steps)
 {
     struct metrics m;
     struct summary s;
-    char path[512];
+    char path[600];
     snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
     if (metrics_open(&m, path, -1) || write_log(&m, steps, steps, 7.6, false) ||
         metrics_event(&m, steps / 2, "resume", "from checkpoint.h5 of step %d", steps / 2) ||
@@ -126,7 +126,7 @@ static int write_qat(const char *folder, int steps)
 {
     struct metrics m;
     struct buf log = {0};
-    char path[512];
+    char path[600];
     snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
     if (metrics_open(&m, path, -1) || write_log(&m, steps, steps / 3 + 20, 3, true) ||
         metrics_step(&m, &(struct metrics_step){.step = steps / 3 + 21, .loss = NAN}) ||
@@ -141,7 +141,7 @@ static int write_qat(const char *folder, int steps)
 static int write_evaluate(const char *folder)
 {
     struct summary s;
-    char path[512];
+    char path[600];
     const struct summary_row row[] = {
         {"pretrain", 2.51, exp(2.51), 1.3412, NAN, 40000, 12584960},
         {"pretrain@q3_k_m", 2.74, exp(2.74), 1.4641, 0.21, 40000, 1698000},
@@ -160,7 +160,7 @@ static int write_evaluate(const char *folder)
 int synthetic_run_write(const char *folder, int steps)
 {
     static const char *const stage[] = {"01-pretrain", "02-qat", "10-scores"};
-    char path[3][512];
+    char path[3][256];
     for (int i = 0; i < 3; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s", folder, stage[i]);
         if (mkdir(path[i], 0777))
