@@ -62,10 +62,10 @@ static int write_step(struct metrics *m, int step, int steps, double from, bool 
 
 static int write_log(struct metrics *m, int steps, int until, double from, bool terms)
 {
-    static const char *const tale[] = {"ofnd th the aitn eha,", " the of the and of the LORD,",
-                                       " God said unto the children of Israel, and",
-                                       " God created the heaven and the earth. And the earth was\n"
-                                       "without form, and void; and darkness was upon the face."};
+    static const char *const tale[] = {
+        "ofnd th the aitn eha,", " the of the and of the LORD,",
+        " God said unto the children of Israel, and",
+        " God created the heaven and the earth.\nAnd the earth was void"};
     const int every = steps / 6 > 0 ? steps / 6 : 1;
     for (int step = 1; step <= until; step++) {
         if (write_step(m, step, steps, from, terms))
