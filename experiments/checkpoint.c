@@ -9,7 +9,7 @@
 #include "datasets/h5file.h"
 #include "experiments/cmd.h"
 
-enum { FORMAT = 1, NAME_MAX_H5 = 160 };
+enum { FORMAT = 1, GROUP_MAX = 96, NAME_MAX_H5 = 240 };
 
 /* ---- struct members kept as attributes: a table each, read and written by the same rows ---- */
 
@@ -26,7 +26,7 @@ static const struct attr state_attrs[] = {
     STATE(step, KIND_INT64),        STATE(sample, KIND_INT64),     STATE(tokens, KIND_INT64),
     STATE(seconds, KIND_DOUBLE),    STATE(smooth, KIND_DOUBLE),    STATE(smooth_min, KIND_DOUBLE),
     STATE(best_valid, KIND_DOUBLE), STATE(best_step, KIND_INT64),  STATE(last_valid, KIND_DOUBLE),
-    STATE(last_bpb, KIND_DOUBLE),   {0},
+    STATE(last_bpb, KIND_DOUBLE),   STATE(left, KIND_INT32),       {0},
 };
 
 #define DIMS(name, member, kind) {name, kind, offsetof(struct transformer_dims, member)}
@@ -159,7 +159,7 @@ static int write_all(struct h5file *f, const struct transformer *m,
         write_slab(f, "weights", m, m->store.latent))
         return -1;
     for (int i = 0; i < m->store.n_states; i++) {
-        char group[NAME_MAX_H5];
+        char group[GROUP_MAX];
         snprintf(group, sizeof group, "optim/%s", m->store.state[i].name);
         if (write_slab(f, group, m, m->store.state[i].slab))
             return -1;
@@ -291,7 +291,7 @@ int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim
     if (with_optim && h5file_each(c->file, note_state, &states))
         return err_in("%s", h5file_path(c->file));
     for (int i = 0; i < states.n; i++) {
-        char group[NAME_MAX_H5];
+        char group[GROUP_MAX];
         float *slab = store_state(&m->store, states.name[i]);
         snprintf(group, sizeof group, "optim/%s", states.name[i]);
         if (!slab || read_slab(c->file, group, m, slab))

@@ -16,6 +16,8 @@
 #include "datasets/tokenizer.h"
 #include "layers/transformer.h"
 
+enum checkpoint_left { LEFT_NOTHING, LEFT_SAMPLE, LEFT_EVALUATION };
+
 struct checkpoint_state {
     int64_t step;       /* optimizer steps done */
     int64_t sample;     /* first sample index of the next step */
@@ -26,6 +28,7 @@ struct checkpoint_state {
     double best_valid;  /* NAN: not evaluated yet */
     int64_t best_step;
     double last_valid, last_bpb; /* NAN: none */
+    int left;           /* enum checkpoint_left: what an interrupted step has yet to do before the next one */
 };
 
 struct checkpoint_source {

@@ -5,6 +5,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/spell.h"
+#include "autograd/kernels/gemm.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 
@@ -15,6 +16,7 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"run", cmd_run, "run the stages of a config; goes on where it was stopped"},
     {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},
     {"generate", cmd_generate, "write text with a model"},
     {"perplexity", cmd_perplexity, "measure a model on a text"},
@@ -97,8 +99,9 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    // start-up of BLAS goes here, before anything calls it
-    int rc = run(argc, argv);
+    int rc = gemm_init(argv); // first: it may execute the program again
+    if (!rc)
+        rc = run(argc, argv);
     const bool printed = !fflush(stdout) && !ferror(stdout);
     if (!rc && !printed)
         rc = err("the output could not be written to the end");

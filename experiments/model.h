@@ -1,0 +1,11 @@
+/* From a config to a model's dims. */
+#ifndef ATTAR_EXPERIMENTS_MODEL_H
+#define ATTAR_EXPERIMENTS_MODEL_H
+
+#include "experiments/config.h"
+#include "layers/transformer.h"
+
+/* 0, or -1 with err() set. */
+int model_dims(const struct config_model *c, int vocab, struct transformer_dims *dims);
+
+#endif

@@ -1,0 +1,26 @@
+/* What a stage needs before it runs: memory to the byte, by the code that runs it, with a measuring
+   ctx. */
+#ifndef ATTAR_EXPERIMENTS_PLAN_H
+#define ATTAR_EXPERIMENTS_PLAN_H
+
+#include "layers/transformer.h"
+
+struct plan_args {
+    int64_t n_seqs, T;   /* sequences that go through the model at once */
+    int64_t parts;       /* most attention sequences in one of them: 1, or T with mask_documents */
+    bool recompute;
+    bool drops;          /* dropout is active */
+};
+
+/* Arena bytes of a training micro-batch (forward, loss, backward) and of an evaluation of the same
+   size; 0 with err() set if that failed. */
+size_t plan_train(const struct transformer_dims *dims, const struct plan_args *args);
+size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *args);
+
+/* Bytes outside the arena: weights, gradients, `states` optimizer slabs, rotary tables. */
+struct plan_model {
+    size_t weights, grads, states, tables;
+};
+struct plan_model plan_model(const struct transformer_dims *dims, int states);
+
+#endif

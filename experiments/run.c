@@ -1,0 +1,249 @@
+#include "experiments/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/base/file.h"
+#include "autograd/base/mem.h"
+#include "autograd/kernels/gemm.h"
+#include "datasets/corpus_build.h"
+#include "experiments/checkpoint.h"
+#include "experiments/cmd.h"
+#include "experiments/interrupt.h"
+#include "experiments/metrics.h"
+#include "experiments/progress.h"
+
+enum { CONFIG_MAX = 1 << 20 };
+
+/* ---- folders ---- */
+
+void run_stage_path(const struct run *r, int stage, const char *file, char path[RUN_PATH])
+{
+    snprintf(path, RUN_PATH, "%.3500s/%02d-%.64s%s%.400s", r->folder, stage + 1,
+             r->config->stages[stage].name, *file ? "/" : "", file);
+}
+
+void run_stage_model(const struct run *r, int stage, char path[RUN_PATH])
+{
+    run_stage_path(r, stage, "checkpoint.h5", path);
+}
+
+static int make_folders(const char *path)
+{
+    char part[RUN_PATH];
+    snprintf(part, sizeof part, "%s", path);
+    for (char *c = part + 1;; c++) {
+        if (*c && *c != '/')
+            continue;
+        const char kept = *c;
+        *c = 0;
+        if (mkdir(part, 0777) && errno != EEXIST)
+            return err("%s: %s", part, strerror(errno));
+        if (!(*c = kept))
+            return 0;
+    }
+}
+
+/* A run that is there gets the first free name NAME.1, NAME.2, ...: nothing is lost. */
+static int move_aside(const char *folder)
+{
+    char to[RUN_PATH + 16];
+    struct stat st;
+    if (stat(folder, &st))
+        return 0;
+    for (int i = 1; i < 10000; i++) {
+        snprintf(to, sizeof to, "%s.%d", folder, i);
+        if (!stat(to, &st))
+            continue;
+        if (rename(folder, to))
+            return err("%s: cannot be renamed to %s: %s", folder, to, strerror(errno));
+        fprintf(stderr, "the earlier run is now %s\n", to);
+        return 0;
+    }
+    return err("%s: there are too many earlier runs beside it; remove some", folder);
+}
+
+static int take_lock(struct run *r)
+{
+    char path[RUN_PATH];
+    snprintf(path, sizeof path, "%.4000s/lock", r->folder);
+    r->lock = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    if (r->lock < 0)
+        return err("%s: %s", path, strerror(errno));
+    if (flock(r->lock, LOCK_EX | LOCK_NB))
+        return err("%s: another process is running it", r->folder);
+    return 0;
+}
+
+/* ---- the config of the folder and the one given must agree ---- */
+
+static int agree(struct run *r)
+{
+    char path[RUN_PATH];
+    struct buf old = {0}, diff = {0};
+    struct config was;
+    struct mistakes bad = {0};
+    snprintf(path, sizeof path, "%.4000s/config.yaml", r->folder);
+    if (access(path, F_OK))
+        return file_replace(path, r->yaml.p, r->yaml.n);
+    int rc = file_read(path, CONFIG_MAX, &old);
+    if (!rc) {
+        if (config_parse(&was, old.p ? old.p : "", old.n, r->config->folder, 0, NULL, &bad)) {
+            rc = err("%s cannot be read any more (made by another version?); start over with "
+                     "--fresh, or give the run another name",
+                     path);
+        } else {
+            const int n = config_diff(&was, r->config, &diff);
+            if (n > 0)
+                rc = err("%s was started with another config:\n%sGo back to that one, start over "
+                         "with --fresh, or give the run another name",
+                         r->folder, diff.p);
+            else if (n < 0)
+                rc = -1;
+        }
+        config_free(&was);
+    }
+    mistake_free(&bad);
+    buf_free(&old);
+    buf_free(&diff);
+    return rc;
+}
+
+/* ---- the corpus ---- */
+
+void run_corpus_spec(const struct config *c, struct corpus_spec *spec)
+{
+    static const enum corpus_tokenizer kinds[] = {
+        [TOKENIZER_BYTE] = CORPUS_BYTE, [TOKENIZER_BPE] = CORPUS_BPE, [TOKENIZER_FILE] = CORPUS_FILE};
+    const struct config_data *d = &c->data;
+    *spec = (struct corpus_spec){
+        .source = d->corpus.value,
+        .n_sources = (size_t)d->corpus.n,
+        .sha256 = d->sha256,
+        .split_on = d->split_on,
+        .text_key = d->text_key,
+        .valid = d->valid == VALID_TAIL ? SPLIT_TAIL : SPLIT_HASH,
+        .valid_fraction = d->valid_fraction,
+        .seed = (uint64_t)c->seed,
+        .tokenizer = kinds[d->tokenizer.type],
+        .vocab_size = (int)d->tokenizer.vocab_size,
+        .pre = d->tokenizer.type == TOKENIZER_BPE ? config_pre_names[d->tokenizer.pre] : NULL,
+        .tokenizer_path = d->tokenizer.path,
+        .context = c->model.context,
+        .base_dir = c->folder,
+        .cache_dir = "data",
+    };
+}
+
+static int building(void *arg, const char *what, int64_t done, int64_t total)
+{
+    struct progress *p = arg;
+    (void)what;
+    progress_update(p, (double)done, (double)total, "B");
+    return interrupt_flag;
+}
+
+int run_open_corpus(const struct corpus_spec *spec, struct corpus *c)
+{
+    struct buf path = {0};
+    struct progress progress;
+    progress_open(&progress, 2, "corpus");
+    int rc = corpus_build(spec, &(struct corpus_progress){building, &progress}, &path);
+    progress_close(&progress);
+    rc = rc || corpus_open(c, path.p) ? -1 : 0;
+    buf_free(&path);
+    return rc;
+}
+
+static int open_corpus(struct run *r)
+{
+    struct corpus_spec spec;
+    run_corpus_spec(r->config, &spec);
+    if (run_open_corpus(&spec, &r->corpus))
+        return -1;
+    r->tok = corpus_tokenizer(&r->corpus);
+    if (!r->tok || tokenizer_write(r->tok, &r->tokenizer_json))
+        return -1;
+    const struct corpus_part *t = &r->corpus.part[CORPUS_TRAIN], *v = &r->corpus.part[CORPUS_VALID];
+    fprintf(stderr, "corpus: %lld + %lld tokens (training + validation), %.3f bytes a token\n",
+            (long long)t->tokens, (long long)v->tokens,
+            (double)(t->bytes + v->bytes) / (double)(t->tokens + v->tokens));
+    return 0;
+}
+
+/* ---- all stages ---- */
+
+int run_summary(const struct run *r, int stage, struct summary *s)
+{
+    char path[RUN_PATH], finished[32];
+    metrics_now(finished);
+    s->stage = r->config->stages[stage].name;
+    s->kind = config_kinds[r->config->stages[stage].kind].name;
+    s->version = CMD_VERSION;
+    s->seed = r->config->seed;
+    s->finished = finished;
+    summary_machine(s);
+    run_stage_path(r, stage, "summary.json", path);
+    return summary_write(s, path);
+}
+
+static int (*const stage_runs[])(struct run *r, int stage) = {
+    [STAGE_PRETRAIN] = stage_train,
+    [STAGE_FINETUNE] = stage_train,
+    [STAGE_EVALUATE] = stage_evaluate,
+};
+
+static int run_stages(struct run *r)
+{
+    int done = 0;
+    for (int i = 0; i < r->config->n_stages; i++) {
+        char path[RUN_PATH];
+        run_stage_path(r, i, "summary.json", path);
+        if (!access(path, F_OK)) {
+            done++;
+            continue;
+        }
+        if (!r->tok && open_corpus(r))
+            return interrupt_flag ? RUN_STOPPED : -1;
+        run_stage_path(r, i, "", path);
+        if (make_folders(path))
+            return -1;
+        const int rc = stage_runs[r->config->stages[i].kind](r, i);
+        if (rc)
+            return rc < 0 ? err_in("stage %s", r->config->stages[i].name) : rc;
+    }
+    if (done == r->config->n_stages)
+        printf("%s is finished; --fresh starts over\n", r->folder);
+    return RUN_DONE;
+}
+
+int run_all(const struct config *config, bool fresh)
+{
+    struct run r = {.config = config, .lock = -1};
+    if (snprintf(r.folder, sizeof r.folder, "%s/%s", config->out, config->name) > 3000)
+        return err("out: the path is too long");
+    config_write(config, &r.yaml);
+    int rc = r.yaml.failed ? -1 : config_hash(config, r.hash);
+    if (!rc && fresh)
+        rc = move_aside(r.folder);
+    if (!rc)
+        rc = make_folders(r.folder) || take_lock(&r) || agree(&r) ? -1 : 0;
+    if (!rc) {
+        fprintf(stderr, "%s: %s, %s\n", r.folder, cpu_name(), gemm_describe());
+        rc = run_stages(&r);
+    }
+    if (r.lock >= 0)
+        close(r.lock);
+    corpus_close(&r.corpus);
+    tokenizer_free(r.tok);
+    buf_free(&r.tokenizer_json);
+    buf_free(&r.yaml);
+    return rc;
+}

@@ -1,0 +1,246 @@
+/* Stages `pretrain` and `finetune`: where the model, the text and the last position come from; the
+   loop itself is train.c. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "experiments/checkpoint.h"
+#include "experiments/interrupt.h"
+#include "experiments/model.h"
+#include "experiments/run.h"
+#include "experiments/train.h"
+#include "optim/optimizer.h"
+
+struct stage {
+    struct run *run;
+    int index;
+    const struct config_stage *config;
+    char folder[RUN_PATH];
+    struct transformer model;
+    struct checkpoint_state state;
+    struct corpus own;           /* finetune's text */
+    const struct corpus *corpus; /* own, or the run's */
+    struct loader *train, *valid;
+    struct feed train_feed, valid_feed;
+    bool made; /* the model exists */
+};
+
+/* ---- the model: this stage's newest good checkpoint, its parent's, or a new one ---- */
+
+static int load(struct stage *s, const char *path, bool with_optim, struct checkpoint *c)
+{
+    if (checkpoint_open(c, path))
+        return -1;
+    c->dims.dropout = s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
+    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) ||
+        checkpoint_load(c, &s->model, with_optim)) {
+        transformer_free(&s->model);
+        checkpoint_close(c);
+        return -1;
+    }
+    s->made = true;
+    return 0;
+}
+
+/* A checkpoint that does not open is named and passed over. 1: resumed; 0: there is none; -1. */
+static int resume(struct stage *s)
+{
+    enum { MOST = 4096 };
+    static int64_t steps[MOST];
+    const int n = checkpoint_list(s->folder, steps, MOST);
+    for (int i = 0; i < n; i++) {
+        char path[RUN_PATH];
+        struct checkpoint c;
+        checkpoint_name(path, s->folder, steps[i]);
+        if (load(s, path, true, &c)) {
+            err_warn("not resumed from a damaged checkpoint: %s", err_text());
+            continue;
+        }
+        int rc = 1;
+        if (strcmp(c.corpus_hash.p ? c.corpus_hash.p : "", corpus_hash(s->corpus)))
+            rc = err("%s was made with another corpus (%s, now %s): restore the text, or start over "
+                     "with --fresh",
+                     path, c.corpus_hash.p ? c.corpus_hash.p : "none", corpus_hash(s->corpus));
+        s->state = c.state;
+        checkpoint_close(&c);
+        return rc;
+    }
+    return n < 0 ? -1 : 0;
+}
+
+static int from_parent(struct stage *s)
+{
+    char path[RUN_PATH];
+    struct checkpoint c;
+    if (s->config->parent >= 0)
+        run_stage_model(s->run, s->config->parent, path);
+    else
+        snprintf(path, sizeof path, "%s", s->config->checkpoint);
+    if (load(s, path, false, &c))
+        return err_in("from");
+    int rc = 0;
+    if (c.tokenizer.n != s->run->tokenizer_json.n ||
+        memcmp(c.tokenizer.p, s->run->tokenizer_json.p, c.tokenizer.n))
+        rc = err("from: %s has another tokenizer than the corpus; give data.tokenizer {type: file, "
+                 "path: %s}",
+                 path, path);
+    checkpoint_close(&c);
+    return rc;
+}
+
+static int from_scratch(struct stage *s)
+{
+    struct transformer_dims dims;
+    if (model_dims(&s->run->config->model, s->run->corpus.vocab_size, &dims) ||
+        transformer_init(&s->model, &dims, STORE_TRAINED))
+        return -1;
+    s->made = true;
+    store_init(&s->model.store, (uint64_t)s->run->config->seed);
+    return 0;
+}
+
+static int make_model(struct stage *s)
+{
+    s->state = (struct checkpoint_state){.smooth = NAN,
+                                         .smooth_min = NAN,
+                                         .best_valid = NAN,
+                                         .best_step = -1,
+                                         .last_valid = NAN,
+                                         .last_bpb = NAN};
+    const int rc = resume(s);
+    if (rc)
+        return rc < 0 ? -1 : 0;
+    const bool scratch = s->config->parent < 0 && !s->config->checkpoint;
+    return scratch ? from_scratch(s) : from_parent(s);
+}
+
+/* ---- the text ---- */
+
+static int open_text(struct stage *s)
+{
+    const struct config_finetune *f = &s->config->finetune;
+    s->corpus = &s->run->corpus;
+    if (s->config->kind != STAGE_FINETUNE)
+        return 0;
+    struct corpus_spec spec;
+    run_corpus_spec(s->run->config, &spec);
+    spec.source = &f->data;
+    spec.n_sources = 1;
+    spec.sha256 = NULL;
+    spec.prompt_key = f->prompt_key;
+    spec.completion_key = f->completion_key;
+    spec.tokenizer = CORPUS_JSON;
+    spec.tokenizer_json = s->run->tokenizer_json.p;
+    spec.n_tokenizer_json = s->run->tokenizer_json.n;
+    if (run_open_corpus(&spec, &s->own))
+        return -1;
+    s->corpus = &s->own;
+    return 0;
+}
+
+static int open_loader(struct stage *s, enum corpus_side side, struct loader **loader,
+                       struct feed *feed)
+{
+    const bool mask = s->run->config->data.mask_documents;
+    const int T = s->model.dims.context;
+    const struct loader_spec spec = {.side = side,
+                                     .shuffled = side == CORPUS_TRAIN,
+                                     .mask_documents = mask,
+                                     .prefetch = true,
+                                     .context = T,
+                                     .seed = (uint64_t)s->run->config->seed};
+    const int64_t micro = config_micro_batch(&s->config->train, T);
+    return loader_open(loader, s->corpus, &spec) || feed_init(feed, *loader, T, micro / T, mask)
+               ? -1
+               : 0;
+}
+
+static int open_loaders(struct stage *s)
+{
+    if (s->model.dims.vocab < s->corpus->vocab_size)
+        return err("the model knows %d tokens, the corpus has %d", s->model.dims.vocab,
+                   s->corpus->vocab_size);
+    if (config_batch_check(&s->config->train, s->model.dims.context) ||
+        open_loader(s, CORPUS_TRAIN, &s->train, &s->train_feed))
+        return -1;
+    if (s->corpus->part[CORPUS_VALID].tokens < 2)
+        return 0;
+    return open_loader(s, CORPUS_VALID, &s->valid, &s->valid_feed);
+}
+
+/* ---- */
+
+static int summarize(const struct stage *s, const struct train *t)
+{
+    char arena[32], first[32];
+    const struct summary_fact facts[] = {{"arena bytes", arena},
+                                         {"seconds to the first step", first}};
+    struct summary sum;
+    summary_init(&sum);
+    snprintf(arena, sizeof arena, "%zu", t->arena_peak);
+    snprintf(first, sizeof first, "%.3f", t->seconds_to_first);
+    sum.steps = t->state.step;
+    sum.tokens = t->state.tokens;
+    sum.seconds = t->state.seconds;
+    sum.parameters = store_numel(&s->model.store);
+    sum.train_loss = t->state.smooth;
+    sum.valid_loss = t->state.last_valid;
+    sum.bits_per_byte = t->state.last_bpb;
+    sum.best_valid_loss = t->state.best_valid;
+    sum.best_step = t->state.best_step;
+    sum.fact = facts;
+    sum.n_facts = 2;
+    return run_summary(s->run, s->index, &sum);
+}
+
+static int train(struct stage *s)
+{
+    const struct run *r = s->run;
+    const struct checkpoint_source source = {.stage = s->config->name,
+                                             .config = r->yaml.p,
+                                             .config_hash = r->hash,
+                                             .corpus_hash = corpus_hash(s->corpus),
+                                             .tokenizer = r->tokenizer_json.p};
+    const int64_t epoch = loader_windows(s->train) * s->model.dims.context;
+    struct train t = {.config = r->config,
+                      .stage = s->config,
+                      .folder = s->folder,
+                      .source = &source,
+                      .m = &s->model,
+                      .tok = r->tok,
+                      .train = &s->train_feed,
+                      .valid = s->valid ? &s->valid_feed : NULL,
+                      .valid_bytes = s->corpus->part[CORPUS_VALID].loss_bytes,
+                      .state = s->state,
+                      .steps = config_steps(&s->config->train, epoch)};
+    fprintf(stderr, "%s: %.2fM parameters, %lld steps of %lld tokens (%.2f epochs)%s\n",
+            s->config->name, 1e-6 * (double)store_numel(&s->model.store), (long long)t.steps,
+            (long long)s->config->train.batch_tokens,
+            (double)t.steps * (double)s->config->train.batch_tokens / (double)epoch,
+            s->state.step ? ", resumed" : "");
+    if (s->state.step)
+        fprintf(stderr, "%s: going on from step %lld\n", s->config->name, (long long)s->state.step);
+    const int rc = train_run(&t);
+    if (rc == TRAIN_DONE)
+        return summarize(s, &t);
+    return rc == TRAIN_STOPPED ? RUN_STOPPED : -1;
+}
+
+int stage_train(struct run *r, int stage)
+{
+    struct stage s = {.run = r, .index = stage, .config = &r->config->stages[stage]};
+    run_stage_path(r, stage, "", s.folder);
+    int rc = open_text(&s) || make_model(&s) || open_loaders(&s) ? -1 : 0;
+    s.model.dropout_key = (uint64_t)r->config->seed << 20;
+    if (!rc)
+        rc = train(&s);
+    feed_free(&s.train_feed);
+    feed_free(&s.valid_feed);
+    loader_close(s.train);
+    loader_close(s.valid);
+    if (s.made)
+        transformer_free(&s.model);
+    corpus_close(&s.own);
+    return rc;
+}

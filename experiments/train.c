@@ -1,0 +1,371 @@
+#include "experiments/train.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/kernels/gemm.h"
+#include "experiments/decode.h"
+#include "experiments/interrupt.h"
+#include "experiments/plan.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- checkpoints ---- */
+
+/* A save that fails does not end the run: the last good checkpoint stays, a warning says so, and it
+   is tried again. 0, or -1 with err() set. */
+static int save(struct train *t)
+{
+    char path[4096];
+    const int64_t step = t->state.step;
+    t->state.seconds = now() - t->started;
+    checkpoint_name(path, t->folder, step);
+    t->saved_at = now();
+    if (metrics_sync(&t->metrics) || checkpoint_save(path, t->m, &t->state, t->source) ||
+        checkpoint_link(t->folder, step, "checkpoint.h5"))
+        return -1;
+    t->saved_step = step;
+    t->retry = 0;
+    if (t->state.best_step == step && checkpoint_link(t->folder, step, "best.h5"))
+        err_warn("%s", err_text());
+    checkpoint_prune(t->folder, t->stage->train.keep_last, t->state.best_step);
+    return 0;
+}
+
+static void save_or_warn(struct train *t)
+{
+    enum { FIRST_RETRY = 10, LAST_RETRY = 600 }; // seconds
+    if (!save(t))
+        return;
+    t->retry = t->retry > 0 ? fmin(2 * t->retry, LAST_RETRY) : FIRST_RETRY;
+    err_warn("step %lld was not saved: %s. The run goes on and tries again in %.0f s; the last "
+             "good checkpoint is step %lld",
+             (long long)t->state.step, err_text(), t->retry, (long long)t->saved_step);
+    if (metrics_event(&t->metrics, t->state.step, "save failed", "%s", err_text()))
+        err_warn("%s", err_text());
+}
+
+static bool save_is_due(const struct train *t)
+{
+    const struct config_train *c = &t->stage->train;
+    const double since = now() - t->saved_at;
+    if (t->retry > 0)
+        return since >= t->retry;
+    return (c->save_every && t->state.step % c->save_every == 0) ||
+           (c->save_minutes > 0 && since >= 60 * c->save_minutes);
+}
+
+/* ---- evaluation and samples ---- */
+
+/* 0; 1: interrupted; -1 with err() set. */
+static int evaluate(struct train *t)
+{
+    const struct config_train *c = &t->stage->train;
+    if (!t->valid)
+        return 0;
+    struct loss loss = {0};
+    const int64_t all = loader_windows(t->valid->loader), T = t->valid->T;
+    const int64_t some = (c->eval_tokens + T - 1) / T;
+    const int64_t windows = c->eval_tokens && some < all ? some : all;
+    t->ctx.recording = t->ctx.training = false;
+    const int rc = feed_evaluate(t->valid, t->m, &t->ctx, windows, "evaluate", &loss);
+    if (rc || !loss.count)
+        return rc;
+    // the bytes of the scored tokens: all of the part's, or in proportion
+    const double bytes = (double)t->valid_bytes * (double)windows / (double)all;
+    const struct metrics_valid v = {.step = t->state.step,
+                                    .loss = loss.nll / (double)loss.count,
+                                    .tokens = loss.count,
+                                    .bytes = (int64_t)(bytes + 0.5),
+                                    .time = now() - t->started};
+    t->state.last_valid = v.loss;
+    t->state.last_bpb = bytes > 0 ? loss.nll / log(2) / bytes : NAN;
+    if (!(t->state.best_valid <= v.loss)) {
+        t->state.best_valid = v.loss;
+        t->state.best_step = t->state.step;
+    }
+    progress_clear(&t->progress);
+    fprintf(stderr, "step %lld  validation loss %.4f  perplexity %.3f  bits per byte %.4f\n",
+            (long long)v.step, v.loss, exp(v.loss), t->state.last_bpb);
+    return metrics_valid(&t->metrics, &v);
+}
+
+/* 0; 1: interrupted; -1 with err() set. */
+static int sample(struct train *t)
+{
+    const struct config_train *c = &t->stage->train;
+    const struct sampler_args args = {.temp = c->sample_temp,
+                                      .top_k = 40,
+                                      .top_p = 0.95,
+                                      .min_p = 0.05,
+                                      .repeat_penalty = 1,
+                                      .seed = t->config->seed};
+    struct buf text = {0};
+    const char *prompt = c->sample_prompt ? c->sample_prompt : "";
+    int rc = decode_sample(t->m, t->tok, prompt, c->sample_tokens, &args, &interrupt_flag, &text);
+    if (!rc && interrupt_flag)
+        rc = 1;
+    if (!rc) {
+        progress_clear(&t->progress);
+        fprintf(stderr, "--- sample at step %lld ---\n%s%s\n---\n", (long long)t->state.step,
+                prompt, text.p ? text.p : "");
+        rc = metrics_sample(&t->metrics, t->state.step, prompt, text.p ? text.p : "", text.n);
+    }
+    buf_free(&text);
+    return rc;
+}
+
+/* ---- a step ---- */
+
+static struct schedule schedule_of(const struct train *t)
+{
+    const struct config_train *c = &t->stage->train;
+    return (struct schedule){.kind = (enum schedule_kind)c->schedule,
+                             .lr = c->lr,
+                             .min = c->lr * c->min_lr_ratio,
+                             .steps = t->steps,
+                             .warmup = share_of(c->warmup, t->steps),
+                             .decay = share_of(c->decay, t->steps)};
+}
+
+/* Sums gradients and losses of the step's micro-batches. 0; 1: interrupted; -1 with err() set. */
+static int accumulate(struct train *t, int64_t batch, struct loss *loss)
+{
+    const struct config_train *c = &t->stage->train;
+    for (int64_t done = 0; done < batch; done += t->train->most) {
+        const int64_t left = batch - done, n = left < t->train->most ? left : t->train->most;
+        if (feed_fill(t->train, t->state.sample + done, n))
+            return -1;
+        ctx_reset(&t->ctx);
+        t->ctx.recording = t->ctx.training = true;
+        const struct head_loss_args args = {.target = t->train->target,
+                                            .weight = 1,
+                                            .label_smoothing = (float)c->label_smoothing,
+                                            .z_loss = (float)c->z_loss};
+        struct tensor *hidden = transformer_forward(&t->ctx, t->m, &t->train->batch);
+        if (!op_head_loss(&t->ctx, hidden, &t->m->output->used, &args, loss))
+            tape_backward(&t->ctx, NULL);
+        if (interrupt_flag)
+            return 1;
+        if (t->ctx.failed)
+            return err("step %lld: %s", (long long)t->state.step + 1, t->ctx.text);
+    }
+    return 0;
+}
+
+/* Not-a-number and explosions end the run at once, before they reach the weights; what is on the
+   disk is good. */
+static int look_healthy(struct train *t, double loss, double norm, double smooth)
+{
+    const double limit = t->stage->train.loss_limit;
+    char good[4200] = "there is no checkpoint yet";
+    const char *what = NULL;
+    if (!isfinite(loss))
+        what = "the loss is not finite";
+    else if (!isfinite(norm))
+        what = "the gradient is not finite";
+    else if (limit > 0 && smooth > t->state.smooth_min + limit)
+        what = "the loss exploded";
+    if (!what)
+        return 0;
+    if (t->saved_step >= 0) {
+        char path[4096];
+        checkpoint_name(path, t->folder, t->saved_step);
+        snprintf(good, sizeof good, "the last good checkpoint is step %lld, %s",
+                 (long long)t->saved_step, path);
+    }
+    const long long step = (long long)t->state.step + 1;
+    (void)metrics_event(&t->metrics, t->state.step, "stopped", "step %lld: %s (loss %g, gradient norm %g)",
+                        step, what, loss, norm);
+    return err("step %lld: %s (loss %g, smoothed %g after a minimum of %g, gradient norm %g); %s. "
+               "Lower lr or grad_clip and start over (--fresh), or from that checkpoint (from:)",
+               step, what, loss, smooth, t->state.smooth_min, norm, good);
+}
+
+static int optimize(struct train *t, double lr, double norm, int64_t tokens)
+{
+    const struct config_train *c = &t->stage->train;
+    const double clip = c->grad_clip > 0 ? fmin(1, c->grad_clip / (norm + 1e-6)) : 1;
+    const struct optimizer_args args = {.step = t->state.step + 1,
+                                        .lr = (float)lr,
+                                        .grad_scale = (float)(clip / (double)tokens),
+                                        .weight_decay = (float)c->weight_decay,
+                                        .beta1 = (float)c->beta1,
+                                        .beta2 = (float)c->beta2,
+                                        .eps = (float)c->eps,
+                                        .momentum = (float)c->momentum,
+                                        .nesterov = c->nesterov};
+    if (optimizers[c->optimizer].step(&t->m->store, &args))
+        return -1;
+    store_project(&t->m->store);
+    return 0;
+}
+
+static void show(struct train *t, double loss, double lr, double norm, double rate)
+{
+    double head;
+    const double flops = transformer_flops(&t->m->dims, (double)t->train->T / 2, &head);
+    const struct progress_step p = {.step = t->state.step,
+                                    .steps = t->steps,
+                                    .loss = loss,
+                                    .smooth = t->state.smooth,
+                                    .lr = lr,
+                                    .grad_norm = norm,
+                                    .tokens_per_s = rate,
+                                    .gemm_share = 3 * flops * rate / (1e9 * t->gemm_peak),
+                                    .mem_bytes = (double)cpu_rss()};
+    progress_step(&t->progress, &p);
+}
+
+/* One optimizer step. 0; 1: interrupted, nothing has changed; -1 with err() set. */
+static int step(struct train *t, const struct schedule *schedule)
+{
+    const int64_t batch = t->stage->train.batch_tokens / t->train->T;
+    const double lr = schedule_lr(schedule, t->state.step), begin = now();
+    struct loss sum = {0};
+    store_zero_grad(&t->m->store);
+    const int rc = accumulate(t, batch, &sum);
+    if (rc)
+        return rc;
+    if (!sum.count)
+        return err("step %lld: no token of the batch has a target", (long long)t->state.step + 1);
+    store_pullback(&t->m->store);
+    const double loss = sum.nll / (double)sum.count;
+    const double norm = grad_norm(&t->m->store) / (double)sum.count;
+    const double keep = 0.95, old = t->state.smooth;
+    const double smooth = isnan(old) ? loss : keep * old + (1 - keep) * loss;
+    if (look_healthy(t, loss, norm, smooth) || optimize(t, lr, norm, sum.count))
+        return -1;
+    t->state.step++;
+    t->state.left = LEFT_EVALUATION;
+    t->state.sample += batch;
+    t->state.tokens += batch * t->train->T;
+    t->state.smooth = smooth;
+    t->state.smooth_min = isnan(old) ? smooth : fmin(smooth, t->state.smooth_min);
+    const double rate = (double)(batch * t->train->T) / (now() - begin);
+    const struct metrics_step line = {.step = t->state.step,
+                                      .loss = loss,
+                                      .lr = lr,
+                                      .grad_norm = norm,
+                                      .tokens = t->state.tokens,
+                                      .tokens_per_s = rate,
+                                      .time = now() - t->started};
+    show(t, loss, lr, norm, rate);
+    return metrics_step(&t->metrics, &line);
+}
+
+/* What happens between steps; state.left says what of it is still to be done, so that a run that
+   was stopped in between goes on there. Every line of a step is written before its checkpoint. */
+static int after_step(struct train *t)
+{
+    const struct config_train *c = &t->stage->train;
+    const int64_t s = t->state.step;
+    const bool last = s == t->steps;
+    if (t->state.left == LEFT_EVALUATION) {
+        const int rc = last || (c->eval_every && s % c->eval_every == 0) ? evaluate(t) : 0;
+        if (rc)
+            return rc;
+        t->state.left = LEFT_SAMPLE;
+    }
+    if (c->sample_every && (last || s % c->sample_every == 0)) {
+        const int rc = sample(t);
+        if (rc)
+            return rc;
+    }
+    t->state.left = LEFT_NOTHING;
+    if (last)
+        return save(t) ? err_in("the last checkpoint could not be saved (the last good one is step "
+                                "%lld; the same command goes on from there)",
+                                (long long)t->saved_step)
+                       : 0;
+    if (save_is_due(t) || (t->valid && t->state.best_step == s))
+        save_or_warn(t);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static size_t arena_size(const struct train *t)
+{
+    const struct plan_args args = {.n_seqs = t->train->most,
+                                   .T = t->train->T,
+                                   .parts = t->train->mask_documents ? t->train->T : 1,
+                                   .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
+                                   .drops = t->m->dims.dropout > 0};
+    const size_t train = plan_train(&t->m->dims, &args), eval = plan_eval(&t->m->dims, &args);
+    return !train || !eval ? 0 : train > eval ? train : eval;
+}
+
+/* A signal arrived: the last completed step is saved, whatever was under way. */
+static int leave(struct train *t)
+{
+    char path[4096];
+    const char *why = interrupt_name();
+    progress_clear(&t->progress);
+    if (t->saved_step != t->state.step && save(t))
+        return err_in("%s: step %lld could not be saved (the last good checkpoint is step %lld)",
+                      why, (long long)t->state.step, (long long)t->saved_step);
+    checkpoint_name(path, t->folder, t->state.step);
+    err("%s: saved step %lld of %lld to %s; the same command goes on from there", why,
+        (long long)t->state.step, (long long)t->steps, path);
+    return TRAIN_STOPPED;
+}
+
+static int loop(struct train *t)
+{
+    const struct schedule schedule = schedule_of(t);
+    const double begin = now();
+    int rc = t->state.left ? after_step(t) : 0;
+    while (!rc && t->state.step < t->steps && !interrupt_flag) {
+        rc = step(t, &schedule);
+        if (t->seconds_to_first == 0)
+            t->seconds_to_first = now() - begin;
+        if (!rc)
+            rc = after_step(t);
+    }
+    if (rc < 0 && !interrupt_flag)
+        return -1;
+    return t->saved_step == t->steps ? TRAIN_DONE : leave(t);
+}
+
+int train_run(struct train *t)
+{
+    char path[4200];
+    t->arena_bytes = arena_size(t);
+    if (!t->arena_bytes || ctx_init(&t->ctx, t->arena_bytes))
+        return -1;
+    t->ctx.stop = &interrupt_flag;
+    t->ctx.recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS;
+    t->gemm_peak = gemm_peak(1024, 1024, 1024, 0.1);
+    t->started = now() - t->state.seconds;
+    t->saved_at = now();
+    t->saved_step = t->state.step > 0 ? t->state.step : -1;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", t->folder);
+    int rc = metrics_open(&t->metrics, path, t->state.step > 0 ? t->state.step : -1);
+    if (!rc) {
+        progress_open(&t->progress, 2, t->stage->name);
+        if (t->state.step > 0)
+            rc = metrics_event(&t->metrics, t->state.step, "resume", "from step %lld",
+                               (long long)t->state.step);
+        if (!rc)
+            rc = loop(t);
+        progress_close(&t->progress);
+        if (metrics_close(&t->metrics) && !rc)
+            rc = -1;
+    }
+    t->arena_peak = t->ctx.arena.peak;
+    t->state.seconds = now() - t->started;
+    ctx_free(&t->ctx);
+    return rc;
+}
