@@ -154,8 +154,8 @@ static int merge_word(struct learning *l, uint32_t k, int32_t left, int32_t righ
     return 0;
 }
 
-/* The number of the token that left, right make: a new one, or that of the same text made from
-   another pair before; -1 with err(). */
+/* The number of the token that left, right make; -1 with err(). It is a new one: equal texts that
+   no token reaches out of have been merged alike, so that no second pair comes to the same text. */
 static int32_t token_of(struct learning *l, int32_t left, int32_t right)
 {
     const struct pieces *p = &l->text;

@@ -87,6 +87,33 @@ static void equals_naive(void **state)
     tokens_free(&got);
 }
 
+/* Many more pieces than the cache has places, of one length, and beginnings of them. */
+static void pieces_share_places(void **state)
+{
+    (void)state;
+    uint64_t seed = 31;
+    struct bpe b = {0};
+    random_merges(&seed, &b, 2, 30);
+    struct bpe_work *w = bpe_work_new();
+    struct tokens got = {0};
+    int32_t want[16];
+    char s[16];
+    for (int round = 0; round < 300000; round++) {
+        const size_t n = round % 2 ? 1 + gibberish_below(&seed, 3) : sizeof s;
+        for (size_t i = 0; i < n; i++)
+            s[i] = (char)('a' + gibberish_below(&seed, 2));
+        got.n = 0;
+        assert_int_equal(bpe_encode(&b, w, s, n, &got), 0);
+        if (n > 3 && round % 20)
+            continue;
+        assert_int_equal(got.n, naive(&b, s, n, want));
+        assert_memory_equal(got.id, want, got.n * sizeof *want);
+    }
+    bpe_work_free(w);
+    bpe_free(&b);
+    tokens_free(&got);
+}
+
 static void bytes_without_token(void **state)
 {
     (void)state;
@@ -164,9 +191,8 @@ static void long_piece(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_naive),
-        cmocka_unit_test(bytes_without_token),
-        cmocka_unit_test(whole_pieces_first),
+        cmocka_unit_test(equals_naive),        cmocka_unit_test(pieces_share_places),
+        cmocka_unit_test(bytes_without_token), cmocka_unit_test(whole_pieces_first),
         cmocka_unit_test(long_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
