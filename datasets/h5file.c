@@ -9,7 +9,6 @@
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "datasets/h5file_priv.h"
-#include "datasets/h5seal.h"
 
 static void destroy(struct h5file *f)
 {
@@ -114,7 +113,7 @@ int h5file_open(struct h5file **out, const char *path)
     f->io.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f->io.fd < 0)
         err("%s: %s", path, strerror(errno));
-    else if (h5seal_check(f->io.fd, &f->io.size))
+    else if (h5seal_check(f->io.fd, &f->io.size, f->hash))
         err_in("%s", path);
     else if (!attach(f)) {
         *out = f;
@@ -142,6 +141,11 @@ const char *h5file_path(const struct h5file *f)
 int64_t h5file_size(const struct h5file *f)
 {
     return f->io.size;
+}
+
+const char *h5file_hash(const struct h5file *f)
+{
+    return f->hash;
 }
 
 int h5file_fail(const struct h5file *f, const char *verb, const char *name)

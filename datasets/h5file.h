@@ -55,7 +55,8 @@ int h5file_open(struct h5file **out, const char *path);
 void h5file_close(struct h5file *f); /* NULL is fine */
 
 const char *h5file_path(const struct h5file *f);
-int64_t h5file_size(const struct h5file *f); /* bytes, of one opened for reading */
+int64_t h5file_size(const struct h5file *f);     /* bytes, of one opened for reading */
+const char *h5file_hash(const struct h5file *f); /* its XXH3-128 as 32 hex digits, likewise */
 
 /* Writes a dataset: data has dim[0] * ... * dim[ndim-1] values of `type`, row-major. */
 int h5file_write(struct h5file *f, const char *name, enum h5type type, int ndim, const int64_t *dim,

@@ -5,12 +5,14 @@
 #include "autograd/base/aside.h"
 #include "datasets/h5file.h"
 #include "datasets/h5io.h"
+#include "datasets/h5seal.h"
 
 struct h5file {
     char *path;
     hid_t id;
     struct h5io io;
-    struct aside aside; /* of a file that is being created */
+    char hash[H5SEAL_HEX]; /* of a file opened for reading */
+    struct aside aside;    /* of a file that is being created */
 };
 
 /* The first failed write, or "cannot <verb> `name`" with HDF5's reason. Returns -1. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -116,7 +117,7 @@ static int check_block(const unsigned char *block, int64_t size)
     return 0;
 }
 
-int h5seal_check(int fd, int64_t *size)
+int h5seal_check(int fd, int64_t *size, char hex[H5SEAL_HEX])
 {
     unsigned char block[H5IO_USER_BLOCK], hash[16];
     struct stat st;
@@ -135,5 +136,7 @@ int h5seal_check(int fd, int64_t *size)
     if (memcmp(hash, block + AT_HASH, sizeof hash))
         return err("damaged: the content does not have the hash that was stored with it; restore "
                    "the file or make it again");
+    for (int i = 0; i < 16; i++)
+        sprintf(hex + 2 * i, "%02x", hash[i]);
     return 0;
 }
