@@ -59,6 +59,12 @@ static void bind_list(const struct bind *b, const struct field *f, void *base, s
         mistake_add(b->bad, node->at, "%s: the list is empty", f->name);
         node->bad = true;
     }
+    const int most = f->type == FIELD_INTS ? INTS_MAX : TEXTS_MAX;
+    if (node->n_children > most) {
+        mistake_add(b->bad, node->at, "%s: more than %d elements", f->name, most);
+        node->bad = true;
+        return;
+    }
     for (const struct yaml *c = node->first; c; c = c->next)
         if (check_scalar(b, f, node, c) && field_append(f, base, c->text, c->n, b->pool))
             report(b, node, c->at, f->name);

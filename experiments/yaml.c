@@ -119,11 +119,11 @@ static struct yaml *attach(struct reader *r, enum yaml_kind kind, struct place a
     if (first)
         mistake_add(r->bad, node->key_at, "'%.60s' is given twice, first at line %d", node->key,
                     first->key_at.line);
-    else if (parent->n_children == KEYS_MAX)
-        mistake_add(r->bad, node->key_at, "more than %d keys in a map", KEYS_MAX);
-    else
+    else if (parent->n_children < KEYS_MAX)
         append(parent, node);
-    return node;
+    else
+        mistake_add(r->bad, node->key_at, "more than %d keys in a map", KEYS_MAX);
+    return first || node == parent->last ? node : NULL;
 }
 
 static bool awaits_key(const struct reader *r)

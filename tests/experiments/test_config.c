@@ -198,6 +198,48 @@ static void batches_and_steps(void **state)
     assert_int_equal(config_steps(&t, 1000), 3);
 }
 
+/* What is too large is one mistake, not thousands. */
+static void bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *each, *tail, *message;
+    } table[] = {
+        {"", "k%d: 1\n", "", "c:1025:1: more than 1024 keys in a map"},
+        {NAME MODEL STAGES "data: {" TOK ", corpus: [a", ", f%d", "]}",
+         "c:5:41: corpus: more than 1024 elements"},
+        {NAME DATA STAGES "model: {n_layers: 2, d_model: 8, context: 32, d_ff: 8, n_heads: [4",
+         ", %d", "]}", "c:5:65: n_heads: more than 512 elements"},
+        {NAME DATA MODEL "stages: [", "{evaluate: {name: e%d}}, ", "]",
+         "c:4:9: stages: expected a"},
+    };
+    struct buf text = {0}, out = {0};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct config c;
+        buf_clear(&text);
+        buf_text(&text, table[i].head);
+        for (int k = 1; k <= 2000; k++) {
+            char one[64];
+            snprintf(one, sizeof one, table[i].each, k);
+            buf_text(&text, one);
+        }
+        buf_text(&text, table[i].tail);
+        assert_int_equal(parse(&c, text.p, 0, NULL, &out), -1);
+        if (strncmp(out.p, table[i].message, strlen(table[i].message)) || strchr(out.p, '\n'))
+            fail_msg("expected %s, got\n%.300s", table[i].message, out.p);
+        config_free(&c);
+    }
+    buf_clear(&text);
+    for (int k = 0; k < (1 << 20) + 1; k++)
+        buf_text(&text, "#");
+    struct config c;
+    assert_int_equal(parse(&c, text.p, 0, NULL, &out), -1);
+    assert_string_equal(out.p, "c:1:1: more than 1048576 bytes");
+    config_free(&c);
+    buf_free(&text);
+    buf_free(&out);
+}
+
 static void one_override(struct config *c, const char *override)
 {
     struct buf out = {0};
@@ -381,13 +423,10 @@ static void differences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(broken_configs),
-        cmocka_unit_test(all_mistakes_at_once_sorted),
-        cmocka_unit_test(values),
-        cmocka_unit_test(batches_and_steps),
-        cmocka_unit_test(overrides),
-        cmocka_unit_test(broken_overrides),
-        cmocka_unit_test(resolved_round_trip),
+        cmocka_unit_test(broken_configs),   cmocka_unit_test(all_mistakes_at_once_sorted),
+        cmocka_unit_test(values),           cmocka_unit_test(batches_and_steps),
+        cmocka_unit_test(bounds),           cmocka_unit_test(overrides),
+        cmocka_unit_test(broken_overrides), cmocka_unit_test(resolved_round_trip),
         cmocka_unit_test(differences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
