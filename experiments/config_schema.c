@@ -164,7 +164,7 @@ static const struct field train_fields[] = {
     {AT(nesterov), .type = FIELD_BOOL, .def = "false", .when = "optimizer=sgd",
      .doc = "look ahead along the momentum"},
     {AT(weight_decay), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.1",
-     .doc = "decoupled shrinking of matrices, per step times lr"},
+     .doc = "shrinks matrices: decoupled in adamw, part of the gradient in sgd"},
     {AT(grad_clip), .type = FIELD_FLOAT, .min = 0, .max = INFINITY, .def = "1",
      .doc = "largest norm of the gradient; 0 for no limit"},
     {AT(label_smoothing), .type = FIELD_FLOAT, .min = 0, .max = 0.9, .def = "0",
