@@ -20,6 +20,7 @@ static const struct command commands[] = {
     {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},
     {"generate", cmd_generate, "write text with a model"},
     {"perplexity", cmd_perplexity, "measure a model on a text"},
+    {"inspect", cmd_inspect, "say what is in a .h5, .gguf, .safetensors or tokenizer.json"},
     {"report", cmd_report, "a page of a run: curves, samples, results"},
     {0},
 };
