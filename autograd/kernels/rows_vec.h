@@ -198,7 +198,8 @@ static double sum_squares(int64_t n, const float *x)
     double total = 0;
     for (int64_t i = 0; i < n; i += RUN) {
         const int64_t k = n - i < RUN ? n - i : RUN;
-        total += (double)dot(k, x + i, x + i);
+        const float part = dot(k, x + i, x + i);
+        total += part < INFINITY ? (double)part : rows_scalar.sum_squares(k, x + i);
     }
     return total;
 }
