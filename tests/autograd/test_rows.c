@@ -1,0 +1,529 @@
+/* Every entry of every table of row kernels against the scalar one: all lengths around vectors,
+   pointers aligned to a float only, results over their inputs where that is allowed. Memory behind
+   a row is guarded, and what is only written starts as NaN. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/base/rng.h"
+#include "autograd/kernels/rows.h"
+
+#define EPS 0x1p-23 /* two roundings */
+
+// the address sanitizer guards the end of an allocation by itself, for reads too
+#if defined __SANITIZE_ADDRESS__
+enum { GUARD = 0 };
+#else
+enum { GUARD = 24 };
+#endif
+static const float CANARY = -7654321;
+
+struct vec {
+    float *p; /* [n], `shift` floats behind an aligned address */
+    int64_t n;
+    int shift;
+};
+
+static struct vec vec_nan(int64_t n, int shift)
+{
+    float *base = aligned_alloc(64, ((size_t)(n + shift + GUARD) * sizeof *base + 64) / 64 * 64);
+#if defined __SANITIZE_ADDRESS__
+    free(base);
+    base = malloc((size_t)(n + shift) * sizeof *base);
+#endif
+    for (int64_t i = 0; i < n + shift + GUARD; i++)
+        base[i] = i < shift || i >= n + shift ? CANARY : NAN;
+    return (struct vec){base + shift, n, shift};
+}
+
+static struct vec vec_copy(struct vec from)
+{
+    struct vec v = vec_nan(from.n, from.shift);
+    for (int64_t i = 0; i < v.n; i++)
+        v.p[i] = from.p[i];
+    return v;
+}
+
+static struct vec vec_new(uint64_t key, int64_t n, int shift)
+{
+    struct vec v = vec_nan(n, shift);
+    rng_normal(key, 1, v.p, (size_t)n);
+    return v;
+}
+
+static void vec_free(struct vec v)
+{
+    float *base = v.p - v.shift;
+    for (int64_t i = 0; i < v.n + v.shift + GUARD; i++)
+        if ((i < v.shift || i >= v.n + v.shift) && base[i] != CANARY)
+            fail_msg("element %d of %d was written", (int)i - v.shift, (int)v.n);
+    free(base);
+}
+
+static void near(const char *what, int64_t i, double got, double want, double most)
+{
+    if (!(fabs(got - want) <= most))
+        fail_msg("%s[%d]: %.9g instead of %.9g +- %.2g", what, (int)i, got, want, most);
+}
+
+/* ---- a check for each entry: table r, length n, operands a, b, c at different alignments ---- */
+
+struct input {
+    int64_t n;
+    struct vec a, b, c;
+};
+
+static double sum_of_products(const struct input *in)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < in->n; i++)
+        sum += fabs((double)in->a.p[i] * in->b.p[i]);
+    return sum;
+}
+
+static void dot(const struct rows *r, const struct input *in)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < in->n; i++)
+        sum += (double)in->a.p[i] * in->b.p[i];
+    near("dot", 0, r->dot(in->n, in->a.p, in->b.p), sum, 4 * EPS * sum_of_products(in));
+}
+
+static void max(const struct rows *r, const struct input *in)
+{
+    assert_true(r->max(in->n, in->a.p) == rows_scalar.max(in->n, in->a.p));
+    struct vec x = vec_copy(in->a);
+    for (int64_t i = 0; i < in->n; i++)
+        x.p[i] -= 100; // below the zeros that might fill the rest of a vector
+    assert_true(r->max(in->n, x.p) == rows_scalar.max(in->n, x.p));
+    for (int64_t i = 0; i < in->n && in->n < 40; i++) { // the largest at each place
+        x.p[i] = -50;
+        assert_true(r->max(in->n, x.p) == -50);
+        x.p[i] = -INFINITY;
+        assert_true(r->max(i + 1, x.p) == -INFINITY);
+    }
+    vec_free(x);
+}
+
+static void add(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, 1), over = vec_copy(in->a), twice = vec_copy(in->b);
+    r->add(in->n, in->a.p, in->b.p, y.p);
+    r->add(in->n, over.p, in->b.p, over.p);
+    r->add(in->n, twice.p, twice.p, twice.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        assert_true(y.p[i] == in->a.p[i] + in->b.p[i] && over.p[i] == y.p[i]);
+        assert_true(twice.p[i] == 2 * in->b.p[i]);
+    }
+    vec_free(y), vec_free(over), vec_free(twice);
+}
+
+static void scale(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, 3), over = vec_copy(in->a);
+    r->scale(in->n, -1.7f, in->a.p, y.p);
+    r->scale(in->n, -1.7f, over.p, over.p);
+    for (int64_t i = 0; i < in->n; i++)
+        assert_true(y.p[i] == -1.7f * in->a.p[i] && over.p[i] == y.p[i]);
+    vec_free(y), vec_free(over);
+}
+
+static void axpy(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_copy(in->b), over = vec_copy(in->a);
+    r->axpy(in->n, 1.3f, in->a.p, y.p);
+    r->axpy(in->n, 1.3f, over.p, over.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double a = in->a.p[i], b = in->b.p[i], f = 1.3f;
+        near("axpy", i, y.p[i], b + f * a, EPS * (fabs(b) + fabs(f * a)));
+        near("axpy over x", i, over.p[i], a + f * a, EPS * fabs(a + f * a));
+    }
+    vec_free(y), vec_free(over);
+}
+
+static void exp_sum(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, 2), over = vec_copy(in->a);
+    const float f = 3, shift = 1.5f;
+    const float sum = r->exp_sum(in->n, in->a.p, f, shift, y.p);
+    assert_true(r->exp_sum(in->n, over.p, f, shift, over.p) == sum);
+    double all = 0;
+    for (int64_t i = 0; i < in->n; i++) {
+        const double want = exp((double)f * in->a.p[i] - shift);
+        near("exp", i, y.p[i], want, want * EPS * (2 + fabs((double)f * in->a.p[i]) + shift));
+        assert_true(over.p[i] == y.p[i]);
+        all += y.p[i];
+    }
+    near("sum of exp", 0, sum, all, (4 + sqrt((double)in->n) / 8) * EPS * all);
+    for (int64_t i = 0; i < in->n && in->n < 40; i++) { // NaN at each place is seen
+        struct vec x = vec_copy(in->a);
+        x.p[i] = NAN;
+        assert_true(isnan(r->exp_sum(in->n, x.p, f, shift, y.p)) && isnan(y.p[i]));
+        assert_false(i + 1 < in->n && isnan(y.p[i + 1]));
+        vec_free(x);
+    }
+    vec_free(y), vec_free(over);
+}
+
+static void softmax_backward(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, 1), over_x = vec_copy(in->b), over_p = vec_copy(in->a);
+    r->softmax_backward(in->n, in->a.p, in->b.p, 0.7f, 0.3f, y.p);
+    r->softmax_backward(in->n, in->a.p, over_x.p, 0.7f, 0.3f, over_x.p);
+    r->softmax_backward(in->n, over_p.p, in->b.p, 0.7f, 0.3f, over_p.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double part = (double)0.3f * in->a.p[i];
+        const double size = fabs(part) * (fabs((double)in->b.p[i]) + 0.7);
+        near("softmax_backward", i, y.p[i], part * ((double)in->b.p[i] - 0.7f), 2 * EPS * size);
+        assert_true(over_x.p[i] == y.p[i] && over_p.p[i] == y.p[i]);
+    }
+    vec_free(y), vec_free(over_x), vec_free(over_p);
+}
+
+static void rmsnorm(const struct rows *r, const struct input *in)
+{
+    const int64_t n = in->n;
+    struct vec y = vec_nan(n, 1), over = vec_copy(in->a);
+    double square = 0;
+    if (n == 0)
+        return; // has no mean
+    for (int64_t i = 0; i < n; i++)
+        square += (double)in->a.p[i] * in->a.p[i];
+    const double want = 1 / sqrt(square / (double)n + 1e-3);
+    const float got = r->rmsnorm(n, in->a.p, in->b.p, 1e-3f, y.p);
+    assert_true(r->rmsnorm(n, over.p, in->b.p, 1e-3f, over.p) == got);
+    near("rmsnorm's r", 0, got, want, 6 * EPS * want);
+    for (int64_t i = 0; i < n; i++) {
+        const double v = want * in->a.p[i] * in->b.p[i];
+        near("rmsnorm", i, y.p[i], v, 8 * EPS * fabs(v));
+        assert_true(over.p[i] == y.p[i]);
+    }
+    vec_free(y), vec_free(over);
+}
+
+/* place: what dx lies over; 0 nothing, 1 dy, 2 x */
+static void rmsnorm_backward_as(const struct rows *r, const struct input *in, bool acc, int place,
+                                bool with_dw)
+{
+    const int64_t n = in->n;
+    struct vec x = vec_copy(in->a), dy = vec_copy(in->c), dw = vec_new(4, n, 2);
+    struct vec dx = acc ? vec_new(5, n, 3) : vec_nan(n, 3), dw0 = vec_copy(dw), dx0 = vec_copy(dx);
+    float *to = place == 1 ? dy.p : place == 2 ? x.p : dx.p;
+    r->rmsnorm_backward(n, x.p, in->b.p, 0.8f, dy.p, to, acc, with_dw ? dw.p : NULL);
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double part = (double)in->c.p[i] * in->b.p[i] * in->a.p[i];
+        sum += part;
+        size += fabs(part);
+    }
+    const double rr = 0.8f, mean = sum * rr * rr / (double)n, most = size * rr * rr / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)in->c.p[i] * in->b.p[i], v = in->a.p[i], old = acc ? dx0.p[i] : 0;
+        near("rmsnorm's dx", i, to[i], old + rr * (g - v * mean),
+             6 * EPS * (fabs(old) + rr * (fabs(g) + fabs(v) * most)));
+        const double w = with_dw ? (double)in->c.p[i] * v * rr : 0;
+        near("rmsnorm's dw", i, dw.p[i], dw0.p[i] + w, 3 * EPS * (fabs(w) + fabs(dw0.p[i])));
+    }
+    vec_free(x), vec_free(dy), vec_free(dw), vec_free(dx), vec_free(dw0), vec_free(dx0);
+}
+
+static void rmsnorm_backward(const struct rows *r, const struct input *in)
+{
+    for (int with_dw = 0; with_dw <= 1; with_dw++) {
+        for (int place = 0; place < 3; place++)
+            rmsnorm_backward_as(r, in, false, place, with_dw);
+        rmsnorm_backward_as(r, in, true, 0, with_dw);
+    }
+    struct vec dw = vec_new(4, in->n, 2), old = vec_copy(dw);
+    r->rmsnorm_backward(in->n, in->a.p, in->b.p, 0.8f, in->c.p, NULL, false, dw.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double w = (double)in->c.p[i] * in->a.p[i] * 0.8f;
+        near("rmsnorm's dw alone", i, dw.p[i], old.p[i] + w,
+             3 * EPS * (fabs(w) + fabs((double)old.p[i])));
+    }
+    vec_free(dw), vec_free(old);
+}
+
+/* Gates from -20 to 20 and a few beyond what exp can do. */
+static struct vec gates(const struct input *in)
+{
+    struct vec g = vec_copy(in->a);
+    static const float far[] = {-200, -90, -88.5f, 88.5f, 300, 0};
+    for (int64_t i = 0; i < g.n; i++)
+        g.p[i] = i % 7 == 6 ? far[i / 7 % 6] : 8 * g.p[i];
+    return g;
+}
+
+static const double TINY = 1e-34; /* what a bounded exp leaves of a sigmoid that is zero */
+
+static void swiglu(const struct rows *r, const struct input *in)
+{
+    struct vec g = gates(in), y = vec_nan(in->n, 1), over = vec_copy(in->b);
+    r->swiglu(in->n, g.p, in->b.p, y.p);
+    r->swiglu(in->n, g.p, over.p, over.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double v = g.p[i] / (1 + exp(-(double)g.p[i])) * in->b.p[i];
+        near("swiglu", i, y.p[i], v, 4 * EPS * fabs(v) + TINY);
+        assert_true(over.p[i] == y.p[i]);
+    }
+    vec_free(g), vec_free(y), vec_free(over);
+}
+
+/* which: bit 0 dg wanted, 1 du wanted, 2 dg added, 3 du added, 4 du over dy, 5 dg over g */
+static void swiglu_backward_as(const struct rows *r, const struct input *in, int which)
+{
+    const int64_t n = in->n;
+    const bool acc_g = which & 4, acc_u = which & 8;
+    struct vec g = gates(in), g0 = vec_copy(g), dy = vec_copy(in->c);
+    struct vec dg = acc_g ? vec_new(4, n, 2) : vec_nan(n, 2), dg0 = vec_copy(dg);
+    struct vec du = acc_u ? vec_new(5, n, 1) : vec_nan(n, 1), du0 = vec_copy(du);
+    float *to_g = which & 32 ? g.p : dg.p, *to_u = which & 16 ? dy.p : du.p;
+    r->swiglu_backward(n, g.p, in->b.p, dy.p, which & 1 ? to_g : NULL, acc_g,
+                       which & 2 ? to_u : NULL, acc_u);
+    for (int64_t i = 0; i < n; i++) {
+        const double x = g0.p[i], u = in->b.p[i], d = in->c.p[i], s = 1 / (1 + exp(-x));
+        const double a = d * u * (s + x * s * (1 - s)), b = d * x * s;
+        const double size = fabs(d * u) * (s + fabs(x * s)); // 1 - s is off by a part of 1
+        if (which & 1)
+            near("swiglu's dg", i, to_g[i], (acc_g ? dg0.p[i] : 0) + a,
+                 6 * EPS * (size + (acc_g ? fabs((double)dg0.p[i]) : 0)) + TINY);
+        if (which & 2)
+            near("swiglu's du", i, to_u[i], (acc_u ? du0.p[i] : 0) + b,
+                 4 * EPS * (fabs(b) + (acc_u ? fabs((double)du0.p[i]) : 0)) + TINY);
+    }
+    vec_free(g), vec_free(g0), vec_free(dy), vec_free(dg), vec_free(dg0), vec_free(du);
+    vec_free(du0);
+}
+
+static void swiglu_backward(const struct rows *r, const struct input *in)
+{
+    static const int which[] = {1, 2, 3, 5, 10, 7, 11, 15, 3 + 16, 7 + 16, 3 + 32, 3 + 48};
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++)
+        swiglu_backward_as(r, in, which[i]);
+}
+
+static void rotate(const struct input *in, bool half_split, float sign, struct vec x,
+                   void (*turn)(int64_t, const float *, const float *, float, float *))
+{
+    const int64_t half = in->n / 2;
+    struct vec y = vec_copy(x);
+    turn(half, in->b.p, in->c.p, sign, y.p);
+    for (int64_t i = 0; i < half; i++) {
+        const int64_t p = half_split ? i : 2 * i, q = half_split ? i + half : 2 * i + 1;
+        const double a = x.p[p], b = x.p[q], c = in->b.p[i], s = (double)sign * in->c.p[i];
+        const double size = 2 * EPS * (fabs(a) + fabs(b)) * (fabs(c) + fabs(s));
+        near("rope", p, y.p[p], a * c - b * s, size);
+        near("rope", q, y.p[q], b * c + a * s, size);
+    }
+    vec_free(y);
+}
+
+static void rope(const struct rows *r, const struct input *in, bool half_split)
+{
+    struct vec x = vec_nan(in->n / 2 * 2, in->a.shift);
+    for (int64_t i = 0; i < x.n; i++)
+        x.p[i] = in->a.p[i];
+    rotate(in, half_split, 1, x, half_split ? r->rope_half : r->rope_adjacent);
+    rotate(in, half_split, -1, x, half_split ? r->rope_half : r->rope_adjacent);
+    vec_free(x);
+}
+
+static void rope_adjacent(const struct rows *r, const struct input *in)
+{
+    rope(r, in, false);
+}
+
+static void rope_half(const struct rows *r, const struct input *in)
+{
+    rope(r, in, true);
+}
+
+static void adamw(const struct rows *r, const struct input *in)
+{
+    const struct adamw_args k = {.lr = 0.01f,
+                                 .beta1 = 0.9f,
+                                 .beta2 = 0.95f,
+                                 .eps = 1e-6f,
+                                 .decay = 0.02f,
+                                 .inv_c1 = 1.3f,
+                                 .inv_c2 = 2.1f,
+                                 .grad_scale = 0.7f};
+    struct vec m = vec_copy(in->b), v = vec_copy(in->c), p = vec_new(9, in->n, 1);
+    for (int64_t i = 0; i < in->n; i++)
+        v.p[i] = i % 5 == 4 ? 0 : v.p[i] * v.p[i];
+    struct vec v0 = vec_copy(v), p0 = vec_copy(p);
+    r->adamw(in->n, &k, in->a.p, m.p, v.p, p.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double g = (double)k.grad_scale * in->a.p[i], b1 = k.beta1, b2 = k.beta2;
+        const double mi = b1 * in->b.p[i] + (1 - b1) * g, vi = b2 * v0.p[i] + (1 - b2) * g * g;
+        near("adamw's m", i, m.p[i], mi, 2 * EPS * (fabs((double)in->b.p[i]) + fabs(g)));
+        near("adamw's v", i, v.p[i], vi, 3 * EPS * vi);
+        const double root = sqrt(vi * k.inv_c2) + k.eps, step = k.lr * mi * k.inv_c1 / root;
+        const double size = (fabs((double)in->b.p[i]) + fabs(g)) * k.lr * k.inv_c1 / root;
+        near("adamw's p", i, p.p[i], p0.p[i] * (1 - (double)k.decay) - step,
+             3 * EPS * (fabs((double)p0.p[i]) + 2 * size));
+    }
+    vec_free(m), vec_free(v), vec_free(p), vec_free(v0), vec_free(p0);
+}
+
+static void sum_squares(const struct rows *r, const struct input *in)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < in->n; i++)
+        sum += (double)in->a.p[i] * in->a.p[i];
+    near("sum_squares", 0, r->sum_squares(in->n, in->a.p), sum, 4 * EPS * sum);
+    if (!in->n)
+        return;
+    struct vec x = vec_copy(in->a);
+    x.p[in->n - 1] = 0x1p100f; // its square is no f32
+    near("sum_squares", 0, r->sum_squares(in->n, x.p) / 0x1p200, 1, 1e-6);
+    x.p[in->n / 2] = INFINITY;
+    assert_true(isinf(r->sum_squares(in->n, x.p)));
+    x.p[in->n / 2] = NAN;
+    assert_true(isnan(r->sum_squares(in->n, x.p)));
+    vec_free(x);
+}
+
+#define ENTRY(name)                                                                                \
+    {                                                                                              \
+#name, name, offsetof(struct rows, name)                                                   \
+    }
+static const struct {
+    const char *name;
+    void (*check)(const struct rows *r, const struct input *in);
+    size_t offset;
+} checks[] = {
+    ENTRY(dot),
+    ENTRY(max),
+    ENTRY(add),
+    ENTRY(scale),
+    ENTRY(axpy),
+    ENTRY(exp_sum),
+    ENTRY(softmax_backward),
+    ENTRY(rmsnorm),
+    ENTRY(rmsnorm_backward),
+    ENTRY(swiglu),
+    ENTRY(swiglu_backward),
+    ENTRY(rope_adjacent),
+    ENTRY(rope_half),
+    ENTRY(adamw),
+    ENTRY(sum_squares),
+};
+enum { CHECKS = sizeof checks / sizeof *checks };
+_Static_assert(sizeof(struct rows) == sizeof(char *) + CHECKS * sizeof(void (*)(void)),
+               "an entry of struct rows without a check");
+
+/* ---- tables ---- */
+
+static const struct rows *const tables[] = {
+    &rows_scalar,
+#if defined __x86_64__
+    &rows_avx2,
+    &rows_avx512,
+#elif defined __aarch64__
+    &rows_neon,
+#endif
+};
+enum { TABLES = sizeof tables / sizeof *tables };
+
+static bool runs_here(const struct rows *r)
+{
+    const enum cpu_level have = cpu_hardware();
+    const bool runs = (strcmp(r->name, "avx2") || have >= CPU_AVX2) &&
+                      (strcmp(r->name, "avx512") || have >= CPU_AVX512);
+    if (!runs)
+        print_message("this CPU has no %s: skipped\n", r->name);
+    return runs;
+}
+
+static void check_lengths(void **state)
+{
+    const int which = *(const int *)*state;
+    const struct rows *r = tables[which / CHECKS];
+    static const int64_t large[] = {255, 256, 511, 513, 1000, 4099};
+    if (!runs_here(r))
+        skip();
+    for (int64_t k = 0; k <= 70 + (int64_t)(sizeof large / sizeof *large); k++) {
+        const int64_t n = k <= 70 ? k : large[k - 71];
+        for (int shift = 0; shift < 2; shift++) {
+            const struct input in = {n, vec_new(1, n, shift), vec_new(2, n, 3 * shift),
+                                     vec_new(3, n, 7 * shift)};
+            checks[which % CHECKS].check(r, &in);
+            vec_free(in.a), vec_free(in.b), vec_free(in.c);
+        }
+    }
+}
+
+/* exp over its whole range, alone in a row and in the middle of a vector. */
+static void exp_range(void **state)
+{
+    (void)state;
+    for (int t = 0; t < TABLES; t++) {
+        const struct rows *r = tables[t];
+        enum { N = 40000 };
+        static float x[N], y[N];
+        if (!runs_here(r))
+            continue;
+        for (int i = 0; i < N; i++)
+            x[i] = -110 + 220 * (float)i / N;
+        r->exp_sum(N, x, 1, 0, y);
+        for (int i = 0; i < N; i++) {
+            float one;
+            r->exp_sum(1, x + i, 1, 0, &one);
+            const double want = exp((double)x[i]);
+            if (x[i] > -87.3f && x[i] < 88)
+                near("exp", i, y[i], want, 2.5 * EPS * want);
+            else
+                assert_true(x[i] < 0 ? y[i] >= 0 && y[i] < 1.3e-38f : y[i] > 1.6e38f);
+            assert_true(one == y[i]);
+        }
+        const float edge[] = {-INFINITY, INFINITY, 0, -0.0f};
+        r->exp_sum(4, edge, 1, 0, y);
+        assert_true(y[0] >= 0 && y[0] < 1.3e-38f && y[1] > 1.6e38f && y[2] == 1 && y[3] == 1);
+    }
+}
+
+static void table_follows_level(void **state)
+{
+    (void)state;
+    const enum cpu_level level = cpu_level();
+    for (int l = CPU_SCALAR; l <= CPU_AMX; l++) {
+        cpu_set_level((enum cpu_level)l);
+        rows_init();
+#if defined __x86_64__
+        const enum cpu_level now = cpu_level();
+        assert_string_equal(rows->name, now >= CPU_AVX512 ? "avx512"
+                                        : now == CPU_AVX2 ? "avx2"
+                                                          : "scalar");
+#endif
+    }
+    cpu_set_level(level);
+    rows_init();
+}
+
+int main(void)
+{
+    enum { ALL = TABLES * CHECKS };
+    static char names[ALL][48];
+    static int which[ALL];
+    struct CMUnitTest tests[ALL + 2] = {[ALL] = cmocka_unit_test(exp_range),
+                                        cmocka_unit_test(table_follows_level)};
+    for (int i = 0; i < ALL; i++) {
+        which[i] = i;
+        snprintf(names[i], sizeof names[i], "%s %s", tables[i / CHECKS]->name,
+                 checks[i % CHECKS].name);
+        tests[i] = (struct CMUnitTest){names[i], check_lengths, NULL, NULL, &which[i]};
+        for (int j = 0; j < i % CHECKS; j++)
+            if (checks[j].offset == checks[i % CHECKS].offset)
+                return 1; // an entry twice hides one that is missing
+    }
+    return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
+}
