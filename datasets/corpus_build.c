@@ -8,6 +8,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/number.h"
 #include "datasets/bpe_train.h"
 #include "datasets/corpus_format.h"
 #include "datasets/corpus_write.h"
@@ -141,9 +142,9 @@ static int describe(struct build *b)
     add_setting(out, "text_key", spec->text_key ? spec->text_key : "text");
     add_setting(out, "prompt_key", spec->prompt_key ? spec->prompt_key : "prompt");
     add_setting(out, "completion_key", spec->completion_key ? spec->completion_key : "completion");
-    buf_printf(out, "valid: %s\nvalid_fraction: %.17g\n",
-               spec->valid == SPLIT_HASH ? "hash" : "tail", spec->valid_fraction);
-    buf_printf(out, "seed: %llu\n", (unsigned long long)spec->seed);
+    buf_printf(out, "valid: %s\nvalid_fraction: ", spec->valid == SPLIT_HASH ? "hash" : "tail");
+    number_print(spec->valid_fraction, out);
+    buf_printf(out, "\nseed: %llu\n", (unsigned long long)spec->seed);
     return add_tokenizer_setting(b) || out->failed ? -1 : 0;
 }
 

@@ -17,6 +17,7 @@ struct command {
 
 static const struct command commands[] = {
     {"run", cmd_run, "run the stages of a config; goes on where it was stopped"},
+    {"data", cmd_data, "make a corpus, look at one"},
     {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},
     {"generate", cmd_generate, "write text with a model"},
     {"perplexity", cmd_perplexity, "measure a model on a text"},

@@ -431,9 +431,10 @@ static int build_in_child(char *folder, const char *limit)
         .base_dir = folder,
         .cache_dir = cache.p,
     };
-    if (!corpus_build(&spec, NULL, &path))
-        return 0;
-    return strstr(err_text(), "File too large") ? 1 : 2;
+    const int failed = corpus_build(&spec, NULL, &path);
+    buf_free(&path);
+    buf_free(&cache);
+    return !failed ? 0 : strstr(err_text(), "File too large") ? 1 : 2;
 }
 
 static pid_t start_child(void *state, long limit)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <hdf5.h>
 
 #include "autograd/base/err.h"
 #include "datasets/h5file.h"
@@ -310,10 +311,28 @@ static void test_the_living_keep_their_file(void **state)
     h5file_close(f);
 }
 
+/* HDF5 by itself, as its tools do it, reads the file. */
+static void test_is_plain_hdf5(void **state)
+{
+    const char *path = scratch_path(*state, "a.h5");
+    uint16_t *t = calloc(LONG, sizeof *t);
+    make(path);
+    const hid_t f = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    assert_true(f >= 0);
+    const hid_t d = H5Dopen2(f, "train/tokens", H5P_DEFAULT);
+    assert_true(H5Dread(d, H5T_NATIVE_UINT16, H5S_ALL, H5S_ALL, H5P_DEFAULT, t) >= 0);
+    for (int i = 0; i < LONG; i++)
+        assert_int_equal(t[i], token(i));
+    H5Dclose(d);
+    H5Fclose(f);
+    free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_is_plain_hdf5, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_misuse_is_an_error, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_abandon_keeps_the_old_file, scratch_setup,
                                         scratch_teardown),
