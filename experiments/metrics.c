@@ -65,6 +65,31 @@ static void line_text(struct metrics *m, const char *key, const char *s, size_t 
     buf_json(&m->line, s, n);
 }
 
+/* Writes what waits, all or nothing. */
+static int flush(struct metrics *m)
+{
+    if (m->torn && ftruncate(m->fd, m->size))
+        return err("%s: %s", m->path, strerror(errno));
+    m->torn = false;
+    const char *p = m->wait.p;
+    for (size_t left = m->wait.n; left;) {
+        const ssize_t w = write(m->fd, p, left);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0) {
+            const int error = errno;
+            // a line without its end would swallow the next one
+            m->torn = ftruncate(m->fd, m->size) != 0;
+            return err("%s: %s", m->path, strerror(error));
+        }
+        p += w;
+        left -= (size_t)w;
+    }
+    m->size += (int64_t)m->wait.n;
+    buf_clear(&m->wait);
+    return 0;
+}
+
 static int line_end(struct metrics *m)
 {
     buf_text(&m->line, "}\n");
@@ -73,22 +98,16 @@ static int line_end(struct metrics *m)
     if (m->line.n > METRICS_LINE_MAX)
         return err("%s: a line of %zu bytes, at most %d are possible", m->path, m->line.n,
                    METRICS_LINE_MAX);
-    const char *p = m->line.p;
-    for (size_t left = m->line.n; left;) {
-        const ssize_t w = write(m->fd, p, left);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0) {
-            const int error = errno;
-            // a line without its end would swallow the next one
-            if (ftruncate(m->fd, m->size))
-                return err("%s: a torn line is left: %s", m->path, strerror(errno));
-            return err("%s: %s", m->path, strerror(error));
-        }
-        p += w;
-        left -= (size_t)w;
-    }
-    m->size += (int64_t)m->line.n;
+    const bool waiting = m->wait.n > 0;
+    buf_add(&m->wait, m->line.p, m->line.n);
+    if (m->wait.failed)
+        return err_in("%s", m->path);
+    if (!flush(m))
+        return 0;
+    if (m->wait.n > METRICS_WAIT_MAX)
+        return err_in("too many lines wait to be written");
+    if (!waiting)
+        err_warn("%s; its lines wait in memory until they can be written", err_text());
     return 0;
 }
 
@@ -170,6 +189,8 @@ int metrics_event(struct metrics *m, int64_t step, const char *event, const char
 
 int metrics_sync(struct metrics *m)
 {
+    if (m->wait.n && flush(m))
+        return -1;
     return fsync(m->fd) ? err("%s: %s", m->path, strerror(errno)) : 0;
 }
 
@@ -183,6 +204,7 @@ int metrics_close(struct metrics *m)
     }
     free(m->path);
     buf_free(&m->line);
+    buf_free(&m->wait);
     *m = (struct metrics){.fd = -1};
     return rc;
 }
@@ -290,15 +312,23 @@ double metrics_number(const json_t *line, const char *key)
 
 /* ---- resuming ---- */
 
+static bool has_one(const json_t *line, const char *const *keys)
+{
+    for (; keys && *keys; keys++)
+        if (json_object_get(line, *keys))
+            return true;
+    return false;
+}
+
 /* The lines to keep. Malformed ones at the end are what a crash leaves behind: they go. */
-static int collect(struct source *s, int64_t step, struct buf *kept)
+static int collect(struct source *s, int64_t step, const char *const *undone, struct buf *kept)
 {
     char bad[512] = "";
     int rc;
     while ((rc = source_next(s)) > 0) {
         if (!s->json && !*bad)
             snprintf(bad, sizeof bad, "%s", err_text());
-        if (!s->json || s->step > step)
+        if (!s->json || s->step > step || (s->step == step && has_one(s->json, undone)))
             continue;
         if (*bad)
             return err("%s; remove that line, or start the stage over", bad);
@@ -310,7 +340,7 @@ static int collect(struct source *s, int64_t step, struct buf *kept)
     return rc;
 }
 
-static int cut(const char *path, int64_t step)
+static int cut(const char *path, int64_t step, const char *const *undone)
 {
     struct source s;
     struct buf kept = {0};
@@ -318,7 +348,7 @@ static int cut(const char *path, int64_t step)
         return file_replace(path, "", 0);
     if (source_open(&s, path))
         return -1;
-    int rc = collect(&s, step, &kept);
+    int rc = collect(&s, step, undone, &kept);
     source_close(&s);
     if (!rc)
         rc = file_replace(path, kept.p ? kept.p : "", kept.n);
@@ -326,11 +356,15 @@ static int cut(const char *path, int64_t step)
     return rc;
 }
 
-int metrics_open(struct metrics *m, const char *path, int64_t step)
+int metrics_reopen(struct metrics *m, const char *path, int64_t step, const char *const *undone)
 {
     *m = (struct metrics){.fd = -1};
-    if (!access(path, F_OK) && cut(path, step))
+    if (access(path, F_OK)) {
+        if (step >= 0)
+            err_warn("%s is missing: the curves begin at step %lld", path, (long long)step);
+    } else if (cut(path, step, undone)) {
         return -1;
+    }
     m->path = mem_text(path, strlen(path));
     if (!m->path)
         return -1;
@@ -342,4 +376,9 @@ int metrics_open(struct metrics *m, const char *path, int64_t step)
         return -1;
     }
     return 0;
+}
+
+int metrics_open(struct metrics *m, const char *path, int64_t step)
+{
+    return metrics_reopen(m, path, step, NULL);
 }

@@ -12,6 +12,7 @@
 #define ATTAR_EXPERIMENTS_METRICS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ enum {
     METRICS_LINE_MAX = 1 << 20,   /* bytes of a line, written or read          */
     METRICS_SAMPLE_MAX = 1 << 17, /* bytes of a sample; the rest is not written */
     METRICS_MESSAGE_MAX = 4096,
+    METRICS_WAIT_MAX = 16 << 20, /* bytes of lines that a full disk may keep waiting */
 };
 
 struct metrics {
@@ -28,6 +30,8 @@ struct metrics {
     int64_t size; /* bytes of whole lines in the file */
     char *path;
     struct buf line;
+    struct buf wait; /* whole lines that could not be written yet */
+    bool torn;       /* the file may be longer than size */
 };
 
 struct metrics_term {
@@ -61,7 +65,13 @@ struct metrics_valid {
  */
 int metrics_open(struct metrics *m, const char *path, int64_t step);
 
-/* Each appends a line with one write; if that fails, the part written is taken back. 0 or -1. */
+/* The same where `step` itself is not over: its lines with one of the keys `undone` (NULL at the
+   end) will be written again and go. */
+int metrics_reopen(struct metrics *m, const char *path, int64_t step, const char *const *undone);
+
+/* Each appends a line with one write. A write that fails leaves no part of a line in the file: a
+   warning names the reason, and the line waits for the next write or metrics_sync(). 0; -1 with
+   err() set if a line is too long or METRICS_WAIT_MAX bytes are waiting. */
 int metrics_step(struct metrics *m, const struct metrics_step *s);
 int metrics_valid(struct metrics *m, const struct metrics_valid *v);
 /* text [n] is what follows the prompt; no prompt: NULL. */
@@ -69,7 +79,7 @@ int metrics_sample(struct metrics *m, int64_t step, const char *prompt, const ch
 int metrics_event(struct metrics *m, int64_t step, const char *event, const char *fmt, ...)
     ERR_PRINTF(4, 5);
 
-/* Returns when all lines are on the disk: call it with each checkpoint. */
+/* Returns 0 when all lines are on the disk: call it before each checkpoint. -1 with err() set. */
 int metrics_sync(struct metrics *m);
 int metrics_close(struct metrics *m);
 

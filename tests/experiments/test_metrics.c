@@ -442,8 +442,26 @@ static void resuming_drops_only_a_malformed_end(void **state)
     expect_text("{\"step\":1}\n");
 }
 
-/* A full disk: the half-written line is taken back, and later lines are whole. */
-static void full_disk_leaves_no_torn_line(void **state)
+static void resuming_inside_a_step_drops_what_is_undone(void **state)
+{
+    (void)state;
+    static const char *const undone[] = {"sample", "valid_loss", NULL};
+    struct metrics m;
+    put_text("{\"step\":1,\"loss\":2}\n{\"step\":1,\"valid_loss\":3}\n{\"step\":2,\"loss\":2}\n"
+             "{\"step\":2,\"valid_loss\":3}\n{\"step\":2,\"sample\":\"a\"}\n");
+    assert_int_equal(metrics_reopen(&m, path, 2, undone + 1), 0);
+    assert_int_equal(metrics_close(&m), 0);
+    expect_text("{\"step\":1,\"loss\":2}\n{\"step\":1,\"valid_loss\":3}\n{\"step\":2,\"loss\":2}\n"
+                "{\"step\":2,\"sample\":\"a\"}\n");
+    assert_int_equal(metrics_reopen(&m, path, 2, undone), 0);
+    assert_int_equal(metrics_close(&m), 0);
+    expect_text(
+        "{\"step\":1,\"loss\":2}\n{\"step\":1,\"valid_loss\":3}\n{\"step\":2,\"loss\":2}\n");
+}
+
+/* A full disk: no half-written line is left, what could not be written waits, and nothing is said
+   to be on the disk that is not. */
+static void full_disk_loses_no_line(void **state)
 {
     (void)state;
     struct metrics m;
@@ -456,16 +474,28 @@ static void full_disk_leaves_no_torn_line(void **state)
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     const struct rlimit small = {(rlim_t)before + 10, old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    const int rc = metrics_event(&m, 3, "save", "too long for the disk");
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-    assert_int_equal(rc, -1);
-    assert_non_null(strstr(err_text(), path));
-    assert_int_equal(m.size, before);
+    const int event = metrics_event(&m, 3, "save", "too long for the disk");
+    const int sync = metrics_sync(&m);
+    const bool named = strstr(err_text(), path) != NULL;
     write_steps(&m, 4, 4);
-    assert_int_equal(metrics_close(&m), 0);
+    const int64_t full = m.size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(event, 0);
+    assert_int_equal(sync, -1);
+    assert_true(named);
+    assert_int_equal(full, before);
     assert_int_equal(metrics_read(path, see, &s), 0);
-    assert_int_equal(s.n, 5);
-    assert_int_equal(s.step[3], 4);
+    assert_int_equal(s.n, 3);
+    seen_free(&s);
+    assert_int_equal(metrics_sync(&m), 0);
+    write_steps(&m, 5, 5);
+    assert_int_equal(metrics_close(&m), 0);
+    s = (struct seen){0};
+    assert_int_equal(metrics_read(path, see, &s), 0);
+    assert_int_equal(s.n, 7);
+    const int64_t steps[] = {1, 2, 3, 3, 4, 4, 5};
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(s.step[i], steps[i]);
     seen_free(&s);
 }
 
@@ -496,7 +526,8 @@ int main(void)
         TEST(resumed_equals_unbroken),
         TEST(resuming_keeps_bytes),
         TEST(resuming_drops_only_a_malformed_end),
-        TEST(full_disk_leaves_no_torn_line),
+        TEST(resuming_inside_a_step_drops_what_is_undone),
+        TEST(full_disk_loses_no_line),
         TEST(errors_name_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
