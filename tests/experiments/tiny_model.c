@@ -26,7 +26,7 @@ void tiny_model(struct transformer *m, bool with_grad, bool padded)
         .rope = {.base = 10000},
         .init_std = 0.3,
     };
-    if (transformer_init(m, &dims, with_grad))
+    if (transformer_init(m, &dims, with_grad ? STORE_TRAINED : STORE_FROZEN))
         fail_msg("%s", err_text());
     store_init(&m->store, 5);
     store_project(&m->store);

@@ -12,8 +12,8 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/rng.h"
-#include "datasets/h5file.h"
 #include "layers/sampler.h"
+#include "tests/golden.h"
 
 enum { V = 61, MANY = 997 };
 
@@ -179,37 +179,31 @@ static void repetition_is_penalized_once(void **state)
 static void filters_equal_golden_probabilities(void **state)
 {
     (void)state;
-    enum { ROWS = 6, CASES = 11 };
-    static float logits[ROWS * V], probs[ROWS * V];
-    const int64_t dim[] = {ROWS, V};
-    struct h5file *f;
-    if (h5file_open(&f, "tests/golden/sampler.h5")) {
-        print_message("skipped: %s\n", err_text());
-        skip();
-    }
-    assert_int_equal(h5file_read(f, "logits", H5_F32, 2, dim, logits), 0);
-    for (int c = 0; c < CASES; c++) {
-        struct sampler_args a = off;
+    struct golden *g = golden_open("sampler");
+    const struct golden_array *logits = golden_read(g, "logits");
+    const int cases = golden_children(g, "/") - 1;
+    static float got[MANY];
+    assert_true(cases > 5 && logits->dim[1] == V && logits->n <= MANY);
+    for (int c = 0; c < cases; c++) {
         char at[32], name[48];
         snprintf(at, sizeof at, "case%02d", c);
         snprintf(name, sizeof name, "%s/probs", at);
-        assert_int_equal(h5file_read(f, name, H5_F32, 2, dim, probs), 0);
-        assert_int_equal(h5file_get_double(f, at, "temperature", &a.temp), 0);
-        assert_int_equal(h5file_get_int(f, at, "top_k", &a.top_k), 0);
-        assert_int_equal(h5file_get_double(f, at, "top_p", &a.top_p), 0);
-        assert_int_equal(h5file_get_double(f, at, "min_p", &a.min_p), 0);
+        struct sampler_args a = off;
+        a.temp = golden_number(g, at, "temperature");
+        a.top_k = (int64_t)golden_number(g, at, "top_k");
+        a.top_p = golden_number(g, at, "top_p");
+        a.min_p = golden_number(g, at, "min_p");
         struct sampler s = make(&a, V);
-        for (int r = 0; r < ROWS; r++) {
+        for (int64_t row = 0; row < logits->n; row += V) {
             double p[V];
-            kept(&s, logits + r * V, NULL, 0, p);
+            kept(&s, logits->f + row, NULL, 0, p);
             for (int i = 0; i < V; i++)
-                if (fabs(p[i] - probs[r * V + i]) > 1e-6)
-                    fail_msg("%s row %d token %d: %g, %g expected", at, r, i, p[i],
-                             probs[r * V + i]);
+                got[row + i] = (float)p[i];
         }
+        golden_compare(g, name, got, logits->n, 1e-6);
         sampler_free(&s);
     }
-    h5file_close(f);
+    golden_close(g);
 }
 
 static void greedy_takes_the_lowest_of_equals(void **state)
