@@ -63,6 +63,8 @@ static int64_t cut(int64_t n)
 
 struct gemm_tiles gemm_tiles(int64_t M, int64_t N)
 {
+    if (M < 1 || N < 1)
+        return (struct gemm_tiles){.M = M, .N = N, .m = 1, .n = 1, .across = 1};
     struct gemm_tiles t = {.M = M, .N = N, .m = M, .n = N};
     // the longer side is cut: the other operand is then read once a tile
     if (M >= 2 * TILE_MIN)
