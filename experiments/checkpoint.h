@@ -19,16 +19,16 @@
 enum checkpoint_left { LEFT_NOTHING, LEFT_SAMPLE, LEFT_EVALUATION };
 
 struct checkpoint_state {
-    int64_t step;       /* optimizer steps done */
-    int64_t sample;     /* first sample index of the next step */
-    int64_t tokens;     /* trained on, since the stage's start */
-    double seconds;     /* of work */
-    double smooth;      /* smoothed loss, nats; NAN before the first step */
-    double smooth_min;  /* its minimum so far */
-    double best_valid;  /* NAN: not evaluated yet */
+    int64_t step;      /* optimizer steps done */
+    int64_t sample;    /* first sample index of the next step */
+    int64_t tokens;    /* trained on, since the stage's start */
+    double seconds;    /* of work */
+    double smooth;     /* smoothed loss, nats; NAN before the first step */
+    double smooth_min; /* its minimum so far */
+    double best_valid; /* NAN: not evaluated yet */
     int64_t best_step;
     double last_valid, last_bpb; /* NAN: none */
-    int left;           /* enum checkpoint_left: what an interrupted step has yet to do before the next one */
+    int left; /* enum checkpoint_left: what an interrupted step has yet to do before the next one */
 };
 
 struct checkpoint_source {
@@ -71,7 +71,11 @@ int checkpoint_list(const char *folder, int64_t steps[], int most);
 /* Makes `folder/link` another name of the step's checkpoint, atomically. 0 or -1. */
 int checkpoint_link(const char *folder, int64_t step, const char *link);
 
-/* Removes all but the newest `keep` (at least 1) and `best` (-1: none). */
-void checkpoint_prune(const char *folder, int64_t keep, int64_t best);
+/* Removes all but the newest `keep` (at least 1), `last` and `best` (-1: none). */
+void checkpoint_prune(const char *folder, int64_t keep, int64_t last, int64_t best);
+
+/* Renames a checkpoint that cannot be used, so that it is neither tried nor counted again. Warns.
+ */
+void checkpoint_set_aside(const char *folder, int64_t step);
 
 #endif

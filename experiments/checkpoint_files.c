@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,10 +16,15 @@ void checkpoint_name(char path[4096], const char *folder, int64_t step)
         snprintf(path, 4096, "%s/checkpoint-%08lld.h5", folder, (long long)step);
 }
 
-static int newer(const void *a, const void *b)
+/* The step in a checkpoint's name; -1: it is another file's. */
+static int64_t step_of(const char *name)
 {
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
+    char same[64];
+    long long step;
+    if (sscanf(name, "checkpoint-%18lld.h5", &step) != 1 || step < 0)
+        return -1;
+    snprintf(same, sizeof same, "checkpoint-%08lld.h5", step);
+    return strcmp(name, same) ? -1 : step;
 }
 
 int checkpoint_list(const char *folder, int64_t steps[], int most)
@@ -29,15 +33,16 @@ int checkpoint_list(const char *folder, int64_t steps[], int most)
     if (!d)
         return errno == ENOENT ? 0 : err("%s: %s", folder, strerror(errno));
     int n = 0;
-    for (const struct dirent *e; n < most && (e = readdir(d));) {
-        long long step;
-        int end = 0;
-        if (sscanf(e->d_name, "checkpoint-%lld.h5%n", &step, &end) == 1 && end &&
-            !e->d_name[end] && step >= 0)
-            steps[n++] = step;
+    for (const struct dirent *e; (e = readdir(d));) {
+        const int64_t step = step_of(e->d_name);
+        if (step < 0 || (n == most && step < steps[n - 1]))
+            continue;
+        int at = n < most ? n++ : n - 1;
+        for (; at > 0 && steps[at - 1] < step; at--)
+            steps[at] = steps[at - 1];
+        steps[at] = step;
     }
     closedir(d);
-    qsort(steps, (size_t)n, sizeof *steps, newer);
     return n;
 }
 
@@ -58,7 +63,7 @@ int checkpoint_link(const char *folder, int64_t step, const char *link_name)
     return file_sync_folder(to);
 }
 
-void checkpoint_prune(const char *folder, int64_t keep, int64_t best)
+void checkpoint_prune(const char *folder, int64_t keep, int64_t last, int64_t best)
 {
     enum { MOST = 4096 };
     static int64_t steps[MOST];
@@ -66,7 +71,18 @@ void checkpoint_prune(const char *folder, int64_t keep, int64_t best)
     for (int i = keep > 1 ? (int)keep : 1; i < n; i++) {
         char path[4096];
         checkpoint_name(path, folder, steps[i]);
-        if (steps[i] != best && unlink(path))
+        if (steps[i] != last && steps[i] != best && unlink(path))
             err_warn("%s: %s", path, strerror(errno));
     }
+}
+
+void checkpoint_set_aside(const char *folder, int64_t step)
+{
+    char path[4096], to[4128];
+    checkpoint_name(path, folder, step);
+    snprintf(to, sizeof to, "%s.damaged", path);
+    if (rename(path, to))
+        err_warn("%s: %s", path, strerror(errno));
+    else
+        err_warn("it is now %s", to);
 }

@@ -51,68 +51,97 @@ static int make_folders(const char *path)
     }
 }
 
-/* A run that is there gets the first free name NAME.1, NAME.2, ...: nothing is lost. */
-static int move_aside(const char *folder)
-{
-    char to[RUN_PATH + 16];
-    struct stat st;
-    if (stat(folder, &st))
-        return 0;
-    for (int i = 1; i < 10000; i++) {
-        snprintf(to, sizeof to, "%s.%d", folder, i);
-        if (!stat(to, &st))
-            continue;
-        if (rename(folder, to))
-            return err("%s: cannot be renamed to %s: %s", folder, to, strerror(errno));
-        fprintf(stderr, "the earlier run is now %s\n", to);
-        return 0;
-    }
-    return err("%s: there are too many earlier runs beside it; remove some", folder);
-}
-
+/* 1: there is no folder. */
 static int take_lock(struct run *r)
 {
     char path[RUN_PATH];
     snprintf(path, sizeof path, "%.4000s/lock", r->folder);
     r->lock = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
     if (r->lock < 0)
-        return err("%s: %s", path, strerror(errno));
-    if (flock(r->lock, LOCK_EX | LOCK_NB))
-        return err("%s: another process is running it", r->folder);
-    return 0;
+        return errno == ENOENT ? 1 : err("%s: %s", path, strerror(errno));
+    if (!flock(r->lock, LOCK_EX | LOCK_NB))
+        return 0;
+    return errno == EWOULDBLOCK ? err("%s: another process is running it", r->folder)
+                                : err("%s: %s", path, strerror(errno));
+}
+
+/* A run that is there gets the first free name NAME.1, NAME.2, ...: nothing is lost. */
+static int move_aside(struct run *r)
+{
+    char to[RUN_PATH + 16];
+    struct stat st;
+    const int lock = take_lock(r);
+    if (lock)
+        return lock < 0 ? -1 : 0;
+    for (int i = 1; i < 10000; i++) {
+        snprintf(to, sizeof to, "%s.%d", r->folder, i);
+        if (!stat(to, &st))
+            continue;
+        if (rename(r->folder, to))
+            return err("%s: cannot be renamed to %s: %s", r->folder, to, strerror(errno));
+        fprintf(stderr, "the earlier run is now %s\n", to);
+        close(r->lock);
+        r->lock = -1;
+        return 0;
+    }
+    return err("%s: there are too many earlier runs beside it; remove some", r->folder);
+}
+
+/* The lock of the folder that has the name now, not of one that has just moved aside. */
+static int make_and_lock(struct run *r)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        struct stat mine, named;
+        char path[RUN_PATH];
+        if (make_folders(r->folder))
+            return -1;
+        const int rc = take_lock(r);
+        if (rc < 0)
+            return -1;
+        snprintf(path, sizeof path, "%.4000s/lock", r->folder);
+        if (!rc && !fstat(r->lock, &mine) && !stat(path, &named) && mine.st_ino == named.st_ino)
+            return 0;
+        if (!rc)
+            close(r->lock);
+    }
+    return err("%s: another process keeps moving it aside", r->folder);
 }
 
 /* ---- the config of the folder and the one given must agree ---- */
 
-static int agree(struct run *r)
+int run_agree(const struct run *r, const char *path, const struct buf *yaml)
 {
-    char path[RUN_PATH];
-    struct buf old = {0}, diff = {0};
+    struct buf diff = {0};
     struct config was;
     struct mistakes bad = {0};
+    int n = -1;
+    if (config_parse(&was, yaml->p ? yaml->p : "", yaml->n, r->config->folder, 0, NULL, &bad))
+        err("%s: its config cannot be read any more (damaged, or made by another version); start "
+            "over with --fresh, or give the run another name",
+            path);
+    else
+        n = config_diff(&was, r->config, &diff);
+    if (n > 0)
+        err("%s was started with another config:\n%sGo back to that one, start over with --fresh, "
+            "or give the run another name",
+            path, diff.p);
+    config_free(&was);
+    mistake_free(&bad);
+    buf_free(&diff);
+    return n ? -1 : 0;
+}
+
+static int agree(const struct run *r)
+{
+    char path[RUN_PATH];
+    struct buf old = {0};
     snprintf(path, sizeof path, "%.4000s/config.yaml", r->folder);
     if (access(path, F_OK))
         return file_replace(path, r->yaml.p, r->yaml.n);
     int rc = file_read(path, CONFIG_MAX, &old);
-    if (!rc) {
-        if (config_parse(&was, old.p ? old.p : "", old.n, r->config->folder, 0, NULL, &bad)) {
-            rc = err("%s cannot be read any more (made by another version?); start over with "
-                     "--fresh, or give the run another name",
-                     path);
-        } else {
-            const int n = config_diff(&was, r->config, &diff);
-            if (n > 0)
-                rc = err("%s was started with another config:\n%sGo back to that one, start over "
-                         "with --fresh, or give the run another name",
-                         r->folder, diff.p);
-            else if (n < 0)
-                rc = -1;
-        }
-        config_free(&was);
-    }
-    mistake_free(&bad);
+    if (!rc)
+        rc = run_agree(r, path, &old);
     buf_free(&old);
-    buf_free(&diff);
     return rc;
 }
 
@@ -120,8 +149,9 @@ static int agree(struct run *r)
 
 void run_corpus_spec(const struct config *c, struct corpus_spec *spec)
 {
-    static const enum corpus_tokenizer kinds[] = {
-        [TOKENIZER_BYTE] = CORPUS_BYTE, [TOKENIZER_BPE] = CORPUS_BPE, [TOKENIZER_FILE] = CORPUS_FILE};
+    static const enum corpus_tokenizer kinds[] = {[TOKENIZER_BYTE] = CORPUS_BYTE,
+                                                  [TOKENIZER_BPE] = CORPUS_BPE,
+                                                  [TOKENIZER_FILE] = CORPUS_FILE};
     const struct config_data *d = &c->data;
     *spec = (struct corpus_spec){
         .source = d->corpus.value,
@@ -200,13 +230,29 @@ static int (*const stage_runs[])(struct run *r, int stage) = {
     [STAGE_EVALUATE] = stage_evaluate,
 };
 
+/* 1: the stage has its summary; 0: it has none; -1: it cannot be read. */
+static int is_done(const struct run *r, int stage)
+{
+    char path[RUN_PATH];
+    struct summary s;
+    run_stage_path(r, stage, "summary.json", path);
+    if (access(path, F_OK))
+        return 0;
+    if (summary_read(&s, path))
+        return err_in("damaged; remove it, and the same command writes it again");
+    summary_free(&s);
+    return 1;
+}
+
 static int run_stages(struct run *r)
 {
     int done = 0;
     for (int i = 0; i < r->config->n_stages; i++) {
         char path[RUN_PATH];
-        run_stage_path(r, i, "summary.json", path);
-        if (!access(path, F_OK)) {
+        const int is = is_done(r, i);
+        if (is < 0)
+            return -1;
+        if (is) {
             done++;
             continue;
         }
@@ -232,9 +278,9 @@ int run_all(const struct config *config, bool fresh)
     config_write(config, &r.yaml);
     int rc = r.yaml.failed ? -1 : config_hash(config, r.hash);
     if (!rc && fresh)
-        rc = move_aside(r.folder);
+        rc = move_aside(&r);
     if (!rc)
-        rc = make_folders(r.folder) || take_lock(&r) || agree(&r) ? -1 : 0;
+        rc = make_and_lock(&r) || agree(&r) ? -1 : 0;
     if (!rc) {
         fprintf(stderr, "%s: %s, %s\n", r.folder, cpu_name(), gemm_describe());
         rc = run_stages(&r);

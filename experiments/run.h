@@ -2,6 +2,7 @@
  * A run: the stages of a config in order, in a folder of its own.
  *
  *     OUT/NAME/config.yaml                resolved config; a resumed run must agree with it
+ *     OUT/NAME/lock                       held by the process that runs it
  *     OUT/NAME/01-pretrain/               a folder a stage
  *         metrics.jsonl  summary.json     what it measured; written at its end
  *         checkpoint-STEP.h5              the newest few and the best
@@ -49,6 +50,10 @@ int run_summary(const struct run *r, int stage, struct summary *s);
 /* Each runs stage i. RUN_DONE, RUN_STOPPED or -1. */
 int stage_train(struct run *r, int stage);
 int stage_evaluate(struct run *r, int stage);
+
+/* Does the config `yaml`, found in `path`, agree with the run's, live keys apart? 0, or -1 with
+   err() set to the differences. */
+int run_agree(const struct run *r, const char *path, const struct buf *yaml);
 
 /* What the config's corpus is made from. */
 void run_corpus_spec(const struct config *c, struct corpus_spec *spec);

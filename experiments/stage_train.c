@@ -32,7 +32,8 @@ static int load(struct stage *s, const char *path, bool with_optim, struct check
 {
     if (checkpoint_open(c, path))
         return -1;
-    c->dims.dropout = s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
+    c->dims.dropout =
+        s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
     if (transformer_init(&s->model, &c->dims, STORE_TRAINED) ||
         checkpoint_load(c, &s->model, with_optim)) {
         transformer_free(&s->model);
@@ -43,30 +44,45 @@ static int load(struct stage *s, const char *path, bool with_optim, struct check
     return 0;
 }
 
-/* A checkpoint that does not open is named and passed over. 1: resumed; 0: there is none; -1. */
+/* Is this checkpoint one of this run? 0 or -1. */
+static int check_origin(const struct stage *s, const struct checkpoint *c, const char *path)
+{
+    const char *hash = c->corpus_hash.p ? c->corpus_hash.p : "";
+    if (strcmp(hash, corpus_hash(s->corpus)))
+        return err("%s was made with another corpus (%s, now %s): restore the text, or start over "
+                   "with --fresh",
+                   path, *hash ? hash : "none", corpus_hash(s->corpus));
+    return run_agree(s->run, path, &c->config);
+}
+
+/* The newest checkpoint that is good: the ones that are not are named and moved out of the way. 1:
+   resumed; 0: there is no checkpoint; -1, also if none of them is good. */
 static int resume(struct stage *s)
 {
     enum { MOST = 4096 };
     static int64_t steps[MOST];
+    char path[RUN_PATH];
+    struct checkpoint c;
     const int n = checkpoint_list(s->folder, steps, MOST);
-    for (int i = 0; i < n; i++) {
-        char path[RUN_PATH];
-        struct checkpoint c;
+    if (n <= 0)
+        return n;
+    int i = 0;
+    for (; i < n; i++) {
         checkpoint_name(path, s->folder, steps[i]);
-        if (load(s, path, true, &c)) {
-            err_warn("not resumed from a damaged checkpoint: %s", err_text());
-            continue;
-        }
-        int rc = 1;
-        if (strcmp(c.corpus_hash.p ? c.corpus_hash.p : "", corpus_hash(s->corpus)))
-            rc = err("%s was made with another corpus (%s, now %s): restore the text, or start over "
-                     "with --fresh",
-                     path, c.corpus_hash.p ? c.corpus_hash.p : "none", corpus_hash(s->corpus));
-        s->state = c.state;
-        checkpoint_close(&c);
-        return rc;
+        if (!load(s, path, true, &c))
+            break;
+        err_warn("not resumed from a damaged checkpoint: %s", err_text());
     }
-    return n < 0 ? -1 : 0;
+    if (i == n)
+        return err("%s: none of its checkpoints can be used; put a good copy there, or start over "
+                   "with --fresh",
+                   s->folder);
+    const int rc = check_origin(s, &c, path);
+    s->state = c.state;
+    checkpoint_close(&c);
+    while (!rc && i > 0)
+        checkpoint_set_aside(s->folder, steps[--i]);
+    return rc ? -1 : 1;
 }
 
 static int from_parent(struct stage *s)

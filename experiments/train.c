@@ -39,7 +39,7 @@ static int save(struct train *t)
     t->retry = 0;
     if (t->state.best_step == step && checkpoint_link(t->folder, step, "best.h5"))
         err_warn("%s", err_text());
-    checkpoint_prune(t->folder, t->stage->train.keep_last, t->state.best_step);
+    checkpoint_prune(t->folder, t->stage->train.keep_last, step, t->state.best_step);
     return 0;
 }
 
@@ -164,12 +164,30 @@ static int accumulate(struct train *t, int64_t batch, struct loss *loss)
     return 0;
 }
 
-/* Not-a-number and explosions end the run at once, before they reach the weights; what is on the
-   disk is good. */
+/* The newest checkpoint whose weights were seen to work: the step after it went well. */
+static void name_good(const struct train *t, char text[4200])
+{
+    enum { MOST = 64 };
+    int64_t steps[MOST];
+    const int n = checkpoint_list(t->folder, steps, MOST);
+    snprintf(text, 4200, "there is no checkpoint from before it");
+    for (int i = 0; i < n; i++) {
+        char path[4096];
+        if (steps[i] >= t->state.step)
+            continue;
+        checkpoint_name(path, t->folder, steps[i]);
+        snprintf(text, 4200, "the last good checkpoint is step %lld, %s", (long long)steps[i],
+                 path);
+        return;
+    }
+}
+
+/* Not-a-number and explosions end the run at once, before they reach the weights. */
 static int look_healthy(struct train *t, double loss, double norm, double smooth)
 {
     const double limit = t->stage->train.loss_limit;
-    char good[4200] = "there is no checkpoint yet";
+    const long long step = (long long)t->state.step + 1;
+    char good[4200];
     const char *what = NULL;
     if (!isfinite(loss))
         what = "the loss is not finite";
@@ -179,15 +197,10 @@ static int look_healthy(struct train *t, double loss, double norm, double smooth
         what = "the loss exploded";
     if (!what)
         return 0;
-    if (t->saved_step >= 0) {
-        char path[4096];
-        checkpoint_name(path, t->folder, t->saved_step);
-        snprintf(good, sizeof good, "the last good checkpoint is step %lld, %s",
-                 (long long)t->saved_step, path);
-    }
-    const long long step = (long long)t->state.step + 1;
-    (void)metrics_event(&t->metrics, t->state.step, "stopped", "step %lld: %s (loss %g, gradient norm %g)",
-                        step, what, loss, norm);
+    name_good(t, good);
+    if (metrics_event(&t->metrics, t->state.step, "stopped",
+                      "step %lld: %s (loss %g, gradient norm %g)", step, what, loss, norm))
+        err_warn("%s", err_text());
     return err("step %lld: %s (loss %g, smoothed %g after a minimum of %g, gradient norm %g); %s. "
                "Lower lr or grad_clip and start over (--fresh), or from that checkpoint (from:)",
                step, what, loss, smooth, t->state.smooth_min, norm, good);
@@ -339,6 +352,13 @@ static int loop(struct train *t)
     return t->saved_step == t->steps ? TRAIN_DONE : leave(t);
 }
 
+/* Keys of the lines that the last step has yet to write. */
+static const char *const *undone_lines(int left)
+{
+    static const char *const keys[] = {"valid_loss", "sample", NULL};
+    return left == LEFT_EVALUATION ? keys : left == LEFT_SAMPLE ? keys + 1 : keys + 2;
+}
+
 int train_run(struct train *t)
 {
     char path[4200];
@@ -352,7 +372,8 @@ int train_run(struct train *t)
     t->saved_at = now();
     t->saved_step = t->state.step > 0 ? t->state.step : -1;
     snprintf(path, sizeof path, "%s/metrics.jsonl", t->folder);
-    int rc = metrics_open(&t->metrics, path, t->state.step > 0 ? t->state.step : -1);
+    int rc = metrics_reopen(&t->metrics, path, t->state.step > 0 ? t->state.step : -1,
+                            undone_lines(t->state.left));
     if (!rc) {
         progress_open(&t->progress, 2, t->stage->name);
         if (t->state.step > 0)
