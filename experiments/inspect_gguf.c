@@ -86,12 +86,13 @@ static int print_tensors(struct buf *out, const struct gguf *g)
 int inspect_gguf(const char *path, struct buf *out)
 {
     struct gguf g;
-    double elements = 0, bytes = 0;
+    double elements = 0, known = 0, bytes = 0;
     struct buf size = {0};
     if (gguf_open(&g, path))
         return -1;
     for (size_t i = 0; i < g.n_tensors; i++) {
         elements += (double)g.tensor[i].numel;
+        known += g.tensor[i].type ? (double)g.tensor[i].numel : 0;
         bytes += (double)g.tensor[i].bytes;
     }
     inspect_bytes(&size, (double)g.size);
@@ -99,8 +100,8 @@ int inspect_gguf(const char *path, struct buf *out)
                  g.alignment);
     inspect_line(out, "tensors", "%zu with %.0f elements%s", g.n_tensors, elements,
                  g.n_tensors ? "" : " (metadata alone)");
-    if (elements > 0)
-        inspect_line(out, "bits", "%.3f per element", 8 * bytes / elements);
+    if (known > 0)
+        inspect_line(out, "bits", "%.3f per element", 8 * bytes / known);
     inspect_line(out, "metadata", "%zu pairs\n", g.n_pairs);
     for (size_t i = 0; i < g.n_pairs; i++)
         print_pair(out, &g.pair[i]);
