@@ -31,8 +31,8 @@ struct dtype {
     int gguf_id;      /* the type's number in a GGUF file */
     int block;        /* elements of a block; a row is a whole number of blocks */
     int bytes;        /* bytes of a block */
-    /* x [cols] <- row of t, and back; NULL for types that hold no reals (i32). Rows are independent:
-       different rows of one tensor may be encoded by different threads. */
+    /* x [cols] <- row of t, and back; NULL for types that hold no reals (i32). Rows are
+       independent: different rows of one tensor may be encoded by different threads. */
     void (*decode)(const struct tensor *t, int64_t row, float *x);
     void (*encode)(struct tensor *t, int64_t row, const float *x);
 };
@@ -88,11 +88,11 @@ void ctx_reset(struct ctx *ctx);
    NULL; the caller looks once per step. Always returns NULL. */
 void *ctx_fail(struct ctx *ctx, const char *fmt, ...) ERR_PRINTF(2, 3);
 
-/* Memory of the step: on the low end, popped by backward, a segment or ctx_reset(). NULL: failed. */
+/* Memory of the step: at the low end, popped by backward, segments or ctx_reset(). NULL: failed. */
 void *ctx_push(struct ctx *ctx, size_t bytes);
-struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim);   /* f32 */
-struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols);   /* f32 */
-struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t);         /* f32, shape of t */
+struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim); /* f32 */
+struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols); /* f32 */
+struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t);       /* f32, shape of t */
 
 /* Memory of one op: on the high end, popped by ctx_release(ctx, mark). NULL: failed. */
 size_t ctx_mark(const struct ctx *ctx);
@@ -192,7 +192,7 @@ struct store {
     struct param *p; /* n parameters in the order of the file */
     int n;
     size_t cap;
-    size_t len;  /* floats in a slab; every parameter starts at a multiple of 16 */
+    size_t len;           /* floats in a slab; every parameter starts at a multiple of 16 */
     float *latent, *grad; /* slabs [len] */
     struct {
         const char *name; /* "adam.m": a slab of the optimizer's, saved with the checkpoint */

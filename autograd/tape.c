@@ -145,8 +145,8 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
     struct node *node = ctx_push(ctx, sizeof *node);
     if (!node)
         return NULL;
-    *node = (struct node){
-        .op = &op_segment, .prev = ctx->tape, .in = {x}, .out = {out}, .saved = s};
+    *node =
+        (struct node){.op = &op_segment, .prev = ctx->tape, .in = {x}, .out = {out}, .saved = s};
     ctx->tape = node;
     out->needs_grad = true;
     return out;

@@ -9,7 +9,7 @@
 
 #define GPT2(number, not_space)                                                                    \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!" not_space ")|"    \
-                                                                                           "\\s+"
+    "\\s+"
 #define LLAMA3(number)                                                                             \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number                           \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"

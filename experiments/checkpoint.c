@@ -21,15 +21,21 @@ struct attr {
     size_t offset;
 };
 
-#define STATE(member, kind) {#member, kind, offsetof(struct checkpoint_state, member)}
+#define STATE(member, kind)                                                                        \
+    {                                                                                              \
+#member, kind, offsetof(struct checkpoint_state, member)                                   \
+    }
 static const struct attr state_attrs[] = {
-    STATE(step, KIND_INT64),        STATE(sample, KIND_INT64),     STATE(tokens, KIND_INT64),
-    STATE(seconds, KIND_DOUBLE),    STATE(smooth, KIND_DOUBLE),    STATE(smooth_min, KIND_DOUBLE),
-    STATE(best_valid, KIND_DOUBLE), STATE(best_step, KIND_INT64),  STATE(last_valid, KIND_DOUBLE),
-    STATE(last_bpb, KIND_DOUBLE),   STATE(left, KIND_INT32),       {0},
+    STATE(step, KIND_INT64),        STATE(sample, KIND_INT64),    STATE(tokens, KIND_INT64),
+    STATE(seconds, KIND_DOUBLE),    STATE(smooth, KIND_DOUBLE),   STATE(smooth_min, KIND_DOUBLE),
+    STATE(best_valid, KIND_DOUBLE), STATE(best_step, KIND_INT64), STATE(last_valid, KIND_DOUBLE),
+    STATE(last_bpb, KIND_DOUBLE),   STATE(left, KIND_INT32),      {0},
 };
 
-#define DIMS(name, member, kind) {name, kind, offsetof(struct transformer_dims, member)}
+#define DIMS(name, member, kind)                                                                   \
+    {                                                                                              \
+        name, kind, offsetof(struct transformer_dims, member)                                      \
+    }
 static const struct attr dims_attrs[] = {
     DIMS("n_layers", n_layers, KIND_INT32),
     DIMS("d_model", d_model, KIND_INT32),
@@ -147,8 +153,7 @@ static int write_text(struct h5file *f, const char *name, const char *text)
 static int write_all(struct h5file *f, const struct transformer *m,
                      const struct checkpoint_state *state, const struct checkpoint_source *source)
 {
-    if (h5file_set_int(f, "/", "format", FORMAT) ||
-        h5file_set_text(f, "/", "attar", CMD_VERSION) ||
+    if (h5file_set_int(f, "/", "format", FORMAT) || h5file_set_text(f, "/", "attar", CMD_VERSION) ||
         h5file_set_text(f, "/", "stage", source->stage) ||
         h5file_set_text(f, "/", "config_hash", source->config_hash) ||
         h5file_set_text(f, "/", "corpus_hash", source->corpus_hash) ||
@@ -201,8 +206,7 @@ static int read_header(struct checkpoint *c)
         h5file_get_text(f, "/", "config_hash", &c->config_hash) ||
         h5file_get_text(f, "/", "corpus_hash", &c->corpus_hash) ||
         read_attrs(f, "/", state_attrs, &c->state) ||
-        read_attrs(f, "model", dims_attrs, &c->dims) ||
-        h5file_read_text(f, "config", &c->config) ||
+        read_attrs(f, "model", dims_attrs, &c->dims) || h5file_read_text(f, "config", &c->config) ||
         h5file_read_text(f, "tokenizer", &c->tokenizer))
         return -1;
     // what a file claims must fit into it, before anything that large is allocated

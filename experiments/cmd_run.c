@@ -26,7 +26,8 @@ static const struct field table[] = {
 
 static const struct flags flags = {
     "run CONFIG.yaml [key=value ...] [--fresh]",
-    "Runs the stages of a config in order. The same command goes on where a run was stopped.", table};
+    "Runs the stages of a config in order. The same command goes on where a run was stopped.",
+    table};
 
 int cmd_run(int argc, char **argv)
 {

@@ -8,7 +8,7 @@
 
 struct feed {
     struct loader *loader;
-    int64_t T, most;  /* tokens of a window; windows of a batch at most */
+    int64_t T, most; /* tokens of a window; windows of a batch at most */
     bool mask_documents;
     int32_t *tok, *pos, *target; /* [most * T] */
     uint64_t *row_id;

@@ -1,7 +1,7 @@
 /*
  * metrics.jsonl: what a stage measured, one JSON object a line. Every object has a "step"
  * (optimizer steps done); its other keys say what it is:
- *   {"step":12,"loss":3.2,"lr":0.003,"grad_norm":0.8,"tokens":98304,"tokens_per_s":11200,"time":8.8}
+ *   {"step":12,"loss":3.2,"lr":0.003,"grad_norm":0.8,"tokens":98304,"tokens_per_s":9200,"time":8.8}
  *   {"step":100,"valid_loss":3.4,"perplexity":29.9,"bits_per_byte":1.6,"time":80.1}
  *   {"step":100,"sample":" beginning ...","prompt":"In the"}
  *   {"step":100,"event":"save","message":"checkpoint.h5","at":"2026-11-22T15:00:00Z"}

@@ -6,10 +6,10 @@
 #include "layers/transformer.h"
 
 struct plan_args {
-    int64_t n_seqs, T;   /* sequences that go through the model at once */
-    int64_t parts;       /* most attention sequences in one of them: 1, or T with mask_documents */
+    int64_t n_seqs, T; /* sequences that go through the model at once */
+    int64_t parts;     /* most attention sequences in one of them: 1, or T with mask_documents */
     bool recompute;
-    bool drops;          /* dropout is active */
+    bool drops; /* dropout is active */
 };
 
 /* Arena bytes of a training micro-batch (forward, loss, backward) and of an evaluation of the same

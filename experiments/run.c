@@ -239,7 +239,7 @@ static int is_done(const struct run *r, int stage)
     if (access(path, F_OK))
         return 0;
     if (summary_read(&s, path))
-        return err_in("damaged; remove it, and the same command writes it again");
+        return err_in("a damaged summary (remove it, and the same command writes it again)");
     summary_free(&s);
     return 1;
 }

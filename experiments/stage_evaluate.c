@@ -28,8 +28,10 @@ static int measure(struct run *r, struct transformer *m, const struct config_eva
 {
     const int64_t T = m->dims.context, most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
     const bool mask = r->config->data.mask_documents;
-    const struct loader_spec spec = {
-        .side = CORPUS_VALID, .mask_documents = mask, .prefetch = true, .context = (int)T};
+    const struct loader_spec spec = {.side = CORPUS_VALID,
+                                     .mask_documents = mask,
+                                     .prefetch = true,
+                                     .context = (int)T};
     const struct plan_args plan = {.n_seqs = most, .T = T, .parts = mask ? T : 1};
     struct loader *loader = NULL;
     struct feed feed = {0};
@@ -45,8 +47,8 @@ static int measure(struct run *r, struct transformer *m, const struct config_eva
         const int64_t windows = e->tokens && some < all ? some : all;
         ctx.stop = &interrupt_flag;
         rc = feed_evaluate(&feed, m, &ctx, windows, name, &loss);
-        const double bytes = (double)r->corpus.part[CORPUS_VALID].loss_bytes * (double)windows /
-                             (double)all;
+        const double bytes =
+            (double)r->corpus.part[CORPUS_VALID].loss_bytes * (double)windows / (double)all;
         row->name = name;
         row->loss = loss.nll / (double)loss.count;
         row->perplexity = exp(row->loss);

@@ -77,9 +77,14 @@ static int resume(struct stage *s)
         return err("%s: none of its checkpoints can be used; put a good copy there, or start over "
                    "with --fresh",
                    s->folder);
-    const int rc = check_origin(s, &c, path);
+    int rc = check_origin(s, &c, path);
     s->state = c.state;
     checkpoint_close(&c);
+    // a kill may have come between a checkpoint and its links
+    if (!rc)
+        rc = checkpoint_link(s->folder, s->state.step, "checkpoint.h5");
+    if (!rc && s->state.best_step == s->state.step)
+        rc = checkpoint_link(s->folder, s->state.step, "best.h5");
     while (!rc && i > 0)
         checkpoint_set_aside(s->folder, steps[--i]);
     return rc ? -1 : 1;

@@ -18,9 +18,9 @@ struct train {
     const struct checkpoint_source *source; /* texts for checkpoints */
     struct transformer *m;
     const struct tokenizer *tok;
-    struct feed *train, *valid; /* valid: NULL if there is no validation part */
-    int64_t valid_bytes;        /* of the validation part's predicted text */
-    struct checkpoint_state state;          /* where to go on; in the end, where it ended */
+    struct feed *train, *valid;    /* valid: NULL if there is no validation part */
+    int64_t valid_bytes;           /* of the validation part's predicted text */
+    struct checkpoint_state state; /* where to go on; in the end, where it ended */
     int64_t steps;
     /* found */
     size_t arena_bytes, arena_peak;
@@ -38,9 +38,9 @@ struct train {
 
 enum train_end { TRAIN_DONE, TRAIN_STOPPED };
 
-/* Runs the steps that are left and saves a last checkpoint. TRAIN_DONE; TRAIN_STOPPED after a signal
-   (a checkpoint is saved, err() says where); -1 with err() set: what happened, and the step and file
-   to return to. */
+/* Runs the steps that are left and saves a last checkpoint. TRAIN_DONE; TRAIN_STOPPED after a
+   signal (a checkpoint is saved, err() says where); -1 with err() set: what happened, and the step
+   and file to return to. */
 int train_run(struct train *t);
 
 #endif

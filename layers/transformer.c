@@ -117,8 +117,8 @@ int transformer_check(const struct transformer_dims *d)
     enum { MOST = 1 << 24 };
     if (d->n_layers < 1 || d->n_layers > LAYERS_MAX)
         return err("model: %d layers, 1 to %d are possible", d->n_layers, LAYERS_MAX);
-    if (d->d_model < 1 || d->vocab < 1 || d->context < 1 || d->d_model > MOST ||
-        d->vocab > MOST || d->context > MOST)
+    if (d->d_model < 1 || d->vocab < 1 || d->context < 1 || d->d_model > MOST || d->vocab > MOST ||
+        d->context > MOST)
         return err("model: width %d, vocabulary %d, context %d: each must be 1 to %d", d->d_model,
                    d->vocab, d->context, MOST);
     if (d->head_dim < 2 || d->head_dim % 2 || d->head_dim > 1 << 16)
@@ -134,8 +134,7 @@ int transformer_check(const struct transformer_dims *d)
     return 0;
 }
 
-int transformer_init(struct transformer *m, const struct transformer_dims *dims,
-                     enum store_use use)
+int transformer_init(struct transformer *m, const struct transformer_dims *dims, enum store_use use)
 {
     *m = (struct transformer){.dims = *dims};
     if (transformer_check(dims))

@@ -20,7 +20,7 @@ struct transformer_dims {
     int n_layers;
     int d_model, vocab, head_dim, context;
     int n_heads[LAYERS_MAX], n_kv_heads[LAYERS_MAX], d_ff[LAYERS_MAX]; /* per layer */
-    bool tied;       /* the head is token_embd */
+    bool tied;                                                         /* the head is token_embd */
     double norm_eps;
     struct rope_args rope; /* head_dim and n_pos are filled in from the above */
     /* only for training */
@@ -37,7 +37,7 @@ struct transformer {
     struct transformer_dims dims;
     struct store store;
     struct rope rope;
-    struct block *blocks; /* [L] */
+    struct block *blocks;                            /* [L] */
     struct param *token_embd, *output_norm, *output; /* output: token_embd if tied */
     uint64_t dropout_key;
 };
@@ -61,7 +61,8 @@ struct batch {
    else here relies on it. */
 int transformer_check(const struct transformer_dims *dims);
 
-/* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a checkpoint's. 0, or -1 with err() set. */
+/* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a
+ * checkpoint's. 0, or -1 with err() set. */
 int transformer_init(struct transformer *m, const struct transformer_dims *dims,
                      enum store_use use);
 void transformer_free(struct transformer *m);

@@ -10,12 +10,12 @@
 
 /* C [M,N] (acc: +)= op(A) [M,K] op(B) [K,N] on the calling thread; ta: A is stored [K,M], tb: B is
    stored [N,K]; ld*: floats from row to row as stored. */
-typedef void gemm_fn(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
-                     int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc);
+typedef void gemm_fn(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                     const float *B, int64_t ldb, bool acc, float *C, int64_t ldc);
 
-/* The one in use (gemm_choose()): ours with AVX-512 and NEON, OpenBLAS with AVX2, the portable one without vectors;
-   ATTAR_GEMM=own|openblas decides otherwise. (On AVX-512 ours is a third faster than OpenBLAS
-   0.3.21; with AVX2 OpenBLAS's assembler is.) */
+/* The one in use (gemm_choose()): ours with AVX-512 and NEON, OpenBLAS with AVX2, the portable one
+   without vectors; ATTAR_GEMM=own|openblas decides otherwise. (On AVX-512 ours is a third faster
+   than OpenBLAS 0.3.21; with AVX2 OpenBLAS's assembler is.) */
 extern gemm_fn *gemm_tile;
 gemm_fn gemm_portable;
 extern gemm_fn *const gemm_blas; /* NULL in a build without OpenBLAS */
@@ -52,8 +52,9 @@ gemm_fn gemm;
    -1 with err() set. A library user calls gemm_repair() at most. */
 int gemm_init(char **argv);
 
-/* The core check alone, of an OpenBLAS in use or not. 1: a better core is in use now; 0: nothing to do; -1: it is needed but this
-   OpenBLAS cannot be switched while it runs (*want is then the value for OPENBLAS_CORETYPE). */
+/* The core check alone, of an OpenBLAS in use or not. 1: a better core is in use now; 0: nothing to
+   do; -1: it is needed but this OpenBLAS cannot be switched while it runs (*want is then the value
+   for OPENBLAS_CORETYPE). */
 int gemm_repair(const char **want);
 
 /* The one in use: "avx512", "OpenBLAS Haswell (pthread)", "portable", ... */

@@ -39,8 +39,8 @@ const char *gemm_blas_name(void)
 extern void gotoblas_dynamic_init(void) __attribute__((weak));
 extern void gotoblas_dynamic_quit(void) __attribute__((weak));
 
-static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
-                 int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                 const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
 {
     const CBLAS_TRANSPOSE at = ta ? CblasTrans : CblasNoTrans, bt = tb ? CblasTrans : CblasNoTrans;
     if (M == 1 && tb) // a token's row: every weight is read once, packing it would cost as much

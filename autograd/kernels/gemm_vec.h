@@ -2,9 +2,9 @@
  * The f32 GEMM over vf. Included once by each gemm_<isa>.c, which defines GEMM_NAME, the function.
  *
  * For every KC deep slice of K: A's part is packed (rows along k, at a distance that spreads them
- * over the cache's sets; or, stored the other way, MR columns side by side). For every NR wide panel
- * of B: the panel is packed into L1, then blocks of MR rows of A pass by it, their MR x NR sums in
- * registers.
+ * over the cache's sets; or, stored the other way, MR columns side by side). For every NR wide
+ * panel of B: the panel is packed into L1, then blocks of MR rows of A pass by it, their MR x NR
+ * sums in registers.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -36,9 +36,9 @@ static void pack_panel(bool tb, const float *b, int64_t ldb, int64_t kc, int64_t
             vf r[VF_N];
             for (int i = 0; i < VF_N; i++) {
                 const float *x = b + (j + i) * ldb + k;
-                r[i] = j + i >= n          ? vf_set(0)
-                       : kc - k >= VF_N    ? vf_load(x)
-                                           : vf_load_part(x, kc - k, 0);
+                r[i] = j + i >= n       ? vf_set(0)
+                       : kc - k >= VF_N ? vf_load(x)
+                                        : vf_load_part(x, kc - k, 0);
             }
             vf_transpose(r);
             for (int i = 0; i < VF_N && k + i < kc; i++)
@@ -111,8 +111,8 @@ static void sweep(bool ta, int64_t M, int64_t kc, const float *a, const float *p
 }
 
 /* Rows of at most MC. */
-static void rows_of_c(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
-                      const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+static void rows_of_c(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A,
+                      int64_t lda, const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
 {
     static _Thread_local float panel[KC * NR] __attribute__((aligned(64)));
     static _Thread_local float a[ROW * (MC + MR)] __attribute__((aligned(64)));

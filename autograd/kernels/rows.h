@@ -14,9 +14,9 @@
 
 struct adamw_args {
     float lr, beta1, beta2, eps;
-    float decay;           /* lr * weight decay of this parameter */
-    float inv_c1, inv_c2;  /* 1 / (1 - beta^t): bias corrections */
-    float grad_scale;      /* the gradient counts this much: 1 / tokens, clipping */
+    float decay;          /* lr * weight decay of this parameter */
+    float inv_c1, inv_c2; /* 1 / (1 - beta^t): bias corrections */
+    float grad_scale;     /* the gradient counts this much: 1 / tokens, clipping */
 };
 
 struct rows {

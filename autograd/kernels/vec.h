@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+// clang-format off: a line each, for comparing the instruction sets
 #if defined __AVX512F__
 #include <immintrin.h>
 typedef __m512 vf;
@@ -159,6 +160,8 @@ static inline void vf_store_part(float *p, int64_t k, vf v)
     for (int64_t i = 0; i < k; i++)
         p[i] = x[i];
 }
+
+// clang-format on
 
 /* exp(x): x = n ln2 + r, |r| <= ln2 / 2, e^r by its Taylor series up to r^6 (what is left out is
    below 1.2e-7 of it). x is clamped to [-87.33, 88]; NaN stays NaN: the bounds come first because

@@ -20,8 +20,8 @@ static void give(struct ctx *ctx, struct node *node, int i, bool may_take, const
 {
     struct tensor *in = node->in[i];
     bool fresh, taken = false;
-    float *dx = may_take ? ctx_grad_take(ctx, node->out[0], in, &fresh, &taken)
-                         : ctx_grad(ctx, in, &fresh);
+    float *dx =
+        may_take ? ctx_grad_take(ctx, node->out[0], in, &fresh, &taken) : ctx_grad(ctx, in, &fresh);
     if (ctx->measuring || !dx || taken)
         return;
     const int64_t N = tensor_rows(in), C = tensor_cols(in);

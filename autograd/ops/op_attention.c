@@ -198,8 +198,7 @@ static void backward_part(const struct node *node, const struct grads *g, int se
         hg.dq = g->dq ? g->dq + first : NULL;
         hg.delta = g->delta + s->start * a->H + h;
         for (int64_t i = 0; i < s->len; i++)
-            g->delta[(s->start + i) * a->H + h] =
-                rows->dot(D, hg.dy + i * ldq, head.y + i * ldq);
+            g->delta[(s->start + i) * a->H + h] = rows->dot(D, hg.dy + i * ldq, head.y + i * ldq);
         for (int64_t k0 = 0; k0 < s->len; k0 += BK)
             for (int64_t q0 = k0 / BQ * BQ; q0 < s->len; q0 += BQ)
                 backward_tile(&head, &hg, q0, k0, scratch, scratch + BQ * BK);

@@ -5,7 +5,7 @@
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
 
-/* Tokens whose logits exist at the same time: enough rows for the GEMM, few enough for the cache. */
+/* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. */
 enum { CHUNK = 256 };
 
 struct head {
@@ -15,7 +15,7 @@ struct head {
     float *dw;
     bool fresh; /* dhidden is written, not added to */
     int64_t N, C, V;
-    float *logits; /* [CHUNK,V]; in place: their gradients */
+    float *logits;     /* [CHUNK,V]; in place: their gradients */
     double *sum, *nll; /* [CHUNK] per token */
 };
 

@@ -56,8 +56,8 @@ struct tensor *op_rmsnorm(struct ctx *ctx, struct tensor *x, struct tensor *w, f
     if (!x || !w || ctx->failed)
         return NULL;
     if (tensor_numel(w) != tensor_cols(x))
-        return ctx_fail(ctx, "rmsnorm: a gain of %lld on rows of %lld",
-                        (long long)tensor_numel(w), (long long)tensor_cols(x));
+        return ctx_fail(ctx, "rmsnorm: a gain of %lld on rows of %lld", (long long)tensor_numel(w),
+                        (long long)tensor_cols(x));
     struct rmsnorm *s = ctx_push(ctx, sizeof *s);
     float *r = ctx_push(ctx, (size_t)tensor_rows(x) * sizeof *r);
     struct tensor *y = ctx_like(ctx, x);

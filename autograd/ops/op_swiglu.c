@@ -26,8 +26,8 @@ static void backward(struct ctx *ctx, struct node *node)
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < N; i++)
         rows->swiglu_backward(F, (const float *)g->data + i * F, (const float *)u->data + i * F,
-                              dy + i * F, dg ? dg + i * F : NULL, !fresh_g,
-                              du ? du + i * F : NULL, !fresh_u);
+                              dy + i * F, dg ? dg + i * F : NULL, !fresh_g, du ? du + i * F : NULL,
+                              !fresh_u);
 }
 
 static const struct op op = {"swiglu", forward, backward};

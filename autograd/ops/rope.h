@@ -18,10 +18,10 @@ enum rope_scaling {
 struct rope_args {
     enum rope_style style;
     enum rope_scaling scaling;
-    int head_dim;        /* D, even */
-    int64_t n_pos;       /* positions 0 .. n_pos - 1 */
-    double base;         /* angle of pair i at position p: p * base^(-2i/D) */
-    double factor;       /* linear, llama3 */
+    int head_dim;  /* D, even */
+    int64_t n_pos; /* positions 0 .. n_pos - 1 */
+    double base;   /* angle of pair i at position p: p * base^(-2i/D) */
+    double factor; /* linear, llama3 */
     double low_freq, high_freq, original_context; /* llama3 */
 };
 
