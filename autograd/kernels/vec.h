@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-// clang-format off: a line each, for comparing the instruction sets
+// a line each, for comparing the instruction sets
+// clang-format off
 #if defined __AVX512F__
 #include <immintrin.h>
 typedef __m512 vf;
