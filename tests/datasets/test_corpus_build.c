@@ -396,6 +396,39 @@ static void test_bpe(void **state)
     corpus_close(&c);
 }
 
+/* Words of the validation part teach the tokenizer nothing. */
+static void test_bpe_learns_from_training_only(void **state)
+{
+    const char *source = "a.txt";
+    struct corpus c;
+    struct corpus_spec spec = spec_of(*state, &source);
+    struct buf text = {0};
+    for (int i = 0; i < 100; i++)
+        buf_text(&text, i < 60 ? "abab abab abab cdcd abab\n\n" : "zqzq zqzq zqzq zqzq zqzq\n\n");
+    scratch_write(scratch_path(*state, source), text.p, text.n);
+    spec.valid = SPLIT_TAIL;
+    spec.valid_fraction = 0.4;
+    spec.tokenizer = CORPUS_BPE;
+    spec.vocab_size = 300;
+    spec.pre = "gpt-2";
+    build(&spec, &c);
+    assert_int_equal(c.part[1].documents, 40);
+    struct tokenizer *t = corpus_tokenizer(&c);
+    int longer = 0;
+    for (int i = 0; i < c.vocab_size; i++) {
+        size_t n;
+        const char *s = tokenizer_bytes(t, i, &n);
+        if (!s || n < 2 || i == c.eot)
+            continue;
+        longer++;
+        assert_null(memchr(s, 'z', n));
+    }
+    assert_true(longer > 2);
+    tokenizer_free(t);
+    corpus_close(&c);
+    buf_free(&text);
+}
+
 static void test_interruption(void **state)
 {
     const char *source = "a.txt";
@@ -536,6 +569,8 @@ int main(int argc, char **argv)
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(test_a_corpus_is_kept, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_bpe, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_bpe_learns_from_training_only, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(test_interruption, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_and_kills, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_mixed_takes_seconds, scratch_setup, scratch_teardown),

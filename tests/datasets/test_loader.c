@@ -132,6 +132,12 @@ static void test_position_is_all_there_is(void **state)
             assert_memory_equal(b[0], target[i], (size_t)n * sizeof b[0]);
         }
     }
+    // what was read ahead is not what is asked for next
+    for (int i = 0, at = 0; i < 20; i++, at = (at + 4 * i + 8) % (N - 4)) {
+        assert_int_equal(loader_batch(p, 1000 + at, 4, a[0], b[0]), 0);
+        assert_memory_equal(a[0], tok[at], 4 * sizeof a[0]);
+        assert_memory_equal(b[0], target[at], 4 * sizeof b[0]);
+    }
     loader_close(l);
     l = open_loader(&c, other);
     assert_int_equal(loader_batch(l, 1000, N, a[0], b[0]), 0);
