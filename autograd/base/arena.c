@@ -15,7 +15,10 @@ static void *reserve(size_t size)
 int arena_init(struct arena *a, size_t size)
 {
     *a = (struct arena){0};
+    if (size > SIZE_MAX / 2)
+        return err("out of memory: cannot reserve %zu bytes of address space", size);
     if (size) {
+        size = (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN; // the high end is aligned too
         a->base = reserve(size);
         a->size = size;
     } else {

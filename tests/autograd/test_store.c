@@ -1,0 +1,321 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/autograd.h"
+#include "autograd/base/mem.h"
+
+static void add(struct store *s, const char *name, int64_t rows, int64_t cols, float std)
+{
+    const int64_t dim[] = {rows ? rows : cols, cols};
+    assert_int_equal(store_add(s, name, rows ? 2 : 1, dim, std), 0);
+}
+
+static void three(struct store *s, enum store_use use)
+{
+    *s = (struct store){0};
+    add(s, "matrix", 5, 7, 0.5f);
+    add(s, "gain", 0, 3, 0);
+    add(s, "other", 2, 16, 2);
+    assert_int_equal(store_alloc(s, use), 0);
+}
+
+static void slabs(void **state)
+{
+    struct store s;
+    (void)state;
+    three(&s, STORE_TRAINED);
+    assert_int_equal(s.len, 48 + 16 + 32);
+    assert_int_equal(store_numel(&s), 35 + 3 + 32);
+    assert_ptr_equal(s.p[0].latent, s.latent);
+    assert_ptr_equal(s.p[1].latent, s.latent + 48);
+    assert_ptr_equal(s.p[2].latent, s.latent + 64);
+    for (int i = 0; i < s.n; i++) {
+        const struct param *p = &s.p[i];
+        assert_int_equal((uintptr_t)p->latent % 64, 0);
+        assert_ptr_equal(p->latent_grad, s.grad + (p->latent - s.latent));
+        assert_true(p->used.data == p->latent && p->used.grad == p->latent_grad);
+        assert_true(p->used.needs_grad && !p->chain);
+        assert_int_equal(p->decay, i != 1);
+        assert_ptr_equal(store_find(&s, p->name), p);
+    }
+    assert_null(store_find(&s, "matri"));
+    for (size_t i = 0; i < s.len; i++) {
+        assert_true(s.latent[i] == 0 && s.grad[i] == 0);
+        s.grad[i] = 1;
+    }
+    store_zero_grad(&s);
+    for (size_t i = 0; i < s.len; i++)
+        assert_true(s.grad[i] == 0);
+    store_free(&s);
+    assert_true(!s.p && !s.latent && !s.n);
+    store_free(&s); // nothing is left to free
+}
+
+static void uses(void **state)
+{
+    struct store s;
+    (void)state;
+    three(&s, STORE_FROZEN);
+    assert_non_null(s.latent);
+    assert_null(s.grad);
+    for (int i = 0; i < s.n; i++)
+        assert_true(!s.p[i].used.needs_grad && !s.p[i].used.grad && !s.p[i].latent_grad);
+    store_free(&s);
+    three(&s, STORE_SHAPES);
+    assert_true(!s.latent && !s.grad);
+    for (int i = 0; i < s.n; i++)
+        assert_true(s.p[i].used.needs_grad && s.p[i].used.grad);
+    store_free(&s);
+}
+
+static void mistakes(void **state)
+{
+    struct store s = {0};
+    char name[PARAM_NAME + 1];
+    (void)state;
+    memset(name, 'x', sizeof name);
+    name[PARAM_NAME] = 0;
+    assert_int_equal(store_add(&s, name, 1, (int64_t[]){3}, 1), -1);
+    assert_non_null(strstr(err_text(), "longer than 63"));
+    name[PARAM_NAME - 1] = 0;
+    assert_int_equal(store_add(&s, name, 1, (int64_t[]){3}, 1), 0);
+    assert_int_equal(store_add(&s, name, 1, (int64_t[]){3}, 1), -1);
+    assert_non_null(strstr(err_text(), "twice"));
+    static const int64_t bad[][2] = {{0, 3},
+                                     {3, -1},
+                                     {(int64_t)1 << 40, (int64_t)1 << 40},
+                                     {(int64_t)1 << 30, 1 << 30}};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(store_add(&s, "bad", 2, bad[i], 1), -1);
+        assert_non_null(strstr(err_text(), "bad"));
+    }
+    mem_fail_at(1);
+    struct store t = {0};
+    assert_int_equal(store_add(&t, "a", 1, (int64_t[]){3}, 1), -1);
+    mem_fail_at(0);
+    assert_int_equal(s.n, 1);
+    for (int k = 1; k <= 2; k++) {
+        mem_fail_at(k);
+        assert_int_equal(store_alloc(&s, STORE_TRAINED), -1);
+        assert_non_null(strstr(err_text(), "parameters"));
+        store_free(&s);
+        add(&s, "a", 1, 5, 1);
+    }
+    store_free(&s);
+}
+
+/* Values depend on the seed and the name alone, not on what else there is. */
+static void initial_values(void **state)
+{
+    struct store a, b = {0};
+    (void)state;
+    three(&a, STORE_TRAINED);
+    add(&b, "first", 9, 9, 1);
+    add(&b, "other", 2, 16, 2);
+    add(&b, "matrix", 5, 7, 0.5f);
+    assert_int_equal(store_alloc(&b, STORE_FROZEN), 0);
+    store_init(&a, 7);
+    store_init(&b, 7);
+    assert_memory_equal(store_find(&a, "matrix")->latent, store_find(&b, "matrix")->latent, 35 * 4);
+    assert_memory_equal(store_find(&a, "other")->latent, store_find(&b, "other")->latent, 32 * 4);
+    assert_memory_not_equal(store_find(&b, "first")->latent, store_find(&b, "other")->latent,
+                            32 * 4);
+    for (int i = 0; i < 3; i++)
+        assert_true(store_find(&a, "gain")->latent[i] == 1);
+    store_init(&b, 8);
+    assert_memory_not_equal(store_find(&a, "other")->latent, store_find(&b, "other")->latent,
+                            32 * 4);
+    for (size_t i = 35; i < 48; i++)
+        assert_true(a.latent[i] == 0); // between parameters
+    store_free(&a);
+    store_free(&b);
+}
+
+static void optimizer_states(void **state)
+{
+    struct store s;
+    (void)state;
+    three(&s, STORE_TRAINED);
+    float *m = store_state(&s, "adam.m");
+    for (size_t i = 0; i < s.len; i++)
+        assert_true(m[i] == 0);
+    m[3] = 5;
+    mem_fail_at(1);
+    assert_null(store_state(&s, "adam.v"));
+    assert_non_null(strstr(err_text(), "adam.v"));
+    mem_fail_at(0);
+    assert_int_equal(s.n_states, 1);
+    assert_ptr_not_equal(store_state(&s, "adam.v"), m);
+    assert_ptr_equal(store_state(&s, "adam.m"), m);
+    assert_true(m[3] == 5 && s.n_states == 2);
+    store_free(&s);
+}
+
+/* ---- chains: a mask, a square, a factor that has a gradient of its own ---- */
+
+struct factor {
+    float value, grad;
+};
+
+static int freed;
+
+static void mask_project(const struct reparam *r, int64_t n, const float *x, float *y)
+{
+    (void)r;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = i % 3 == 1 ? 0 : x[i];
+}
+
+static void mask_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+{
+    (void)r;
+    (void)x;
+    for (int64_t i = 1; i < n; i += 3)
+        g[i] = 0;
+}
+
+static void square_project(const struct reparam *r, int64_t n, const float *x, float *y)
+{
+    (void)r;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * x[i] + x[i];
+}
+
+static void square_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+{
+    (void)r;
+    for (int64_t i = 0; i < n; i++)
+        g[i] *= 2 * x[i] + 1;
+}
+
+static void factor_project(const struct reparam *r, int64_t n, const float *x, float *y)
+{
+    const struct factor *f = r->state;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = f->value * x[i];
+}
+
+static void factor_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+{
+    struct factor *f = r->state;
+    for (int64_t i = 0; i < n; i++) {
+        f->grad += g[i] * x[i];
+        g[i] *= f->value;
+    }
+}
+
+static void count(struct reparam *r)
+{
+    (void)r;
+    freed++;
+}
+
+static const struct reparam_op mask = {"mask", mask_project, mask_pullback, count};
+static const struct reparam_op square = {"square", square_project, square_pullback, NULL};
+static const struct reparam_op factor = {"factor", factor_project, factor_pullback, count};
+
+static void put(struct param *p, const struct reparam_op *op, void *own)
+{
+    struct reparam *r = mem_new(1, sizeof *r);
+    *r = (struct reparam){.op = op, .state = own};
+    assert_int_equal(param_chain(p, r), 0);
+}
+
+/* sum of w * used, w = 1, 2, 3, ... */
+static double objective(struct store *s)
+{
+    double sum = 0;
+    store_project(s);
+    for (int i = 0; i < s->n; i++)
+        for (int64_t j = 0; j < tensor_numel(&s->p[i].used); j++)
+            sum += (double)(j + 1) * ((const float *)s->p[i].used.data)[j];
+    return sum;
+}
+
+static double slope(struct store *s, float *x)
+{
+    const float old = *x, h = 1.0f / 64;
+    *x = old + h;
+    const double up = objective(s);
+    *x = old - h;
+    const double down = objective(s);
+    *x = old;
+    return (up - down) / (2 * h);
+}
+
+/* Latents pass links in order; gradients come back in the other, each with its own input. */
+static void chains(void **state)
+{
+    struct store s;
+    struct factor first = {1.5f, 0}, last = {-0.5f, 0};
+    (void)state;
+    freed = 0;
+    three(&s, STORE_TRAINED);
+    store_init(&s, 3);
+    struct param *p = &s.p[0];
+    put(p, &factor, &first);
+    assert_ptr_not_equal(p->used.data, p->latent);
+    put(p, &square, NULL);
+    put(p, &mask, NULL);
+    put(p, &factor, &last);
+    assert_int_equal((uintptr_t)p->used.data % 64, 0);
+    store_project(&s);
+    for (int i = 0; i < 35; i++) {
+        const float x = 1.5f * p->latent[i], y = i % 3 == 1 ? 0 : -0.5f * (x * x + x);
+        assert_true(fabsf(((float *)p->used.data)[i] - y) < 1e-6f);
+    }
+    for (int i = 0; i < s.n; i++)
+        for (int64_t j = 0; j < tensor_numel(&s.p[i].used); j++)
+            s.p[i].used.grad[j] = (float)(j + 1);
+    store_pullback(&s);
+    for (int i = 0; i < s.n; i++)
+        for (int64_t j = 0; j < tensor_numel(&s.p[i].used); j++) {
+            const double d = slope(&s, &s.p[i].latent[j]);
+            assert_true(fabs(s.p[i].latent_grad[j] - d) < 1e-4 * (1 + fabs(d)));
+        }
+    assert_true(fabs(first.grad - slope(&s, &first.value)) < 1e-3 * fabs((double)first.grad));
+    assert_true(fabs(last.grad - slope(&s, &last.value)) < 1e-3 * fabs((double)last.grad));
+    assert_true(((float *)s.p[2].used.data) == s.p[2].latent); // the others are as they were
+    store_init(&s, 3);                                         // projects
+    assert_true(((float *)p->used.data)[1] == 0 && ((float *)p->used.data)[0] != 0);
+    store_free(&s);
+    assert_int_equal(freed, 3);
+}
+
+static void chain_without_memory(void **state)
+{
+    struct store s;
+    struct reparam *r = mem_new(1, sizeof *r);
+    (void)state;
+    r->op = &mask;
+    three(&s, STORE_TRAINED);
+    mem_fail_at(1);
+    assert_int_equal(param_chain(&s.p[0], r), -1);
+    mem_fail_at(0);
+    assert_true(s.p[0].used.data == s.p[0].latent && !s.p[0].chain);
+    assert_non_null(strstr(err_text(), "matrix"));
+    free(r); // still the caller's
+    store_free(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slabs),
+        cmocka_unit_test(uses),
+        cmocka_unit_test(mistakes),
+        cmocka_unit_test(initial_values),
+        cmocka_unit_test(optimizer_states),
+        cmocka_unit_test(chains),
+        cmocka_unit_test(chain_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
