@@ -44,7 +44,7 @@ static const struct field table[] = {
     {AT(seed), .type = FIELD_INT, .letter = 's', .min = -1, .max = 9007199254740992, .def = "-1",
      .doc = "of the draws; -1: from the clock"},
     {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
-     .doc = "threads to compute with; 0: as many as there are cores"},
+     .doc = "threads to compute with at most; 0: as many as there are cores"},
     {0},
 };
 

@@ -1,10 +1,14 @@
 #include "experiments/decode.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+
+enum { TIMED = 8 }; /* single tokens, half of them with one thread */
 
 /* One forward pass over n tokens behind the KV cache's; *logits [V] are those of the last. In a
    measuring ctx nothing is computed. 0, or -1 with the ctx failed. */
@@ -89,6 +93,34 @@ int decode_prompt(const struct tokenizer *t, const char *text, size_t n, struct 
     return tokenizer_encode(t, text, n, true, out);
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* As forward(). One token of a small model is so little work that waking other threads takes
+   longer than they save: the first tokens are timed with one thread and with all, in turns, and
+   the faster way is kept. The bits do not depend on it. */
+static int read_one(struct decode *d, const int32_t *token)
+{
+    const int threads = omp_get_max_threads();
+    const bool timing = d->timed < TIMED;
+    const int all = timing ? d->timed % 2 : d->seconds[1] < d->seconds[0];
+    omp_set_num_threads(all ? threads : 1);
+    const double start = now();
+    const int rc = forward(d, &d->ctx, token, 1);
+    const double seconds = now() - start;
+    omp_set_num_threads(threads);
+    if (timing && !rc) {
+        if (d->timed < 2 || seconds < d->seconds[all])
+            d->seconds[all] = seconds;
+        d->timed++;
+    }
+    return rc;
+}
+
 /* Reads what the KV cache lacks of the history; there is room for it. 0, also if stopped, or -1. */
 static int catch_up(struct decode *d)
 {
@@ -96,7 +128,8 @@ static int catch_up(struct decode *d)
     while (d->kv.len < (int64_t)d->history.n) {
         const int64_t left = (int64_t)d->history.n - d->kv.len;
         const int64_t n = left < DECODE_CHUNK ? left : DECODE_CHUNK;
-        if (!forward(d, &d->ctx, d->history.id + d->kv.len, n))
+        const int32_t *token = d->history.id + d->kv.len;
+        if (!(n == 1 ? read_one(d, token) : forward(d, &d->ctx, token, n)))
             continue;
         d->stopped = d->ctx.stop && *d->ctx.stop;
         return d->stopped ? 0 : err("%s", d->ctx.text);

@@ -30,6 +30,8 @@ struct decode {
     float *logits;         /* [V] behind the last token of the KV cache */
     uint64_t stream;       /* of the sampler's draws */
     bool stopped;
+    double seconds[2]; /* of the fastest single token so far with one thread, and with all */
+    int timed;         /* tokens that were timed for that */
 };
 
 /* Room for `capacity` tokens, the model's context at the most. m and t outlive d, stop may be
