@@ -170,7 +170,7 @@ int config_stage_find(const struct config *c, const char *name);
 int config_batch_check(const struct config_train *t, int64_t context);
 
 /* Tokens that go through the model at once: what was given, or the largest part of the batch that
-   is made of whole sequences and at most 8Ki tokens (one sequence if that is longer). */
+   is made of whole sequences and at most 2Ki tokens (one sequence if that is longer). */
 int64_t config_micro_batch(const struct config_train *t, int64_t context);
 
 /* Optimizer steps of the stage; corpus_tokens are those of an epoch. At least 1. */

@@ -5,7 +5,7 @@
 #include "autograd/base/err.h"
 #include "experiments/config_parts.h"
 
-enum { MICRO_TOKENS = 8192 };
+enum { MICRO_TOKENS = 2048 };
 
 int config_batch_check(const struct config_train *t, int64_t context)
 {

@@ -142,7 +142,7 @@ static const struct field train_fields[] = {
     {AT(batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30, .def = "8Ki",
      .doc = "tokens in an optimizer step; a multiple of the context"},
     {AT(micro_batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30,
-     .doc = "tokens at once; a divisor of batch_tokens (default: the largest up to 8Ki)"},
+     .doc = "tokens at once; a divisor of batch_tokens (default: the largest up to 2Ki)"},
     {AT(optimizer), .type = FIELD_ENUM, .names = optimizer_names, .def = "adamw",
      .doc = "update rule"},
     {AT(min_lr_ratio), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0.1",

@@ -16,6 +16,7 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"check", cmd_check, "list a config's mistakes, or what its run will need"},
     {"run", cmd_run, "run the stages of a config; goes on where it was stopped"},
     {"data", cmd_data, "make a corpus, look at one"},
     {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},

@@ -1,5 +1,8 @@
 #include "experiments/model.h"
 
+/* Each architecture's own way to rotate. */
+static const enum rope_style rope_styles[] = {[ARCH_LLAMA] = ROPE_ADJACENT};
+
 int model_dims(const struct config_model *c, int vocab, struct transformer_dims *d)
 {
     if (c->n_layers > LAYERS_MAX)
@@ -14,7 +17,7 @@ int model_dims(const struct config_model *c, int vocab, struct transformer_dims 
         .norm_eps = c->norm_eps,
         .dropout = c->dropout,
         .init_std = c->init_std,
-        .rope = {.style = ROPE_ADJACENT,
+        .rope = {.style = rope_styles[c->arch],
                  .scaling = (enum rope_scaling)c->rope_scaling.type,
                  .base = c->rope_base,
                  .factor = c->rope_scaling.factor,

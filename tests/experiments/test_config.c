@@ -179,14 +179,14 @@ static void batches_and_steps(void **state)
 {
     (void)state;
     struct config_train t = {.batch_tokens = 64 << 10};
-    assert_int_equal(config_micro_batch(&t, 256), 8192);
+    assert_int_equal(config_micro_batch(&t, 256), 2048);
     assert_int_equal(config_micro_batch(&t, 16384), 16384);
     t.batch_tokens = 768;
     assert_int_equal(config_micro_batch(&t, 64), 768);
     t.batch_tokens = 256 * 33;
-    assert_int_equal(config_micro_batch(&t, 256), 256 * 11);
-    t.micro_batch_tokens = 256 * 3;
     assert_int_equal(config_micro_batch(&t, 256), 256 * 3);
+    t.micro_batch_tokens = 256 * 11;
+    assert_int_equal(config_micro_batch(&t, 256), 256 * 11);
     t = (struct config_train){.batch_tokens = 100, .tokens = 1001};
     assert_int_equal(config_steps(&t, 5), 11);
     t.tokens = 1000;

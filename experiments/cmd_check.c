@@ -1,0 +1,205 @@
+/* attar check CONFIG.yaml [key=value ...]: every mistake, then what a run will need. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "datasets/corpus_build.h"
+#include "experiments/checkpoint.h"
+#include "experiments/cmd.h"
+#include "experiments/config.h"
+#include "experiments/estimate.h"
+#include "experiments/flags.h"
+#include "experiments/model.h"
+#include "experiments/plan.h"
+#include "optim/optimizer.h"
+
+struct check_args {
+    const char *config;
+    struct texts overrides;
+};
+
+static const struct field table[] = {
+    {FIELD_AT(check_args, config), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "the experiment, see `attar help config`"},
+    {FIELD_AT(check_args, overrides), .type = FIELD_TEXTS, .flags = FIELD_POSITIONAL,
+     .doc = "key=value: changes of the config, e.g. pretrain.lr=1e-3"},
+    {0},
+};
+
+static const struct flags flags = {
+    "check CONFIG.yaml [key=value ...]",
+    "Lists all mistakes of a config, or what its run will need. Nothing is run or written.", table};
+
+static const double MB = 1e6;
+
+/* Tokens of the vocabulary, without building the corpus. -1 with err() set. */
+static int vocabulary(const struct config *c)
+{
+    const struct config_tokenizer *t = &c->data.tokenizer;
+    if (t->type == TOKENIZER_BPE)
+        return (int)t->vocab_size;
+    if (t->type == TOKENIZER_BYTE)
+        return 257;
+    char path[4096];
+    const bool absolute = t->path[0] == '/';
+    snprintf(path, sizeof path, "%s%s%s", absolute ? "" : c->folder, absolute ? "" : "/", t->path);
+    struct checkpoint cp;
+    struct tokenizer *tok = NULL;
+    const size_t n = strlen(path);
+    if (n > 3 && !strcmp(path + n - 3, ".h5")) {
+        if (checkpoint_open(&cp, path))
+            return -1;
+        tok = tokenizer_parse(cp.tokenizer.p, cp.tokenizer.n);
+        checkpoint_close(&cp);
+    } else {
+        tok = tokenizer_load(path);
+    }
+    const int size = tok ? tokenizer_vocab_size(tok) : -1;
+    tokenizer_free(tok);
+    return size;
+}
+
+/* The dims a stage trains: its checkpoint's, or, through its parents, the config's. */
+static int stage_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims)
+{
+    while (c->stages[stage].parent >= 0)
+        stage = c->stages[stage].parent;
+    if (!c->stages[stage].checkpoint)
+        return model_dims(&c->model, vocab, dims);
+    struct checkpoint cp;
+    if (checkpoint_open(&cp, c->stages[stage].checkpoint))
+        return -1;
+    *dims = cp.dims;
+    checkpoint_close(&cp);
+    return 0;
+}
+
+static void print_time(double seconds)
+{
+    const long s = lround(seconds);
+    if (s >= 3600)
+        printf("%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else
+        printf("%ld:%02ld", s / 60, s % 60);
+}
+
+/* One line for each recompute choice; the one that the stage takes is marked. */
+static int print_memory(const struct config_train *t, const struct transformer_dims *dims,
+                        struct plan_args plan)
+{
+    static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
+    const int states = optimizers[t->optimizer].n_states;
+    const struct plan_model m = plan_model(dims, states);
+    const size_t fixed = m.weights + m.grads + m.states + m.tables;
+    printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB\n",
+           (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,
+           (double)m.states / MB, (double)m.tables / MB);
+    const size_t eval = plan_eval(dims, &plan);
+    for (int r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCKS; r++) {
+        plan.recompute = r == RECOMPUTE_BLOCKS;
+        size_t arena = plan_train(dims, &plan);
+        if (!arena || !eval)
+            return -1;
+        arena = arena > eval ? arena : eval;
+        printf("  recompute: %-8s arena %14zu bytes, in all %9.1f MB%s\n", names[r], arena,
+               (double)(fixed + arena) / MB, r == t->recompute ? "   <- this config" : "");
+    }
+    return 0;
+}
+
+static void print_disk(const struct config_train *t, const struct transformer_dims *dims)
+{
+    int64_t rest;
+    const double one = (double)transformer_params(dims, &rest) * sizeof(float) *
+                       (1 + optimizers[t->optimizer].n_states);
+    printf("  disk                %.1f MB a checkpoint, at most %.1f MB at a time (%lld kept, the "
+           "best,\n                      one being written)\n",
+           one / MB, one / MB * (double)(t->keep_last + 2), (long long)t->keep_last);
+}
+
+static int print_rate(const struct config_train *t, const struct transformer_dims *dims,
+                      const struct plan_args *plan)
+{
+    struct estimate e;
+    if (estimate_training(dims, (enum optimizer_kind)t->optimizer, plan->n_seqs, plan->T,
+                          plan->recompute, &e))
+        return -1;
+    const double step = e.token * (double)t->batch_tokens + e.step;
+    printf("  speed               %.0f tokens/s (measured in %.1f s)\n",
+           (double)t->batch_tokens / step, e.seconds);
+    if (t->epochs > 0) {
+        printf("  time                %.3g epochs; depends on the corpus' tokens\n", t->epochs);
+        return 0;
+    }
+    const int64_t steps = config_steps(t, 0);
+    printf("  time                ");
+    print_time(step * (double)steps);
+    printf(" for %lld steps, without validation and samples\n", (long long)steps);
+    return 0;
+}
+
+static int print_training(const struct config *c, int i, int vocab)
+{
+    static struct transformer_dims dims; // large
+    const struct config_stage *s = &c->stages[i];
+    const struct config_train *t = &s->train;
+    int64_t rest;
+    double head;
+    if (stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
+        return -1;
+    const int64_t T = dims.context, micro = config_micro_batch(t, T);
+    const int64_t params = transformer_params(&dims, &rest);
+    const double flops = transformer_flops(&dims, (double)T / 2, &head);
+    const struct plan_args plan = {.n_seqs = micro / T,
+                                   .T = T,
+                                   .parts = c->data.mask_documents ? T : 1,
+                                   .recompute = t->recompute == RECOMPUTE_BLOCKS,
+                                   .drops = dims.dropout > 0};
+    printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
+           (long long)rest);
+    printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
+           3 * flops + (plan.recompute ? flops - head : 0));
+    printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
+           (long long)t->batch_tokens, (long long)(t->batch_tokens / T), (long long)T,
+           (long long)micro);
+    if (print_memory(t, &dims, plan))
+        return -1;
+    print_disk(t, &dims);
+    return print_rate(t, &dims, &plan);
+}
+
+static int check(const struct config *c)
+{
+    const int vocab = vocabulary(c);
+    if (vocab < 0)
+        return err_in("data.tokenizer");
+    printf("%s: no mistakes; vocabulary %d, %d threads\n", c->name, vocab, omp_get_max_threads());
+    for (int i = 0; i < c->n_stages; i++) {
+        const struct config_stage *s = &c->stages[i];
+        printf("\nstage %d: %s%s%s%s%s\n", i + 1, s->name, s->from ? ", from " : "",
+               s->from ? s->from : "", strcmp(s->name, config_kinds[s->kind].name) ? ", kind " : "",
+               strcmp(s->name, config_kinds[s->kind].name) ? config_kinds[s->kind].name : "");
+        if (config_kinds[s->kind].makes_model && print_training(c, i, vocab))
+            return err_in("stage %s", s->name);
+        for (int k = 0; k < s->evaluate.compare.n; k++)
+            printf("  evaluates           %s\n", s->evaluate.compare.value[k]);
+    }
+    return 0;
+}
+
+int cmd_check(int argc, char **argv)
+{
+    struct check_args args;
+    struct pool pool = {0};
+    struct config config = {0};
+    int rc = flags_parse(&flags, argc, argv, &args, &pool);
+    if (!rc && !(rc = config_read(&config, args.config, args.overrides.n, args.overrides.value))) {
+        if (config.threads > 0)
+            omp_set_num_threads((int)config.threads);
+        rc = check(&config);
+    }
+    config_free(&config);
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
+}
