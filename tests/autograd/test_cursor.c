@@ -65,6 +65,10 @@ static void counts_are_checked_against_what_is_left(void **state)
         assert_int_equal(c.failed, !cases[i].fits);
         assert_int_equal(n, cases[i].fits ? cases[i].count : 0);
     }
+    unsigned char wraps[24] = {[7] = 0x10}; // 2^60 things of 16 bytes
+    struct cursor w = {.base = wraps, .size = sizeof wraps};
+    assert_int_equal(cursor_count(&w, 16, UINT64_MAX, "things"), 0);
+    assert_true(w.failed);
     unsigned char all[8];
     memset(all, 0xff, sizeof all);
     struct cursor c = {.base = all, .size = sizeof all};

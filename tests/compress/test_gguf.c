@@ -392,6 +392,16 @@ static void unknown_types_are_kept_within_the_file(void **state)
     buf_free(&b);
     b = one("new", 1, (uint64_t[]){32}, 0x4001, 1ULL << 50, 34);
     assert_refused(&b, "0 is expected");
+    static const uint64_t third[] = {32, 97, 1 << 20};
+    static const char *const why[] = {"64 is expected", "64 is expected", "needs 34 bytes"};
+    for (int i = 0; i < 3; i++) {
+        b = header(3, 0);
+        put_tensor(&b, "old", 1, (uint64_t[]){32}, 8, 0);
+        put_tensor(&b, "new", 1, (uint64_t[]){32}, 0x4001, 64);
+        put_tensor(&b, "last", 1, (uint64_t[]){32}, 8, third[i]);
+        put_data(&b, 300, 32);
+        assert_refused(&b, why[i]);
+    }
 }
 
 static void files_are_mapped(void **state)
