@@ -18,7 +18,7 @@ ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
 OPT      ?= -O3 -g
 CFLAGS   += -std=c11 $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
-PKGS     := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto hdf5-serial
+PKGS     := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto libutf8proc hdf5-serial
 CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lopenblas -lm -lpthread
 ifneq ($(SAN),)
@@ -27,7 +27,7 @@ LDFLAGS  += -fsanitize=$(SAN)
 endif
 
 DEPS := build-essential pkg-config libopenblas-dev libhdf5-dev libcmocka-dev libyaml-dev \
-        libpcre2-dev libxxhash-dev libjansson-dev liblzma-dev libssl-dev bible-kjv xz-utils
+        libpcre2-dev libxxhash-dev libjansson-dev liblzma-dev libssl-dev libutf8proc-dev bible-kjv xz-utils
 
 FOLDERS      := $(wildcard autograd layers optim compress datasets experiments)
 LIB_SRC      := $(filter-out experiments/main.c,$(sort $(shell find $(FOLDERS) -name '*.c')))
@@ -60,9 +60,9 @@ $(BUILD)/attar: $(BUILD)/experiments/main.o $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 attar: $(BUILD)/attar
-	cp $< $@
+	install -m755 $< $@
 libattar.a: $(BUILD)/libattar.a
-	cp $< $@
+	install -m644 $< $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@

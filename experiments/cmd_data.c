@@ -1,4 +1,4 @@
-/* attar data build | show */
+/* attar data build | show | text */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@ struct data_args {
     const char *file;
     struct texts overrides;
     int64_t lines;
+    int part; /* enum corpus_side */
 };
 
 static const struct field build_table[] = {
@@ -38,6 +39,16 @@ static const struct field show_table[] = {
     {0},
 };
 
+static const char *const part_names[] = {"train", "valid", NULL};
+
+static const struct field text_table[] = {
+    {FIELD_AT(data_args, file), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "a corpus"},
+    {FIELD_AT(data_args, part), .type = FIELD_ENUM, .names = part_names, .def = "train",
+     .doc = "the part to write"},
+    {0},
+};
+
 static const struct flags build_flags = {"data build CONFIG.yaml [key=value ...]",
                                          "Makes the corpus that a run of this config trains on, "
                                          "unless it is there, and prints its path.",
@@ -46,6 +57,11 @@ static const struct flags build_flags = {"data build CONFIG.yaml [key=value ...]
 static const struct flags show_flags = {
     "data show CORPUS.h5 [--lines N]",
     "Says what is in a corpus: documents, tokens, bytes, and how its text begins.", show_table};
+
+static const struct flags text_flags = {
+    "data text CORPUS.h5 [--part train|valid]",
+    "Writes the text of a part to stdout: its tokens, decoded, a blank line between documents.",
+    text_table};
 
 static int build_corpus(const struct data_args *a)
 {
@@ -142,13 +158,53 @@ static int show_corpus(const struct data_args *a)
     return rc;
 }
 
+/* Tokens [0, n) in pieces, the ends of documents as blank lines. */
+static int write_text(const struct corpus *c, enum corpus_side side, const struct tokenizer *t)
+{
+    enum { PIECE = 1 << 16 };
+    int32_t *token = mem_new(PIECE, sizeof *token);
+    struct buf text = {0};
+    int rc = token ? 0 : -1;
+    for (int64_t at = 0, all = c->part[side].tokens; at < all && !rc; at += PIECE) {
+        const int64_t n = all - at < PIECE ? all - at : PIECE;
+        rc = corpus_read(c, side, at, n, token);
+        for (int64_t i = 0, from = 0; i <= n && !rc; i++) {
+            if (i < n && token[i] != c->eot)
+                continue;
+            buf_clear(&text);
+            rc = tokenizer_decode(t, token + from, (size_t)(i - from), &text);
+            if (i < n)
+                buf_text(&text, "\n\n");
+            fwrite(text.p ? text.p : "", 1, text.n, stdout);
+            from = i + 1;
+        }
+    }
+    buf_free(&text);
+    free(token);
+    return rc;
+}
+
+static int text_of_corpus(const struct data_args *a)
+{
+    struct corpus c;
+    if (corpus_open(&c, a->file))
+        return -1;
+    struct tokenizer *t = corpus_tokenizer(&c);
+    const int rc = t ? write_text(&c, (enum corpus_side)a->part, t) : -1;
+    tokenizer_free(t);
+    corpus_close(&c);
+    return rc;
+}
+
 static const struct data_verb {
     const char *name;
     const struct flags *flags;
     int (*run)(const struct data_args *a);
-} verbs[] = {{"build", &build_flags, build_corpus}, {"show", &show_flags, show_corpus}};
+} verbs[] = {{"build", &build_flags, build_corpus},
+             {"show", &show_flags, show_corpus},
+             {"text", &text_flags, text_of_corpus}};
 
-static void print_both(void)
+static void print_all(void)
 {
     struct buf help = {0};
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
@@ -166,7 +222,7 @@ int cmd_data(int argc, char **argv)
     struct pool pool = {0};
     const char *name = argc > 1 ? argv[1] : "";
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) {
-        print_both();
+        print_all();
         return 0;
     }
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
@@ -178,8 +234,9 @@ int cmd_data(int argc, char **argv)
         pool_free(&pool);
         return rc == FLAGS_HELP ? 0 : rc;
     }
-    err("%s%s%s\nusage: attar data build CONFIG.yaml [key=value ...]\n"
-        "       attar data show CORPUS.h5 [--lines N]",
-        *name ? "`" : "", *name ? name : "build or show?", *name ? "`: build or show?" : "");
+    err("data: %s%s%sbuild, show or text?\nusage: attar data build CONFIG.yaml [key=value ...]\n"
+        "       attar data show CORPUS.h5 [--lines N]\n"
+        "       attar data text CORPUS.h5 [--part train|valid]",
+        *name ? "'" : "", name, *name ? "' is none of them: " : "");
     return CMD_USAGE;
 }
