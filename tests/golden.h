@@ -36,7 +36,8 @@ double golden_number(const struct golden *g, const char *at, const char *name);
 int golden_ints(const struct golden *g, const char *at, const char *name, int most, int *x);
 void golden_text(const struct golden *g, const char *at, const char *name, char *text, int size);
 
-/* Fails unless got [n] is the dataset up to `part` of its norm and four times its noise. */
+/* Fails unless got [n] is the dataset up to `part` of its norm (1e-6 if that is 0) and four times
+   its noise. */
 void golden_compare(struct golden *g, const char *path, const float *got, int64_t n, double part);
 
 #endif

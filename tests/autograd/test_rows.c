@@ -191,10 +191,10 @@ static void softmax_backward(const struct rows *r, const struct input *in)
 static void rmsnorm(const struct rows *r, const struct input *in)
 {
     const int64_t n = in->n;
-    struct vec y = vec_nan(n, 1), over = vec_copy(in->a);
-    double square = 0;
     if (n == 0)
         return; // has no mean
+    struct vec y = vec_nan(n, 1), over = vec_copy(in->a);
+    double square = 0;
     for (int64_t i = 0; i < n; i++)
         square += (double)in->a.p[i] * in->a.p[i];
     const double want = 1 / sqrt(square / (double)n + 1e-3);
