@@ -11,6 +11,8 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/utf8.h"
+#include "datasets/corpus.h"
+#include "datasets/corpus_build.h"
 #include "experiments/cmd.h"
 #include "experiments/inspect.h"
 #include "tests/datasets/scratch.h"
@@ -148,6 +150,41 @@ static void tokenizers_are_shown(void **state)
     assert_non_null(strstr(err_text(), "--tensors is for checkpoints"));
 }
 
+static void corpora_are_shown(void **state)
+{
+    const char *file = "a.txt", *text = scratch_path(*state, "a.txt");
+    const struct corpus_spec spec = {
+        .source = &file,
+        .n_sources = 1,
+        .valid = SPLIT_TAIL,
+        .valid_fraction = 0.5,
+        .tokenizer = CORPUS_BYTE,
+        .context = 1,
+        .base_dir = scratch_folder(*state),
+        .cache_dir = scratch_path(*state, "cache"),
+    };
+    struct buf path = {0};
+    scratch_text(text, "one\ntwo\nsix\nten\n");
+    if (corpus_build(&spec, NULL, &path) || inspect(path.p, NULL))
+        fail_msg("%s", err_text());
+    assert_tidy();
+    assert_shows("corpus ");
+    struct corpus c;
+    assert_int_equal(corpus_open(&c, path.p), 0);
+    for (int i = 0; i < 2; i++) {
+        const long long n = c.part[i].tokens;
+        char line[128];
+        assert_true(n > 0);
+        snprintf(line, sizeof line,
+                 "%-14s %lld tokens, 1 documents, %lld bytes of text (1.00 a token)\n",
+                 corpus_side_names[i], n, n);
+        assert_shows(line);
+    }
+    corpus_close(&c);
+    assert_shows("byte, 257 tokens");
+    buf_free(&path);
+}
+
 static void number(struct buf *b, uint64_t x, int bytes)
 {
     for (int i = 0; i < bytes; i++, x >>= 8)
@@ -253,10 +290,10 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(text_is_escaped_and_cut), TEST(bytes_have_units),
-        TEST(checkpoints_are_shown),   TEST(tokenizers_are_shown),
-        TEST(gguf_files_are_shown),    TEST(safetensors_files_are_shown),
-        TEST(other_files_are_refused),
+        TEST(text_is_escaped_and_cut),     TEST(bytes_have_units),
+        TEST(checkpoints_are_shown),       TEST(tokenizers_are_shown),
+        TEST(corpora_are_shown),           TEST(gguf_files_are_shown),
+        TEST(safetensors_files_are_shown), TEST(other_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
