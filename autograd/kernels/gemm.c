@@ -50,14 +50,14 @@ const char *gemm_describe(void)
     return gemm_tile == gemm_blas ? gemm_blas_name() : own_gemm(cpu_level()).name;
 }
 
-/* A tile is large enough that OpenBLAS packs its operands for little (64 rows or columns), and
-   there are enough of them for the threads of a small machine to share evenly. */
-enum { TILE_MIN = 64, TILES = 16, TILE_STEP = 16 };
+/* A tile is wide enough that packing the other operand for it costs little, and there are enough of
+   them for the threads to share evenly: eight, of 128 to 256 rows, or more of 256. */
+enum { TILE_MIN = 128, TILE_MAX = 256, TILES = 8, TILE_STEP = 16 };
 
 static int64_t cut(int64_t n)
 {
     const int64_t even = ((n + TILES - 1) / TILES + TILE_STEP - 1) / TILE_STEP * TILE_STEP;
-    const int64_t tile = even < TILE_MIN ? TILE_MIN : even;
+    const int64_t tile = even < TILE_MIN ? TILE_MIN : even > TILE_MAX ? TILE_MAX : even;
     return tile < n ? tile : n;
 }
 

@@ -47,13 +47,16 @@ static void pack_panel(bool tb, const float *b, int64_t ldb, int64_t kc, int64_t
     }
 }
 
-/* a [kc, MC] of A's columns <- A stored [kc, m], in blocks [m / MR][kc][MR]. */
+/* a, in blocks [m / MR][kc][MR] <- A stored [kc, m], the last block zero-filled. */
 static void pack_columns(const float *x, int64_t lda, int64_t kc, int64_t m, float *a)
 {
-    for (int64_t i = 0; i < m; i += MR, a += kc * MR)
+    int64_t i = 0;
+    for (; i + MR <= m; i += MR, a += kc * MR)
         for (int64_t k = 0; k < kc; k++)
-            for (int64_t r = 0; r < MR; r++)
-                a[k * MR + r] = i + r < m ? x[k * lda + i + r] : 0;
+            memcpy(a + k * MR, x + k * lda + i, MR * sizeof *a);
+    for (int64_t k = 0; k < kc && i < m; k++)
+        for (int64_t r = 0; r < MR; r++)
+            a[k * MR + r] = i + r < m ? x[k * lda + i + r] : 0;
 }
 
 /* a [m, ROW] <- A stored [m, kc], the last rows repeated up to a multiple of MR. */
