@@ -11,7 +11,7 @@ const char *const corpus_side_names[2] = {"train", "valid"};
 
 static int read_format(struct corpus *c)
 {
-    struct buf format = {0};
+    struct buf format = {0}, content = {0};
     int64_t version = 0, vocab = 0, eot = 0;
     const char *path = h5file_path(c->file);
     int r = 0;
@@ -25,14 +25,20 @@ static int read_format(struct corpus *c)
         r = err("%s: corpus version %lld; this attar reads version %d (make it again)", path,
                 (long long)version, CORPUS_VERSION);
     else if (h5file_get_int(c->file, "/", "vocab_size", &vocab) ||
-             h5file_get_int(c->file, "/", "eot", &eot))
+             h5file_get_int(c->file, "/", "eot", &eot) ||
+             h5file_get_text(c->file, "/", "content", &content))
         r = -1;
+    else if (content.n != CORPUS_HEX - 1)
+        r = err("%s: content is no hash", path);
     else if (vocab < 1 || vocab > INT32_MAX || eot < -1 || eot >= vocab)
         r = err("%s: vocab_size %lld and eot %lld do not fit", path, (long long)vocab,
                 (long long)eot);
     c->vocab_size = (int)vocab;
     c->eot = (int32_t)eot;
+    if (!r)
+        memcpy(c->content, content.p, CORPUS_HEX);
     buf_free(&format);
+    buf_free(&content);
     return r;
 }
 
@@ -168,5 +174,5 @@ struct tokenizer *corpus_tokenizer(const struct corpus *c)
 
 const char *corpus_hash(const struct corpus *c)
 {
-    return h5file_hash(c->file);
+    return c->content;
 }

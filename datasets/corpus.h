@@ -1,8 +1,8 @@
 /*
  * A corpus: text as tokens, in an HDF5 file (h5file.h) made by corpus_build.h.
  *
- *     /                    attributes: format "attar corpus", version, vocab_size, eot
- *     settings             text: what it was made from, and how (its identity)
+ *     /                    attributes: format "attar corpus", version, vocab_size, eot, content
+ *     settings             text: what it was made from, and how
  *     sources              JSON: the files, their SHA-256
  *     tokenizer            JSON: tokenizer.json
  *     train/, valid/       attributes: tokens, documents, bytes, loss_bytes, masked
@@ -34,8 +34,11 @@ struct corpus_part {
     bool masked;
 };
 
+enum { CORPUS_HEX = 33 };
+
 struct corpus {
     struct h5file *file;
+    char content[CORPUS_HEX]; /* corpus_hash() */
     int vocab_size;
     int32_t eot; /* -1: none */
     struct corpus_part part[2];
@@ -59,7 +62,8 @@ int64_t *corpus_documents(const struct corpus *c, enum corpus_side side);
 /* The tokenizer, to be freed by tokenizer_free(). NULL with err() set. */
 struct tokenizer *corpus_tokenizer(const struct corpus *c);
 
-/* What identifies the content: XXH3-128 of the file, 32 hex digits. */
+/* What identifies the content, 32 hex digits: the same wherever the files are, whenever they were
+   touched, and after making the corpus again. */
 const char *corpus_hash(const struct corpus *c);
 
 #endif

@@ -19,6 +19,8 @@ struct build {
     const struct corpus_progress *progress;
     struct inputs in;
     struct buf settings; /* all that the content depends on */
+    size_t n_files;      /* bytes of settings about files; the rest are choices */
+    struct buf hashes;   /* SHA-256 of the texts */
     struct buf sources;  /* JSON */
     struct pass_total total;
     struct tokenizer *tokenizer; /* NULL: yet to be learnt */
@@ -30,6 +32,7 @@ static void build_free(struct build *b)
     inputs_free(&b->in);
     buf_free(&b->settings);
     buf_free(&b->sources);
+    buf_free(&b->hashes);
     tokenizer_free(b->tokenizer);
 }
 
@@ -138,6 +141,7 @@ static int describe(struct build *b)
         buf_printf(out, "size: %lld\ntime: %lld\n", (long long)in->size, (long long)in->mtime);
         add_setting(out, "sha256", in->sha256);
     }
+    b->n_files = out->n;
     add_setting(out, "split_on", spec->split_on ? spec->split_on : "blank");
     add_setting(out, "text_key", spec->text_key ? spec->text_key : "text");
     add_setting(out, "prompt_key", spec->prompt_key ? spec->prompt_key : "prompt");
@@ -158,6 +162,7 @@ static void describe_sources(struct build *b, const struct source *source)
         buf_printf(&b->sources, "%s{\"path\": ", i ? ", " : "");
         buf_json(&b->sources, in->path, strlen(in->path));
         buf_printf(&b->sources, ", \"sha256_of_text\": \"%s\"}", source_sha256(source, i));
+        buf_printf(&b->hashes, "%s\n", source_sha256(source, i));
     }
     buf_text(&b->sources, "]\n");
 }
@@ -189,7 +194,7 @@ static int first_reading(struct build *b)
         b->total = p.now;
         describe_sources(b, p.source);
         choose_split(b);
-        r = b->sources.failed ? -1 : 0;
+        r = b->sources.failed || b->hashes.failed ? -1 : 0;
     }
     if (!r && !b->total.documents)
         r = err("corpus: there is no text in it");
@@ -283,12 +288,30 @@ static int check_context(const struct corpus_spec *spec, const struct corpus_par
     return 0;
 }
 
+/* A hash of what decides over every token, wherever the files are now. */
+static int write_content(struct build *b, struct h5file *f, const struct buf *tokenizer)
+{
+    struct buf all = {0};
+    char hex[CORPUS_HEX];
+    buf_printf(&all, "corpus: %d\n", CORPUS_VERSION);
+    buf_add(&all, b->settings.p + b->n_files, b->settings.n - b->n_files);
+    buf_add(&all, b->hashes.p, b->hashes.n);
+    buf_add(&all, tokenizer->p, tokenizer->n);
+    const XXH128_hash_t h = all.failed ? (XXH128_hash_t){0} : XXH3_128bits(all.p, all.n);
+    snprintf(hex, sizeof hex, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
+    const int r = all.failed ? -1 : h5file_set_text(f, "/", "content", hex);
+    buf_free(&all);
+    return r;
+}
+
 static int write_texts(struct build *b, struct h5file *f)
 {
     struct buf json = {0};
     int r = tokenizer_write(b->tokenizer, &json);
     if (!r)
-        r = h5file_write_text(f, "tokenizer", json.p, json.n);
+        r = h5file_write_text(f, "tokenizer", json.p, json.n) || write_content(b, f, &json) ? -1
+                                                                                            : 0;
     buf_free(&json);
     if (r || h5file_write_text(f, "settings", b->settings.p, b->settings.n) ||
         h5file_write_text(f, "sources", b->sources.p, b->sources.n) ||

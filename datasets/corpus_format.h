@@ -8,7 +8,7 @@
 
 #define CORPUS_FORMAT "attar corpus"
 
-enum { CORPUS_VERSION = 1, CORPUS_NAME = 32 };
+enum { CORPUS_VERSION = 2, CORPUS_NAME = 32 };
 
 static inline enum h5type corpus_token_type(int vocab_size)
 {

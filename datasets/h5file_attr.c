@@ -19,11 +19,9 @@ static hid_t open_group(struct h5file *f, const char *at, bool create)
         return H5Oopen(f->id, at, H5P_DEFAULT);
     if (!create)
         return H5I_INVALID_HID;
-    const hid_t links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
-    const hid_t group = H5Gcreate2(f->id, at, links, H5P_DEFAULT, H5P_DEFAULT);
-    H5Pclose(links);
-    return group;
+    if (h5file_make_groups(f, at, true) < 0)
+        return H5I_INVALID_HID;
+    return H5Oopen(f->id, at, H5P_DEFAULT);
 }
 
 static int set(struct h5file *f, const char *at, const char *name, hid_t disk, hid_t memory,

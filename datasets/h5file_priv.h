@@ -24,4 +24,8 @@ bool h5file_exists(const struct h5file *f, const char *name);
 /* An open dataset and its shape, or -1 with err() set. */
 hid_t h5file_dataset(struct h5file *f, const char *name, struct h5shape *shape);
 
+/* Creates what is missing of the groups on the way to `name`, and `name` itself if it is one; no
+   time stamps, so that equal content gives equal files. Below 0: failed. */
+herr_t h5file_make_groups(struct h5file *f, const char *name, bool is_group);
+
 #endif

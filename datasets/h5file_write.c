@@ -6,24 +6,39 @@
 
 enum { CHUNK = 1 << 16 };
 
-static hid_t links_plist(void)
+herr_t h5file_make_groups(struct h5file *f, const char *name, bool is_group)
 {
-    const hid_t p = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(p, 1);
-    return p;
+    char path[512];
+    if (strlen(name) >= sizeof path)
+        return -1;
+    const hid_t plist = H5Pcreate(H5P_GROUP_CREATE);
+    herr_t r = H5Pset_obj_track_times(plist, 0);
+    for (size_t n = 1; r >= 0 && name[n - 1]; n++) {
+        if (name[n] != '/' && (name[n] || !is_group))
+            continue;
+        memcpy(path, name, n);
+        path[n] = 0;
+        if (h5file_exists(f, path))
+            continue;
+        const hid_t group = H5Gcreate2(f->id, path, H5P_DEFAULT, plist, H5P_DEFAULT);
+        r = group < 0 ? -1 : H5Gclose(group);
+    }
+    H5Pclose(plist);
+    return r;
 }
 
-/* Creates a dataset; no time stamps, so that equal content gives equal files. */
+/* Creates a dataset; no time stamps, and zeros where a chunk is not full, so that equal content
+   gives equal files. */
 static hid_t create_dataset(struct h5file *f, const char *name, hid_t type, hid_t space,
                             hsize_t chunk)
 {
-    const hid_t links = links_plist();
     const hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
     hid_t d = H5I_INVALID_HID;
-    if (H5Pset_obj_track_times(plist, 0) >= 0 && (!chunk || H5Pset_chunk(plist, 1, &chunk) >= 0))
-        d = H5Dcreate2(f->id, name, type, space, links, plist, H5P_DEFAULT);
+    if (h5file_make_groups(f, name, false) >= 0 && H5Pset_obj_track_times(plist, 0) >= 0 &&
+        H5Pset_fill_time(plist, chunk ? H5D_FILL_TIME_ALLOC : H5D_FILL_TIME_IFSET) >= 0 &&
+        (!chunk || H5Pset_chunk(plist, 1, &chunk) >= 0))
+        d = H5Dcreate2(f->id, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
     H5Pclose(plist);
-    H5Pclose(links);
     return d;
 }
 

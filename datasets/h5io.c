@@ -190,7 +190,7 @@ hid_t h5io_open(struct h5io *io)
     if (fapl >= 0 && fcpl >= 0 && H5Pset_driver(fapl, driver, &info) >= 0 &&
         H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0 &&
         H5Pset_libver_bounds(fapl, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-        H5Pset_userblock(fcpl, H5IO_USER_BLOCK) >= 0) {
+        H5Pset_userblock(fcpl, H5IO_USER_BLOCK) >= 0 && H5Pset_obj_track_times(fcpl, 0) >= 0) {
         if (io->writable && keep_metadata(fapl) >= 0)
             file = H5Fcreate("attar", H5F_ACC_TRUNC, fcpl, fapl);
         else if (!io->writable && no_chunk_cache(fapl) >= 0)

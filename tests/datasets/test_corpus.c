@@ -13,7 +13,7 @@
 /* A corpus of four tokens with one thing wrong: files whose hash is right may still lie. */
 struct lie {
     const char *says; /* what the error must say */
-    const char *format;
+    const char *format, *content;
     int64_t version, vocab_size, eot, tokens, documents, bytes;
     int32_t last_token;
     int64_t second_start;
@@ -28,9 +28,11 @@ static void make(const char *path, const struct lie *l)
     const int64_t start[2] = {0, l->second_start};
     assert_int_equal(h5file_create(&f, path), 0);
     assert_int_equal(h5file_set_text(f, "/", "format", l->format ? l->format : "attar corpus"), 0);
-    assert_int_equal(h5file_set_int(f, "/", "version", l->version ? l->version : 1), 0);
+    assert_int_equal(h5file_set_int(f, "/", "version", l->version ? l->version : 2), 0);
     assert_int_equal(h5file_set_int(f, "/", "vocab_size", l->vocab_size ? l->vocab_size : 257), 0);
     assert_int_equal(h5file_set_int(f, "/", "eot", l->eot), 0);
+    const char *content = l->content ? l->content : "0123456789abcdef0123456789abcdef";
+    assert_int_equal(h5file_set_text(f, "/", "content", content), 0);
     if (l->wide)
         assert_int_equal(h5file_append(f, "train/tokens", H5_I32, wide, 4), 0);
     else
@@ -69,8 +71,9 @@ static int read_all(const char *path)
 static void test_lies_are_refused(void **state)
 {
     static const struct lie lies[] = {
+        {.says = "content is no hash", .content = "0123"},
         {.says = "not a corpus", .format = "attar checkpoint"},
-        {.says = "corpus version 2", .version = 2},
+        {.says = "corpus version 3", .version = 3},
         {.says = "vocab_size", .vocab_size = -5},
         {.says = "vocab_size", .vocab_size = 1LL << 40},
         {.says = "eot", .eot = 257},
