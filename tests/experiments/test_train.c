@@ -41,6 +41,12 @@ static const char CONFIG[] = "name: whole\n"
                              "      sample_tokens: 120\n"
                              "      save_every: 5\n";
 
+#if defined __SANITIZE_ADDRESS__
+enum { DOCUMENTS = 60 }; // evaluations are slower then
+#else
+enum { DOCUMENTS = 300 };
+#endif
+
 static const char *folder;
 
 static int setup(void **state)
@@ -48,7 +54,7 @@ static int setup(void **state)
     if (scratch_setup(state))
         return -1;
     folder = scratch_folder(*state);
-    same_run_text(scratch_path(*state, "text.txt"), 300, 7);
+    same_run_text(scratch_path(*state, "text.txt"), DOCUMENTS, 7);
     scratch_text(scratch_path(*state, "tiny.yaml"), CONFIG);
     return 0;
 }
