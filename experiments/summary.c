@@ -1,6 +1,5 @@
 #include "experiments/summary.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <stdbool.h>
@@ -13,6 +12,7 @@
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "autograd/base/mem.h"
+#include "autograd/kernels/gemm.h"
 #include "experiments/metrics.h"
 
 enum { FILE_MAX = 1 << 20 };
@@ -251,6 +251,6 @@ void summary_machine(struct summary *s)
     if (!*cpu)
         find_cpu(cpu, sizeof cpu);
     s->cpu = cpu;
-    s->blas = openblas_get_corename();
+    s->blas = gemm_describe();
     s->threads = omp_get_max_threads();
 }

@@ -32,7 +32,7 @@ struct summary {
     double bits_per_byte; /* of valid_loss                                        */
     double best_valid_loss;
     int64_t best_step;
-    const char *cpu, *blas; /* model name; OpenBLAS's core                          */
+    const char *cpu, *blas; /* model name; gemm_describe()                          */
     int64_t threads;
     const char *version; /* of attar                                             */
     int64_t seed;

@@ -1,0 +1,138 @@
+/* The memory plan is what a run uses, to the byte; the estimate is of the right size. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "experiments/estimate.h"
+#include "experiments/plan.h"
+
+enum { L = 3, C = 48, V = 70, T = 24, B = 3 };
+
+static struct transformer_dims dims_of(double dropout, bool tied)
+{
+    struct transformer_dims d = {.n_layers = L,
+                                 .d_model = C,
+                                 .vocab = V,
+                                 .head_dim = 8,
+                                 .context = T,
+                                 .tied = tied,
+                                 .norm_eps = 1e-5,
+                                 .dropout = dropout,
+                                 .rope = {.base = 10000}};
+    for (int l = 0; l < L; l++) {
+        d.n_heads[l] = 4 + 2 * l;
+        d.n_kv_heads[l] = 2;
+        d.d_ff[l] = 64 + 16 * l;
+    }
+    return d;
+}
+
+/* The peak of a real micro-batch, its sequences cut into `parts`. */
+static size_t real_peak(const struct transformer_dims *d, int parts, bool train, bool recompute)
+{
+    static int32_t tok[B * T], pos[B * T];
+    static uint64_t row[B * T];
+    static struct sequence seqs[B * T];
+    struct transformer m;
+    struct ctx ctx;
+    struct loss loss = {0};
+    for (int i = 0; i < B * T; i++) {
+        tok[i] = i * 13 % V;
+        pos[i] = i % (T / parts);
+        row[i] = (uint64_t)i;
+    }
+    for (int i = 0; i < B * parts; i++)
+        seqs[i] = (struct sequence){.start = i * (T / parts), .len = T / parts};
+    const struct batch b = {B * T, tok, pos, row, seqs, B * parts};
+    const struct head_loss_args args = {.target = tok, .weight = 1};
+    assert_int_equal(transformer_init(&m, d, STORE_TRAINED), 0);
+    store_init(&m.store, 1);
+    assert_int_equal(ctx_init(&ctx, 1 << 28), 0);
+    ctx.recording = train;
+    ctx.training = train && d->dropout > 0;
+    ctx.recompute = recompute;
+    assert_int_equal(op_head_loss(&ctx, transformer_forward(&ctx, &m, &b), &m.output->used, &args,
+                                  &loss),
+                     0);
+    if (train)
+        tape_backward(&ctx, NULL);
+    assert_false(ctx.failed);
+    const size_t peak = ctx.arena.peak;
+    ctx_free(&ctx);
+    transformer_free(&m);
+    return peak;
+}
+
+static void plan_equals_run(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 16; i++) {
+        const bool recompute = i & 1, tied = i & 2, drops = i & 4;
+        const int parts = i & 8 ? T : 1;
+        const struct transformer_dims d = dims_of(drops ? 0.1 : 0, tied);
+        const struct plan_args a = {
+            .n_seqs = B, .T = T, .parts = parts, .recompute = recompute, .drops = drops};
+        assert_int_equal(plan_train(&d, &a), real_peak(&d, parts, true, recompute));
+        assert_int_equal(plan_eval(&d, &a), real_peak(&d, parts, false, recompute));
+    }
+}
+
+static void recompute_needs_less(void **state)
+{
+    (void)state;
+    struct transformer_dims d = dims_of(0, false);
+    d.n_layers = 12;
+    for (int l = 0; l < 12; l++) {
+        d.n_heads[l] = 4;
+        d.n_kv_heads[l] = 2;
+        d.d_ff[l] = 144;
+    }
+    struct plan_args a = {.n_seqs = 16, .T = T, .parts = 1};
+    const size_t kept = plan_train(&d, &a);
+    a.recompute = true;
+    assert_true(plan_train(&d, &a) * 4 <= kept);
+    assert_true(plan_eval(&d, &a) < plan_train(&d, &a));
+}
+
+static void model_bytes(void **state)
+{
+    (void)state;
+    const struct transformer_dims d = dims_of(0, false);
+    struct transformer m;
+    int64_t rest;
+    assert_int_equal(transformer_init(&m, &d, STORE_FROZEN), 0);
+    assert_int_equal(transformer_params(&d, &rest), store_numel(&m.store));
+    assert_int_equal(rest, store_numel(&m.store) - 2 * C * V);
+    const struct plan_model p = plan_model(&d, 2);
+    assert_int_equal(p.weights, 4 * store_numel(&m.store));
+    assert_int_equal(p.states, 2 * p.weights);
+    assert_int_equal(p.tables, 2 * T * 4 * sizeof(float));
+    transformer_free(&m);
+}
+
+static void estimate_is_sane(void **state)
+{
+    (void)state;
+    const struct transformer_dims d = dims_of(0.1, false);
+    struct estimate e;
+    assert_int_equal(estimate_training(&d, OPTIMIZER_ADAMW, B, T, false, &e), 0);
+    assert_true(e.token > 0 && e.token < 0.1 && e.step > 0 && e.step < 1 && e.seconds < 30);
+    struct transformer_dims bad = d;
+    bad.head_dim = 7;
+    assert_int_equal(plan_train(&bad, &(struct plan_args){.n_seqs = B, .T = T, .parts = 1}), 0);
+    assert_int_equal(estimate_training(&bad, OPTIMIZER_ADAMW, B, T, false, &e), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plan_equals_run),
+        cmocka_unit_test(recompute_needs_less),
+        cmocka_unit_test(model_bytes),
+        cmocka_unit_test(estimate_is_sane),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
