@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "experiments/checkpoint.h"
+#include "experiments/decode.h"
 #include "experiments/interrupt.h"
 #include "experiments/model.h"
 #include "experiments/run.h"
@@ -190,6 +191,21 @@ static int open_loaders(struct stage *s)
     return open_loader(s, CORPUS_VALID, &s->valid, &s->valid_feed);
 }
 
+/* A prompt that does not work would end the run at its first sample. */
+static int check_prompt(const struct stage *s)
+{
+    const struct config_train *c = &s->config->train;
+    struct tokens t = {0};
+    if (!c->sample_every)
+        return 0;
+    const char *prompt = c->sample_prompt ? c->sample_prompt : "";
+    int rc = decode_prompt(s->run->tok, prompt, strlen(prompt), &t);
+    if (!rc && t.n >= (size_t)s->model.dims.context)
+        rc = err("%zu tokens, which leaves no room in a context of %d", t.n, s->model.dims.context);
+    tokens_free(&t);
+    return rc ? err_in("sample_prompt") : 0;
+}
+
 /* ---- */
 
 static int summarize(const struct stage *s, const struct train *t)
@@ -252,7 +268,7 @@ int stage_train(struct run *r, int stage)
 {
     struct stage s = {.run = r, .index = stage, .config = &r->config->stages[stage]};
     run_stage_path(r, stage, "", s.folder);
-    int rc = open_text(&s) || make_model(&s) || open_loaders(&s) ? -1 : 0;
+    int rc = open_text(&s) || make_model(&s) || open_loaders(&s) || check_prompt(&s) ? -1 : 0;
     s.model.dropout_key = (uint64_t)r->config->seed << 20;
     if (!rc)
         rc = train(&s);
