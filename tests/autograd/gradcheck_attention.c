@@ -130,11 +130,12 @@ static void near(const char *what, int64_t n, double most, const float *got, con
         fail_msg("attention: %s is off by %.2g", what, sqrt(off / all));
 }
 
-/* Sequences of the given lengths, H heads on Hkv, forward and backward against plain loops. */
-static void shape(const struct args *a, int H, int Hkv, float sharp)
+/* Sequences of the given lengths, H heads on Hkv, forward and backward against plain loops. sharp:
+   deviation of the queries; apart: what queries are below 0 and keys above, on average. */
+static void shape(const struct args *a, int H, int Hkv, float sharp, float apart)
 {
     // a score of s is off by s * 2^-24, and so is the logarithm of its probability
-    const double most = 2e-6 * (1 + (double)sharp);
+    const double most = 2e-6 * (1 + (double)sharp + (double)(apart * apart));
     int64_t N = 0, longest = 0;
     for (int i = 0; i < a->n; i++) {
         N += a->len[i];
@@ -143,6 +144,10 @@ static void shape(const struct args *a, int H, int Hkv, float sharp)
     const int64_t D = a->D, ldq = H * D, ldkv = Hkv * D;
     float *q = gradcheck_normal(1, sharp, N * ldq), *k = gradcheck_normal(2, 1, N * ldkv);
     float *v = gradcheck_normal(3, 1, N * ldkv), *dy = gradcheck_normal(4, 1, N * ldq);
+    for (int64_t i = 0; i < N * ldq; i++)
+        q[i] -= apart;
+    for (int64_t i = 0; i < N * ldkv; i++)
+        k[i] += apart;
     double *ref = calloc((size_t)(2 * N * (ldq + ldkv)), sizeof *ref), *y = ref;
     double *dq = y + N * ldq, *dk = dq + N * ldq, *dv = dk + N * ldkv;
     double *p = malloc((size_t)longest * sizeof *p);
@@ -237,9 +242,10 @@ void gradcheck_attention(void **state)
     static const int64_t limits[] = {1, 2, 63, 64, 65, 130};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         for (int group = 1; group <= 4; group *= 2)
-            shape(&(struct args){8, 1, {limits[i]}}, 4, 4 / group, 1);
-    shape(&(struct args){16, 4, {65, 1, 130, 64}}, 4, 2, 1);
-    shape(&(struct args){12, 2, {70, 129}}, 2, 1, 30);
+            shape(&(struct args){8, 1, {limits[i]}}, 4, 4 / group, 1, 0);
+    shape(&(struct args){16, 4, {65, 1, 130, 64}}, 4, 2, 1, 0);
+    shape(&(struct args){12, 2, {70, 129}}, 2, 1, 30, 0);
+    shape(&(struct args){8, 2, {70, 129}}, 2, 1, 1, 9); // all scores near -230
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         cache(130, limits[i]);
         cache(200, limits[i]);

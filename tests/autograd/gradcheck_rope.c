@@ -29,6 +29,16 @@ static bool shared(struct ctx *ctx, const void *arg, struct tensor *const in[],
     return (out[0] = op_add(ctx, y, op_rope(ctx, x, arg, pos))) != NULL;
 }
 
+/* A loss has given what is turned a gradient before. */
+static bool after_loss(struct ctx *ctx, const void *arg, struct tensor *const in[],
+                       struct tensor *out[], struct loss *loss)
+{
+    struct tensor *x = op_scale(ctx, in[0], 1);
+    if (op_mse(ctx, x, in[1], 0.3f, loss))
+        return false;
+    return (out[0] = op_rope(ctx, x, arg, pos)) != NULL;
+}
+
 /* Against complex multiplication in f64; two heads. */
 static void turns(const struct rope *rope, const struct rope_args *args)
 {
@@ -90,6 +100,10 @@ void gradcheck_rope(void **state)
             &(struct gradcheck){.name = "rope", .in = {{N, 2 * D}}, .build = build, .arg = &rope});
         gradcheck_run(&(struct gradcheck){
             .name = "rope, shared", .in = {{N, D}}, .build = shared, .arg = &rope});
+        gradcheck_run(&(struct gradcheck){.name = "rope after a loss",
+                                          .in = {{N, D}, {N, D}},
+                                          .build = after_loss,
+                                          .arg = &rope});
         gradcheck_refuses(&(struct gradcheck){.name = "rope",
                                               .in = {{N, 2 * D + 1}},
                                               .build = build,
