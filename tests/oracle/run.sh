@@ -1,0 +1,40 @@
+#!/bin/sh
+# The live comparisons with other people's programs. One whose Python package is missing is skipped,
+# loudly. Ends with the sum, and 1 if a comparison failed or none could run.
+#   tests/oracle/run.sh PYTHON ATTAR
+python=$1 ATTAR_BIN=$2
+export ATTAR_BIN
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TRANSFORMERS_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+passed=0 failed=0 skipped=0
+
+# compare WHAT "PACKAGE ..." COMMAND ...
+compare() {
+    what=$1 needs=$2
+    shift 2
+    for package in $needs; do
+        if ! "$python" -c "import $package" 2>/dev/null; then
+            echo "== SKIPPED: $what: $python has no package $package (tests/oracle/requirements.txt)"
+            skipped=$((skipped + 1))
+            return
+        fi
+    done
+    echo "== $what"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "== FAILED: $what"
+    fi
+}
+
+charclass() { "$python" tests/oracle/charclass.py | cmp - datasets/charclass.def; }
+
+compare "golden files against PyTorch and transformers" "torch numpy h5py transformers" \
+    "$python" tests/oracle/golden_check.py --check
+compare "a trained model against PyTorch" "torch numpy h5py tokenizers" \
+    "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
+compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
+    "$python" tests/oracle/tokenizer_oracle.py
+compare "classes of characters against Hugging Face's" "tokenizers" charclass
+echo "$passed comparisons passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ] && [ $passed -gt 0 ]
