@@ -10,24 +10,9 @@
 #include <cmocka.h>
 
 #include "autograd/base/rng.h"
+#include "tests/trial.h"
 
-enum { ELEMENTS = 48, DIRECTIONS = 3, ARENA = 64 << 20 };
-
-/* A case with its values. */
-struct world {
-    const struct gradcheck *c;
-    struct tensor t[GRADCHECK_IN], *in[GRADCHECK_IN]; /* in: NULL where absent */
-    float *value[GRADCHECK_IN];                       /* what is loaded before each build */
-    float *grad[GRADCHECK_IN];                        /* of params: the memory beforehand */
-    struct ctx ctx;
-};
-
-/* What one forward and backward left behind. */
-struct outcome {
-    float *out[NODE_OUT], *grad[GRADCHECK_IN]; /* NULL: none */
-    int64_t n_out[NODE_OUT];
-    double loss;
-};
+enum { ELEMENTS = 48, DIRECTIONS = 3 };
 
 float *gradcheck_normal(uint64_t key, float std, int64_t n)
 {
@@ -46,164 +31,9 @@ double gradcheck_distance(int64_t n, const float *a, const double *b)
     return off == 0 ? 0 : sqrt(off / all);
 }
 
-static void world_init(struct world *w, const struct gradcheck *c)
-{
-    *w = (struct world){.c = c};
-    for (int i = 0; i < GRADCHECK_IN; i++) {
-        const struct gradcheck_in *in = &c->in[i];
-        if (!in->cols)
-            continue;
-        struct tensor *t = w->in[i] = &w->t[i];
-        const int vector = in->rows == 0;
-        *t = (struct tensor){.dt = in->dt ? in->dt : &dtype_f32, .nd = vector ? 1 : 2};
-        t->dim[0] = vector ? in->cols : in->rows;
-        t->dim[1] = in->cols;
-        const int64_t n = tensor_numel(t);
-        t->needs_grad = !in->frozen;
-        t->data = malloc(tensor_bytes(t) + 1);
-        w->value[i] = gradcheck_normal(100 + (uint64_t)i, in->std ? in->std : 1, n);
-        for (int64_t j = 0; j < n; j++)
-            w->value[i][j] += in->mean;
-        if (in->param)
-            w->grad[i] = calloc((size_t)n, sizeof(float));
-    }
-    assert_int_equal(ctx_init(&w->ctx, ARENA), 0);
-}
-
-static void world_free(struct world *w)
-{
-    for (int i = 0; i < GRADCHECK_IN; i++) {
-        free(w->t[i].data);
-        free(w->value[i]);
-        free(w->grad[i]);
-    }
-    ctx_free(&w->ctx);
-}
-
-/* Values loaded, no gradient anywhere, the ctx empty. */
-static void world_load(struct world *w, struct ctx *ctx)
-{
-    ctx_reset(ctx);
-    ctx->training = w->c->training;
-    ctx->recompute = w->c->recompute;
-    for (int i = 0; i < GRADCHECK_IN; i++) {
-        struct tensor *t = &w->t[i];
-        if (!t->data)
-            continue;
-        for (int64_t r = 0; r < tensor_rows(t); r++)
-            t->dt->encode(t, r, w->value[i] + r * tensor_cols(t));
-        t->grad = t->needs_grad ? w->grad[i] : NULL;
-        if (w->grad[i])
-            memset(w->grad[i], 0, (size_t)tensor_numel(t) * sizeof(float));
-    }
-}
-
-static bool build(struct world *w, struct ctx *ctx, struct tensor *out[], struct loss *loss)
-{
-    memset(out, 0, NODE_OUT * sizeof *out);
-    const bool ok = w->c->build(ctx, w->c->arg, w->in, out, loss);
-    assert_int_equal(ok, !ctx->failed);
-    return ok;
-}
-
-/* r, the gradient that arrives at out[i]: normal draws. */
-static float seed_at(int i, int64_t j)
-{
-    static float block[4096];
-    static int64_t have = -1;
-    const int64_t at = j / 4096 * 16 + i;
-    if (have != at)
-        rng_normal(7000 + (uint64_t)at, 1, block, 4096);
-    have = at;
-    return block[j % 4096];
-}
-
-/* L at the loaded values; *size: the magnitude of what was added up, and so of the rounding. */
-static double objective(struct world *w, double *size)
-{
-    struct tensor *out[NODE_OUT];
-    struct loss loss = {0};
-    world_load(w, &w->ctx);
-    w->ctx.recording = false;
-    assert_true(build(w, &w->ctx, out, &loss));
-    double sum = loss.sum, abs = fabs(loss.sum) + fabs(loss.nll);
-    for (int i = 0; i < NODE_OUT; i++) {
-        if (!out[i] || w->c->silent >> i & 1)
-            continue;
-        const float *y = out[i]->data;
-        const int64_t n = tensor_numel(out[i]);
-        double square = 0;
-        for (int64_t j = 0; j < n; j++)
-            square += (double)y[j] * y[j];
-        const double rms = sqrt(square / (double)n);
-        for (int64_t j = 0; j < n; j++) {
-            const double r = seed_at(i, j);
-            sum += r * y[j];
-            abs += fabs(r) * (fabs(y[j]) + rms);
-        }
-    }
-    if (size)
-        *size = abs;
-    return sum;
-}
-
-/* Puts r into the gradients of the outputs. */
-static void seed(struct world *w, struct ctx *ctx, struct tensor *out[])
-{
-    for (int i = 0; i < NODE_OUT; i++) {
-        if (!out[i] || w->c->silent >> i & 1)
-            continue;
-        const int64_t n = tensor_numel(out[i]);
-        float *g = out[i]->grad = ctx_scratch(ctx, (size_t)n * sizeof *g);
-        for (int64_t j = 0; j < n && g && !ctx->measuring; j++)
-            g[j] = seed_at(i, j);
-    }
-}
-
-/* The op `times` times on one tape, then backward. False if the ctx failed. */
-static bool both_ways(struct world *w, struct ctx *ctx, int times, struct outcome *o)
-{
-    struct tensor *out[NODE_OUT];
-    struct loss loss = {0};
-    world_load(w, ctx);
-    ctx->recording = true;
-    for (int k = 0; k < times; k++) {
-        if (!build(w, ctx, out, &loss))
-            return false;
-        seed(w, ctx, out);
-    }
-    if (o) {
-        *o = (struct outcome){.loss = loss.sum};
-        for (int i = 0; i < NODE_OUT; i++) {
-            if (!out[i])
-                continue;
-            o->n_out[i] = tensor_numel(out[i]);
-            o->out[i] = malloc(tensor_bytes(out[i]) + 1);
-            memcpy(o->out[i], out[i]->data, tensor_bytes(out[i]));
-        }
-    }
-    tape_backward(ctx, NULL);
-    for (int i = 0; i < GRADCHECK_IN && o; i++) {
-        if (!w->in[i] || !w->in[i]->grad)
-            continue;
-        const size_t bytes = (size_t)tensor_numel(w->in[i]) * sizeof(float);
-        o->grad[i] = malloc(bytes);
-        memcpy(o->grad[i], w->in[i]->grad, bytes);
-    }
-    return !ctx->failed;
-}
-
-static void outcome_free(struct outcome *o)
-{
-    for (int i = 0; i < NODE_OUT; i++)
-        free(o->out[i]);
-    for (int i = 0; i < GRADCHECK_IN; i++)
-        free(o->grad[i]);
-}
-
 /* Derivative of L along u [n] in value x [n]: fourth order in the step h. *doubt bounds what
    rounding and the step leave. */
-static double slope(struct world *w, float *x, const float *u, int64_t n, double h, double *doubt)
+static double slope(struct trial *w, float *x, const float *u, int64_t n, double h, double *doubt)
 {
     float *old = malloc((size_t)n * sizeof *old);
     memcpy(old, x, (size_t)n * sizeof *old);
@@ -212,7 +42,7 @@ static double slope(struct world *w, float *x, const float *u, int64_t n, double
     for (int k = 0; k < 4; k++) {
         for (int64_t j = 0; j < n; j++)
             x[j] = (float)(old[j] + steps[k] * h * u[j]);
-        at[k] = objective(w, &size);
+        at[k] = trial_objective(w, &size);
     }
     memcpy(x, old, (size_t)n * sizeof *old);
     free(old);
@@ -227,7 +57,7 @@ static double step_of(const struct gradcheck *c, int i)
     return std * (c->step ? (double)c->step : 0.03);
 }
 
-static void check_elements(struct world *w, int i, const float *g)
+static void check_elements(struct trial *w, int i, const float *g)
 {
     const struct gradcheck *c = w->c;
     const int64_t n = tensor_numel(w->in[i]), most = n < ELEMENTS ? n : ELEMENTS;
@@ -254,7 +84,7 @@ static void check_elements(struct world *w, int i, const float *g)
                  sqrt(doubts / all));
 }
 
-static void check_directions(struct world *w, int i, const float *g)
+static void check_directions(struct trial *w, int i, const float *g)
 {
     const int64_t n = tensor_numel(w->in[i]);
     for (int k = 0; k < DIRECTIONS; k++) {
@@ -274,11 +104,11 @@ static void check_directions(struct world *w, int i, const float *g)
     }
 }
 
-static void check_gradients(struct world *w)
+static void check_gradients(struct trial *w)
 {
-    struct outcome once, twice;
-    assert_true(both_ways(w, &w->ctx, 1, &once));
-    assert_true(both_ways(w, &w->ctx, 2, &twice));
+    struct trial_result once, twice;
+    assert_true(trial_run(w, &w->ctx, 1, &once));
+    assert_true(trial_run(w, &w->ctx, 2, &twice));
     assert_null(w->ctx.tape);
     for (int i = 0; i < GRADCHECK_IN; i++) {
         if (!w->in[i])
@@ -300,12 +130,12 @@ static void check_gradients(struct world *w)
             fail_msg("%s: in[%d]: two uses give %.2g more or less than twice the gradient",
                      w->c->name, i, off);
     }
-    outcome_free(&once);
-    outcome_free(&twice);
+    trial_result_free(&once);
+    trial_result_free(&twice);
 }
 
-static void assert_same(const struct world *w, const struct outcome *a, const struct outcome *b,
-                        int skip, const char *what)
+static void assert_same(const struct trial *w, const struct trial_result *a,
+                        const struct trial_result *b, int skip, const char *what)
 {
     for (int i = 0; i < NODE_OUT; i++)
         if (a->out[i] && memcmp(a->out[i], b->out[i], (size_t)a->n_out[i] * sizeof(float)))
@@ -322,37 +152,37 @@ static void assert_same(const struct world *w, const struct outcome *a, const st
 }
 
 /* Inputs that need no gradient get none, and the others the same as before. */
-static void check_frozen(struct world *w)
+static void check_frozen(struct trial *w)
 {
-    struct outcome all, some;
-    assert_true(both_ways(w, &w->ctx, 1, &all));
+    struct trial_result all, some;
+    assert_true(trial_run(w, &w->ctx, 1, &all));
     for (int i = 0; i < GRADCHECK_IN; i++) {
         if (!w->in[i] || !w->in[i]->needs_grad)
             continue;
         w->in[i]->needs_grad = false;
-        assert_true(both_ways(w, &w->ctx, 1, &some));
+        assert_true(trial_run(w, &w->ctx, 1, &some));
         assert_null(some.grad[i]);
         assert_same(w, &all, &some, i, "when another input is frozen");
-        outcome_free(&some);
+        trial_result_free(&some);
         w->in[i]->needs_grad = true;
     }
-    outcome_free(&all);
+    trial_result_free(&all);
 }
 
-static void check_nothing_recorded(struct world *w)
+static void check_nothing_recorded(struct trial *w)
 {
     struct tensor *out[NODE_OUT];
     struct loss loss = {0};
-    world_load(w, &w->ctx);
+    trial_load(w, &w->ctx);
     w->ctx.recording = false;
-    assert_true(build(w, &w->ctx, out, &loss));
+    assert_true(trial_build(w, &w->ctx, out, &loss));
     assert_null(w->ctx.tape);
     for (int i = 0; i < GRADCHECK_IN; i++) // a gradient only where it was beforehand, and zero
         for (int64_t j = 0; w->in[i] && w->in[i]->grad && j < tensor_numel(w->in[i]); j++)
             assert_true(w->in[i]->grad[j] == 0 && w->in[i]->grad == w->grad[i]);
 }
 
-static void check_null_and_failed(struct world *w)
+static void check_null_and_failed(struct trial *w)
 {
     struct ctx *ctx = &w->ctx;
     for (int i = 0; i < GRADCHECK_IN; i++) {
@@ -360,7 +190,7 @@ static void check_null_and_failed(struct world *w)
         struct loss loss = {0};
         if (!old || w->c->in[i].optional)
             continue;
-        world_load(w, ctx);
+        trial_load(w, ctx);
         ctx->recording = true;
         w->in[i] = NULL;
         assert_false(w->c->build(ctx, w->c->arg, w->in, out, &loss));
@@ -372,7 +202,7 @@ static void check_null_and_failed(struct world *w)
     }
     struct tensor *out[NODE_OUT] = {0};
     struct loss loss = {0};
-    world_load(w, ctx);
+    trial_load(w, ctx);
     ctx->recording = true;
     ctx_fail(ctx, "%s", "first");
     const size_t lo = ctx->arena.lo, hi = ctx->arena.hi;
@@ -383,11 +213,11 @@ static void check_null_and_failed(struct world *w)
         assert_null(out[k]);
 }
 
-static size_t peak_in(struct world *w, size_t bytes, bool *ok)
+static size_t peak_in(struct trial *w, size_t bytes, bool *ok)
 {
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, bytes), 0);
-    *ok = both_ways(w, &ctx, 1, NULL);
+    *ok = trial_run(w, &ctx, 1, NULL);
     if (!*ok)
         assert_non_null(strstr(ctx.text, "arena is full"));
     const size_t peak = ctx.arena.peak;
@@ -395,7 +225,7 @@ static size_t peak_in(struct world *w, size_t bytes, bool *ok)
     return peak;
 }
 
-static void check_memory(struct world *w)
+static void check_memory(struct trial *w)
 {
     const int old = omp_get_max_threads();
     for (int threads = 1; threads <= 2; threads++) {
@@ -403,7 +233,7 @@ static void check_memory(struct world *w)
         omp_set_num_threads(threads);
         const size_t foretold = peak_in(w, 0, &ok);
         assert_true(ok);
-        assert_int_equal(peak_in(w, ARENA, &ok), foretold);
+        assert_int_equal(peak_in(w, TRIAL_ARENA, &ok), foretold);
         assert_true(ok);
         assert_int_equal(peak_in(w, foretold, &ok), foretold);
         assert_true(ok);
@@ -418,48 +248,48 @@ static void check_memory(struct world *w)
     omp_set_num_threads(old);
 }
 
-static void check_threads(struct world *w)
+static void check_threads(struct trial *w)
 {
     const int old = omp_get_max_threads();
-    struct outcome one, more;
+    struct trial_result one, more;
     omp_set_num_threads(1);
-    assert_true(both_ways(w, &w->ctx, 1, &one));
+    assert_true(trial_run(w, &w->ctx, 1, &one));
     for (int threads = 2; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        assert_true(both_ways(w, &w->ctx, 1, &more));
+        assert_true(trial_run(w, &w->ctx, 1, &more));
         assert_same(w, &one, &more, -1, "with more threads");
-        outcome_free(&more);
+        trial_result_free(&more);
     }
-    outcome_free(&one);
+    trial_result_free(&one);
     omp_set_num_threads(old);
 }
 
 void gradcheck_run(const struct gradcheck *c)
 {
-    struct world w;
-    world_init(&w, c);
+    struct trial w;
+    trial_init(&w, c);
     check_gradients(&w);
     check_frozen(&w);
     check_nothing_recorded(&w);
     check_null_and_failed(&w);
     check_memory(&w);
     check_threads(&w);
-    world_free(&w);
+    trial_free(&w);
 }
 
 void gradcheck_refuses(const struct gradcheck *c, const char *part)
 {
-    struct world w;
+    struct trial w;
     struct tensor *out[NODE_OUT];
     struct loss loss = {0};
-    world_init(&w, c);
-    world_load(&w, &w.ctx);
+    trial_init(&w, c);
+    trial_load(&w, &w.ctx);
     w.ctx.recording = true;
-    assert_false(build(&w, &w.ctx, out, &loss));
+    assert_false(trial_build(&w, &w.ctx, out, &loss));
     if (!strstr(w.ctx.text, part))
         fail_msg("%s: \"%s\" does not speak of \"%s\"", c->name, w.ctx.text, part);
     for (int i = 0; i < NODE_OUT; i++)
         assert_null(out[i]);
     assert_true(loss.count == 0 && loss.sum == 0);
-    world_free(&w);
+    trial_free(&w);
 }
