@@ -35,6 +35,7 @@ LIB_OBJ      := $(LIB_SRC:%.c=$(BUILD)/%.o)
 HEADERS      := $(sort $(shell find $(FOLDERS) -name '*.h' -o -name '*.def'))
 TEST_SRC     := $(sort $(shell find tests -name 'test_*.c'))
 TEST_BIN     := $(TEST_SRC:%.c=$(BUILD)/%)
+BENCH_BIN    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
 TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
 
@@ -67,6 +68,9 @@ libattar.a: $(BUILD)/libattar.a
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@
 
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libattar.a
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 tests-built: $(TEST_BIN) $(BUILD)/attar
 
 test:
@@ -92,8 +96,8 @@ long:
 mutants:
 	@tests/mutants.sh
 
-bench: all
-	@tests/bench/run.sh
+bench: all $(PYTHON) $(BENCH_BIN)
+	@tests/bench/run.sh $(PYTHON) $(BUILD)
 
 lint:
 	@tests/lint.sh

@@ -48,7 +48,53 @@ def fields(*names: str) -> Callable[[dict], Iterable[str]]:
                            for name in names)
 
 
+def pair_side(*names: str) -> Callable[[dict], Iterable[str]]:
+    """Cells of a pair.py record: pair_cells, then these fields of both sides' last run."""
+    def cells(record: dict) -> Iterable[str]:
+        yield from pair_cells(record)
+        for name in names:
+            yield ", ".join(number(record["sides"][label]["last"][name]) for label in record["labels"])
+    return cells
+
+
+def tokenizer_cells(record: dict) -> Iterable[str]:
+    """Cells of a bench_tokenizer.py record: MB/s of both, and the ratio of the medians."""
+    for side in ("attar", "hf"):
+        yield "{mb_s:.2f} ({min:.2f} to {max:.2f})".format(**record[side])
+    yield f"**{record['times_faster']:.2f}**"
+    yield str(record["runs"])
+
+
 TABLES = {
+    "train": Table(
+        ("5.8M llama, f32", "attar, tokens/s (range)", "PyTorch, tokens/s (range)", "ratio (quartiles)", "rounds",
+         "peak MiB", "first step, s"),
+        {"PyTorch eager": "train-attar-torch-eager", "PyTorch compiled": "train-attar-torch-compile"},
+        pair_side("peak_rss_mib", "first_step_s")),
+    "gemm": Table(
+        ("training's shapes, f32", "attar, GFLOP/s (range)", "OpenBLAS, GFLOP/s (range)", "ratio (quartiles)",
+         "rounds"),
+        {"OpenBLAS as it starts on a processor it does not know": "gemm-wrong", "OpenBLAS on the right core": "gemm-right",
+         "both with AVX2": "gemm-avx2"}, pair_cells),
+    "recompute": Table(
+        ("12 layers", "all kept, tokens/s (range)", "recomputed, tokens/s (range)", "ratio (quartiles)", "rounds",
+         "arena MiB, kept and recomputed"),
+        {"f32": "recompute"}, pair_side("arena_mib")),
+    "attention": Table(
+        ("attention, forward and backward", "tokens", "arena MiB", "its scores, were they kept, MiB", "seconds"),
+        {"4 heads of 64": "attention-4096", "the same": "attention-8192"}, fields("seq", "arena_mib", "scores_mib", "seconds")),
+    "shakespeare": Table(
+        ("tiny Shakespeare, bytes", "parameters", "steps", "validation loss", "seconds"),
+        {"attar": "shakespeare"}, fields("parameters", "steps", "valid_loss", "wall_s")),
+    "startup": Table(
+        ("from the command to", "seconds", "min", "max", "peak MiB"),
+        {"`attar --version`": "startup-version", "the first token of `attar generate`": "startup-token",
+         "the first training step": "startup-step", "`import torch`": "startup-torch-import",
+         "the first training step of PyTorch": "startup-torch-step"},
+        fields("wall_s", "wall_s_min", "wall_s_max", "peak_rss_mib")),
+    "tokenizer": Table(
+        ("BPE, one core", "attar, MB/s (range)", "Hugging Face, MB/s (range)", "ratio", "runs"),
+        {"training": "tokenizer-train", "encoding": "tokenizer-encode"}, tokenizer_cells),
     "torch-compile": Table(
         ("PyTorch, 5.8M llama", "compiled, tokens/s (range)", "eager, tokens/s (range)", "ratio (quartiles)", "rounds"),
         {"f32": "train-torch-f32", "bf16": "train-torch-bf16"}, pair_cells),

@@ -1,0 +1,232 @@
+/*
+ * Training speed: random tokens of fixed shape; a step is forward, mean cross-entropy, backward,
+ * clipping and AdamW, as train_torch.py has it. Also the memory of one forward and backward pass.
+ *
+ *   bench_train [--d 256 --layers 6 ... --recompute 1 --memory 1]
+ *
+ * Prints one JSON line: tokens_per_s is the median over the steps after the warm-up, first_step_s
+ * the time from main to the end of the first step, arena_mib what a step needs beside the weights.
+ */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "autograd/base/mem.h"
+#include "autograd/base/rng.h"
+#include "autograd/kernels/gemm.h"
+#include "autograd/kernels/rows.h"
+#include "autograd/ops/ops.h"
+#include "experiments/plan.h"
+#include "layers/transformer.h"
+#include "optim/optimizer.h"
+
+struct bench {
+    long d, layers, heads, kv_heads, ff, vocab, seq, batch, threads, steps, warmup, tie;
+    long recompute, memory;
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} flags[] = {
+    {"--d", offsetof(struct bench, d)},
+    {"--layers", offsetof(struct bench, layers)},
+    {"--heads", offsetof(struct bench, heads)},
+    {"--kv-heads", offsetof(struct bench, kv_heads)},
+    {"--ff", offsetof(struct bench, ff)},
+    {"--vocab", offsetof(struct bench, vocab)},
+    {"--seq", offsetof(struct bench, seq)},
+    {"--batch", offsetof(struct bench, batch)},
+    {"--threads", offsetof(struct bench, threads)},
+    {"--steps", offsetof(struct bench, steps)},
+    {"--warmup", offsetof(struct bench, warmup)},
+    {"--tie", offsetof(struct bench, tie)},
+    {"--recompute", offsetof(struct bench, recompute)},
+    {"--memory", offsetof(struct bench, memory)}, // only the plan: nothing is computed
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "bench_train: %s\n", what);
+    exit(1);
+}
+
+static struct bench arguments(int argc, char **argv)
+{
+    struct bench b = {256, 6, 4, 2, 768, 2048, 256, 8, 2, 20, 4, 0, 0, 0};
+    for (int i = 1; i < argc; i += 2) {
+        size_t k = 0;
+        while (k < sizeof flags / sizeof *flags && strcmp(argv[i], flags[k].name))
+            k++;
+        if (k == sizeof flags / sizeof *flags || i + 1 == argc)
+            die(argv[i]);
+        *(long *)((char *)&b + flags[k].offset) = strtol(argv[i + 1], NULL, 10);
+    }
+    return b;
+}
+
+static struct transformer_dims dims_of(const struct bench *b)
+{
+    struct transformer_dims d = {.n_layers = (int)b->layers,
+                                 .d_model = (int)b->d,
+                                 .vocab = (int)b->vocab,
+                                 .head_dim = (int)(b->d / b->heads),
+                                 .context = (int)b->seq,
+                                 .tied = b->tie,
+                                 .norm_eps = 1e-5,
+                                 .init_std = 0.02,
+                                 .rope.base = 10000};
+    for (long l = 0; l < b->layers; l++) {
+        d.n_heads[l] = (int)b->heads;
+        d.n_kv_heads[l] = (int)b->kv_heads;
+        d.d_ff[l] = (int)b->ff;
+    }
+    return d;
+}
+
+/* One batch: b sequences of T tokens and the token after each. */
+struct data {
+    int32_t *tok, *pos, *target;
+    uint64_t *row_id;
+    struct sequence *seqs;
+    struct batch batch;
+};
+
+static void fill(struct data *x, const struct bench *b, long step)
+{
+    const int64_t n = b->batch * b->seq;
+    const uint64_t key = rng_key(1, "bench");
+    for (int64_t i = 0; i < b->batch; i++) {
+        x->seqs[i] = (struct sequence){.start = i * b->seq, .len = b->seq};
+        for (int64_t t = 0; t < b->seq; t++) {
+            const int64_t at = i * b->seq + t;
+            const uint64_t c = (uint64_t)step * (uint64_t)(n + b->batch) + (uint64_t)(at + i);
+            x->tok[at] = (int32_t)rng_below(key, c, (uint64_t)b->vocab);
+            x->target[at] = (int32_t)rng_below(key, c + 1, (uint64_t)b->vocab);
+            x->pos[at] = (int32_t)t;
+            x->row_id[at] = (uint64_t)at;
+        }
+    }
+    x->batch = (struct batch){.n = n,
+                              .tok = x->tok,
+                              .pos = x->pos,
+                              .row_id = x->row_id,
+                              .seqs = x->seqs,
+                              .n_seqs = (int)b->batch};
+}
+
+static double step(struct transformer *m, struct ctx *ctx, const struct data *x, long done)
+{
+    struct loss loss = {0};
+    const struct head_loss_args head = {.target = x->target, .weight = 1};
+    store_zero_grad(&m->store);
+    ctx_reset(ctx);
+    ctx->recording = ctx->training = true;
+    struct tensor *hidden = transformer_forward(ctx, m, &x->batch);
+    if (!op_head_loss(ctx, hidden, &m->output->used, &head, &loss))
+        tape_backward(ctx, NULL);
+    if (ctx->failed)
+        die(ctx->text);
+    const double count = (double)loss.count, norm = grad_norm(&m->store) / count;
+    const struct optimizer_args args = {.step = done + 1,
+                                        .lr = 1e-3f,
+                                        .grad_scale = (float)(fmin(1, 1 / (norm + 1e-6)) / count),
+                                        .weight_decay = 0.1f,
+                                        .beta1 = 0.9f,
+                                        .beta2 = 0.95f,
+                                        .eps = 1e-8f};
+    if (optimizers[OPTIMIZER_ADAMW].step(&m->store, &args))
+        die(err_text());
+    return loss.nll / count;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static size_t plan(const struct bench *b, const struct transformer_dims *dims)
+{
+    const struct plan_args args = {.n_seqs = b->batch,
+                                   .T = b->seq,
+                                   .parts = 1,
+                                   .recompute = b->recompute};
+    const size_t bytes = plan_train(dims, &args);
+    if (!bytes)
+        die(err_text());
+    return bytes;
+}
+
+static void report(const struct bench *b, const struct transformer *m, size_t arena, double *rate,
+                   double first, double loss)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    qsort(rate, (size_t)b->steps, sizeof *rate, by_value);
+    const double median = (rate[(b->steps - 1) / 2] + rate[b->steps / 2]) / 2;
+    printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"precision\": \"f32\", "
+           "\"d\": %ld, \"layers\": %ld, \"heads\": %ld, \"kv_heads\": %ld, \"ff\": %ld, "
+           "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"threads\": %ld, \"tie\": %s, "
+           "\"recompute\": %s, \"params\": %lld, \"steps\": %ld, \"tokens_per_s\": %.1f, "
+           "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
+           "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
+           rows->name, gemm_describe(), b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab,
+           b->seq, b->batch, b->threads, b->tie ? "true" : "false", b->recompute ? "true" : "false",
+           (long long)store_numel(&m->store), b->steps, median, rate[0], rate[b->steps - 1], first,
+           (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
+}
+
+int main(int argc, char **argv)
+{
+    const double start = now();
+    struct bench b = arguments(argc, argv);
+    omp_set_num_threads((int)b.threads);
+    if (gemm_init(argv))
+        die(err_text());
+    const struct transformer_dims dims = dims_of(&b);
+    const size_t arena = plan(&b, &dims);
+    if (b.memory) {
+        printf("{\"seq\": %ld, \"recompute\": %s, \"arena_mib\": %.2f}\n", b.seq,
+               b.recompute ? "true" : "false", (double)arena / 0x1p20);
+        return 0;
+    }
+    struct transformer m;
+    struct ctx ctx;
+    if (transformer_init(&m, &dims, STORE_TRAINED) || ctx_init(&ctx, arena))
+        die(err_text());
+    ctx.recompute = b.recompute;
+    store_init(&m.store, 1);
+    const size_t n = (size_t)(b.batch * b.seq);
+    struct data x = {.tok = mem_new(n, sizeof *x.tok),
+                     .pos = mem_new(n, sizeof *x.pos),
+                     .target = mem_new(n, sizeof *x.target),
+                     .row_id = mem_new(n, sizeof *x.row_id),
+                     .seqs = mem_new((size_t)b.batch, sizeof *x.seqs)};
+    double *rate = mem_new((size_t)b.steps, sizeof *rate), first = 0, loss = 0;
+    if (!x.tok || !x.pos || !x.target || !x.row_id || !x.seqs || !rate)
+        die(err_text());
+    for (long i = 0; i < b.warmup + b.steps; i++) {
+        fill(&x, &b, i);
+        const double begin = now();
+        loss = step(&m, &ctx, &x, i);
+        const double end = now();
+        if (!i)
+            first = end - start;
+        if (i >= b.warmup)
+            rate[i - b.warmup] = (double)n / (end - begin);
+    }
+    report(&b, &m, arena, rate, first, loss);
+    return 0;
+}

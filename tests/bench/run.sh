@@ -1,0 +1,140 @@
+#!/bin/sh
+# The measurements behind the README's tables: each appends a JSON line to tests/bench/results/*.jsonl;
+# tests/bench/tables.py makes the tables. What lacks its Python package or data is skipped, loudly.
+#   tests/bench/run.sh PYTHON BUILD [MEASUREMENT ...]
+# ROUNDS: of each comparison (5). QUICK=1: shortest runs, and nothing is appended: do the scripts work?
+set -u
+python=$1 build=$2
+shift 2
+cd "$(dirname "$0")/../.." || exit 2
+bench=$build/tests/bench
+ATTAR_DATA=$(cd "${ATTAR_DATA:-../shared/data}" 2>/dev/null && pwd)
+export ATTAR_DATA
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+threads=$(nproc)
+rounds=${ROUNDS:-5} steps=20 seconds=0.2 dry=''
+[ -z "${QUICK:-}" ] || { rounds=1 steps=2 seconds=0.02 dry=--dry; }
+failed=0 skipped=0
+wanted=" $* "
+
+has() { "$python" -c "import $1" 2>/dev/null; }
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIPPED $*"
+}
+
+# record NAME COMMAND ...: a run whose JSON line is kept
+record() {
+    name=$1
+    shift
+    echo "-- $name"
+    if [ -n "$dry" ]; then "$@"; else "$python" tests/bench/results.py "$name" -- "$@"; fi || failed=$((failed + 1))
+}
+
+# versus NAME FIELD LABEL_A LABEL_B -- COMMAND A -- COMMAND B: in turn, in pairs
+versus() {
+    name=$1 field=$2 a=$3 b=$4
+    shift 4
+    echo "-- $name: $a against $b"
+    "$python" tests/bench/pair.py --name "$name" --field "$field" --rounds "$rounds" --label-a "$a" \
+        --label-b "$b" $dry "$@" || failed=$((failed + 1))
+}
+
+train() {
+    ours="$bench/bench_train --threads $threads --steps $steps"
+    theirs="$python tests/bench/train_torch.py --threads $threads --steps $steps"
+    if has torch; then
+        versus train-attar-torch-eager tokens_per_s attar eager -- $ours -- $theirs
+        versus train-attar-torch-compile tokens_per_s attar compiled -- $ours -- $theirs --compile
+    else
+        skip "training against PyTorch: $python has no torch"
+    fi
+}
+
+# the core that OpenBLAS should take, and the one that it falls back to on processors it does not know
+gemm() {
+    if grep -qw avx512f /proc/cpuinfo; then right=SkylakeX; else right=Haswell; fi
+    ours="env ATTAR_GEMM=own $bench/bench_gemm --threads $threads --seconds $seconds"
+    blas="env ATTAR_GEMM=openblas $bench/bench_gemm --threads $threads --seconds $seconds"
+    versus gemm-right gflops attar OpenBLAS -- $ours -- env OPENBLAS_CORETYPE=$right $blas
+    versus gemm-wrong gflops attar OpenBLAS -- $ours -- env OPENBLAS_CORETYPE=Prescott $blas
+    versus gemm-avx2 gflops attar OpenBLAS -- env ATTAR_CPU=avx2 $ours -- \
+        env ATTAR_CPU=avx2 OPENBLAS_CORETYPE=Haswell $blas
+}
+
+recompute() {
+    deep="$bench/bench_train --layers 12 --threads $threads --steps $steps"
+    versus recompute tokens_per_s keep recompute -- $deep -- $deep --recompute 1
+}
+
+attention() {
+    for T in 4096 8192; do
+        record attention-$T "$bench/bench_attention" --seq $T --threads "$threads" --steps $((steps > 3 ? 3 : 1))
+    done
+}
+
+# a whole run, once: its config, its data, its folder
+shakespeare() {
+    [ -f "$ATTAR_DATA/tinyshakespeare.txt" ] || { skip "shakespeare: no tinyshakespeare.txt"; return; }
+    runs=$(mktemp -d)
+    [ -z "$dry" ] || few="pretrain.steps=20 pretrain.warmup=2"
+    record shakespeare "$python" tests/bench/time_command.py --runs 1 \
+        --json "$runs/shakespeare/01-pretrain/summary.json" -- \
+        "$build/attar" run experiments/configs/shakespeare.yaml out="$runs" ${few:-}
+    rm -rf "$runs"
+}
+
+# what stands between a command and its first result
+startup() {
+    record startup-version "$python" tests/bench/time_command.py -- "$build/attar" --version
+    model=$(ls -t runs/*/01-pretrain/best.h5 2>/dev/null | head -1)
+    if [ -n "$model" ]; then
+        record startup-token "$python" tests/bench/time_command.py -- \
+            "$build/attar" generate -m "$model" -p The -n 1 -s 1
+    else
+        skip "time to the first token: there is no run (attar run experiments/configs/quickstart.yaml)"
+    fi
+    record startup-step "$python" tests/bench/time_command.py --runs 5 -- \
+        "$bench/bench_train" --threads "$threads" --steps 1 --warmup 0
+    if has torch; then
+        record startup-torch-import "$python" tests/bench/time_command.py --runs 5 -- "$python" -c "import torch"
+        record startup-torch-step "$python" tests/bench/time_command.py --runs 3 -- \
+            "$python" tests/bench/train_torch.py --threads "$threads" --steps 1 --warmup 0
+    else
+        skip "PyTorch's start: $python has no torch"
+    fi
+}
+
+# bench_tokenizer.py prints a line for training and one for encoding
+tokenizer() {
+    has tokenizers && [ -f "$ATTAR_DATA/mixed.txt.xz" ] ||
+        { skip "tokenizer: no package tokenizers, or no mixed.txt.xz"; return; }
+    lines=$(mktemp)
+    echo "-- tokenizer"
+    if RUNS=$rounds "$python" tests/bench/bench_tokenizer.py "$bench/bench_tokenizer" >"$lines"; then
+        for what in train encode; do
+            record tokenizer-$what grep "\"tokenizer $what\"" "$lines"
+        done
+    else
+        failed=$((failed + 1))
+    fi
+    rm -f "$lines"
+}
+
+xz_baseline() {
+    [ -f "$ATTAR_DATA/tinyshakespeare.txt" ] || { skip "xz: no tinyshakespeare.txt"; return; }
+    parts=$(mktemp -d)
+    size=$(wc -c <"$ATTAR_DATA/tinyshakespeare.txt")
+    head -c $((size - size / 10)) "$ATTAR_DATA/tinyshakespeare.txt" >"$parts/train"
+    tail -c $((size / 10)) "$ATTAR_DATA/tinyshakespeare.txt" >"$parts/valid"
+    record xz-tinyshakespeare tests/bench/xz_baseline.sh "$parts/train" "$parts/valid"
+    rm -rf "$parts"
+}
+
+for m in train gemm recompute attention startup tokenizer xz_baseline shakespeare; do
+    case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
+done
+[ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))
+echo "$failed measurements failed, $skipped skipped"
+[ $failed -eq 0 ]

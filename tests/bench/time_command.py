@@ -1,0 +1,55 @@
+"""Wall time and memory of a command, N runs after one that is not counted; one JSON line.
+
+  time_command.py [--runs N] [--json FILE] -- COMMAND ...
+
+--json: also the fields of this JSON file, which the command has written (a stage's summary.json); then a single run
+is enough and none comes before it. The command's output is thrown away; if it fails, its errors are shown.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+
+def once(command: list[str]) -> tuple[float, float]:
+    """Seconds, and MiB at the peak."""
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        sys.exit(f"{' '.join(command)} failed\n{errors.decode(errors='replace')}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    p = argparse.ArgumentParser(description="time a command")
+    p.add_argument("--runs", type=int, default=20)
+    p.add_argument("--json")
+    a = p.parse_args(sys.argv[1:cut])
+    command = sys.argv[cut + 1:]
+    if not command or a.runs < 1:
+        p.error("a command is needed, and at least one run")
+    if not a.json:
+        once(command)
+    runs = [once(command) for _ in range(a.runs)]
+    seconds = sorted(s for s, _ in runs)
+    record = {"command": " ".join([os.path.basename(command[0]), *command[1:]]), "runs": a.runs,
+              "wall_s": round(statistics.median(seconds), 4), "wall_s_min": round(seconds[0], 4),
+              "wall_s_max": round(seconds[-1], 4), "peak_rss_mib": round(max(m for _, m in runs), 1)}
+    if a.json:
+        with open(a.json, encoding="utf-8") as file:
+            read = json.load(file)
+        record |= {key: value for key, value in read.items() if isinstance(value, (int, float, str))}
+        record |= {fact["name"]: fact["value"] for fact in read.get("facts", [])}
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
