@@ -222,6 +222,11 @@ int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[]
     for (int i = 0; i < n; i++) {
         if (!w[i] || !fits(ctx, x, w[i], b ? b[i] : NULL, res))
             return -1;
+        for (int j = 0; j < i; j++)
+            if (w[j] == w[i] || (b && b[i] && b[j] == b[i])) {
+                ctx_fail(ctx, "linear: the same weight twice"); // their gradients share no lock
+                return -1;
+            }
         if (!dense(w[i]))
             l->scratch = DECODE_ROWS * (size_t)tensor_cols(x) * sizeof(float);
         node.in[1 + i] = w[i];

@@ -38,6 +38,14 @@ static bool shared(struct ctx *ctx, const void *arg, struct tensor *const in[],
     return (out[0] = op_add(ctx, op_add(ctx, y[0], in[7]), x)) != NULL;
 }
 
+static bool same_weight(struct ctx *ctx, const void *arg, struct tensor *const in[],
+                        struct tensor *out[], struct loss *loss)
+{
+    (void)arg;
+    (void)loss;
+    return op_linear(ctx, in[0], 2, (struct tensor *const[]){in[1], in[1]}, NULL, NULL, out) == 0;
+}
+
 static bool residual_is_x(struct ctx *ctx, const void *arg, struct tensor *const in[],
                           struct tensor *out[], struct loss *loss)
 {
@@ -107,6 +115,7 @@ static void misuse(void)
         {{"two with residual", {{5, 6}, {7, 6, W}, {7, 6, W}, [7] = {5, 7, RES}}, no_bias, &two},
          "residual"},
         {{"trained f16", {{5, 6}, {7, 6, .dt = &dtype_f16}}, no_bias, &one}, "f16"},
+        {{"same weight", {{5, 6}, {7, 6, W}}, same_weight, &two}, "twice"},
         {{"none", {{5, 6}, {7, 6, W}}, no_bias, &none}, "0 weights"},
         {{"fewer", {{5, 6}, {7, 6, W}}, no_bias, &minus}, "-1 weights"},
         {{"four", {{5, 6}, {7, 6, W}}, no_bias, &four}, "4 weights"},
