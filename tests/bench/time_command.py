@@ -9,6 +9,7 @@ is enough and none comes before it. The command's output is thrown away; if it f
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def main() -> None:
         once(command)
     runs = [once(command) for _ in range(a.runs)]
     seconds = sorted(s for s, _ in runs)
-    record = {"command": " ".join([os.path.basename(command[0]), *command[1:]]), "runs": a.runs,
+    record = {"command": " ".join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in command), "runs": a.runs,
               "wall_s": round(statistics.median(seconds), 4), "wall_s_min": round(seconds[0], 4),
               "wall_s_max": round(seconds[-1], 4), "peak_rss_mib": round(max(m for _, m in runs), 1)}
     if a.json:

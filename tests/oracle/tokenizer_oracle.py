@@ -138,7 +138,7 @@ def training(corpus, folder):
     """The same merges as Hugging Face's trainer, one by one."""
     for rule, size in [("gpt-2", 8192), ("llama-bpe", 3000)]:
         path = folder / "trained.json"
-        attar("train", "--vocab-size", size, "--pre", rule, "-o", path, corpus)
+        attar("train", "--vocab-size", size, "--pre", rule, "--split-on", "none", "-o", path, corpus)
         ours = json.loads(path.read_text())
         hf = Tokenizer(models.BPE())
         hf.pre_tokenizer = Tokenizer.from_file(str(path)).pre_tokenizer
