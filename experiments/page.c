@@ -159,7 +159,7 @@ static void add_header(struct buf *b, const struct report *r)
         buf_printf(b, DOT "%lld thread%s", (long long)first->threads,
                    first->threads == 1 ? "" : "s");
     if (cpu && blas) {
-        buf_text(b, DOT "OpenBLAS core ");
+        buf_text(b, DOT "GEMM ");
         html_string(b, blas);
     }
     if (version) {

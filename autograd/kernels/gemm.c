@@ -35,7 +35,7 @@ __attribute__((constructor)) void gemm_choose(void)
 {
     const struct own own = own_gemm(cpu_level());
     const char *asked = getenv("ATTAR_GEMM");
-    bool blas = !own.first;
+    bool blas = !own.first && gemm_blas_shares();
     if (asked && !strcasecmp(asked, "openblas"))
         blas = true;
     else if (asked && !strcasecmp(asked, "own"))

@@ -19,6 +19,11 @@ typedef void gemm_fn(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const fl
 extern gemm_fn *gemm_tile;
 gemm_fn gemm_portable;
 extern gemm_fn *const gemm_blas; /* NULL in a build without OpenBLAS */
+
+/* Can threads use OpenBLAS at once? Not its serial flavour: there gemm_blas lets them take turns,
+   and is used only if asked for. */
+bool gemm_blas_shares(void);
+
 #if defined __x86_64__
 gemm_fn gemm_avx2, gemm_avx512;
 #elif defined __aarch64__

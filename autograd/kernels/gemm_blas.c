@@ -1,5 +1,6 @@
 /* f32 GEMM through OpenBLAS: which core it uses, how many threads, and is it right. */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,11 @@
 #if defined ATTAR_NO_BLAS
 
 gemm_fn *const gemm_blas = NULL;
+
+bool gemm_blas_shares(void)
+{
+    return false;
+}
 
 int gemm_repair(const char **want)
 {
@@ -39,8 +45,13 @@ const char *gemm_blas_name(void)
 extern void gotoblas_dynamic_init(void) __attribute__((weak));
 extern void gotoblas_dynamic_quit(void) __attribute__((weak));
 
-static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
-                 const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+bool gemm_blas_shares(void)
+{
+    return openblas_get_parallel() != OPENBLAS_SEQUENTIAL;
+}
+
+static void product(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                    const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
 {
     const CBLAS_TRANSPOSE at = ta ? CblasTrans : CblasNoTrans, bt = tb ? CblasTrans : CblasNoTrans;
     if (M == 1 && tb) // a token's row: every weight is read once, packing it would cost as much
@@ -49,6 +60,19 @@ static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float 
     else
         cblas_sgemm(CblasRowMajor, at, bt, (blasint)M, (blasint)N, (blasint)K, 1, A, (blasint)lda,
                     B, (blasint)ldb, acc ? 1 : 0, C, (blasint)ldc);
+}
+
+/* The serial flavour is built without locks: two calls at once overwrite each other's buffers. */
+static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                 const float *B, int64_t ldb, bool acc, float *C, int64_t ldc)
+{
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    const bool alone = !gemm_blas_shares();
+    if (alone)
+        pthread_mutex_lock(&turn);
+    product(ta, tb, M, N, K, A, lda, B, ldb, acc, C, ldc);
+    if (alone)
+        pthread_mutex_unlock(&turn);
 }
 
 gemm_fn *const gemm_blas = blas;

@@ -51,8 +51,7 @@ struct rows {
     double (*sum_squares)(int64_t n, const float *x); /* accumulated in f64 */
 };
 
-/* The table for cpu_level(); filled on first use. Not to be called first from several threads at
-   once: rows_init() at start-up, after cpu_set_level() in tests. */
+/* The table for cpu_level(): chosen before main, and again by rows_init() after cpu_set_level(). */
 extern const struct rows *rows;
 void rows_init(void);
 

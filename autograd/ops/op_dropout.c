@@ -50,8 +50,10 @@ struct tensor *op_dropout(struct ctx *ctx, struct tensor *x, float p, uint64_t k
 {
     if (!x || ctx->failed || p == 0 || !ctx->training)
         return ctx->failed ? NULL : x;
-    if (!(p > 0 && p < 1) || !row_id)
+    if (!(p > 0 && p < 1))
         return ctx_fail(ctx, "dropout: probability %g is not in [0, 1)", (double)p);
+    if (!row_id)
+        return ctx_fail(ctx, "dropout: the batch has no row ids");
     struct dropout *d = ctx_push(ctx, sizeof *d);
     struct tensor *y = ctx_like(ctx, x);
     if (!y)
