@@ -145,8 +145,8 @@ void tape_backward(struct ctx *ctx, struct node *until);
 
 /* ---- segments: the only memory hook ---- */
 
-/* A block of the model: makes a tensor of x's shape from x. No other tensor of the step that needs a
-   gradient may reach it through arg: that gradient would not outlive the segment. */
+/* A block of the model: makes a tensor of x's shape from x. No other tensor of the step that needs
+   a gradient may reach it through arg: that gradient would not outlive the segment. */
 typedef struct tensor *segment_fn(struct ctx *ctx, const void *arg, struct tensor *x);
 
 /* Runs fn. Not recording: frees all that it pushed but its result. Recording: keeps all for
@@ -224,9 +224,9 @@ void store_init(struct store *s, uint64_t seed);
 int param_chain(struct param *p, struct reparam *r);
 
 void store_zero_grad(struct store *s);
-void store_project(struct store *s);  /* latent -> used */
-/* gradient of used -> gradient of latent; where there is a chain, `used` is scratch from here to the
-   next store_project() */
+void store_project(struct store *s); /* latent -> used */
+/* gradient of used -> gradient of latent; where there is a chain, `used` is scratch from here to
+   the next store_project() */
 void store_pullback(struct store *s);
 int64_t store_numel(const struct store *s);
 

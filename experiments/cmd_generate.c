@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "autograd/base/utf8.h"
@@ -87,13 +88,6 @@ static int emit(void *arg, const char *s, size_t n)
 
 /* ---- the command ---- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static int read_prompt(const struct generate_args *a, struct buf *text)
 {
     if (a->prompt && a->file) {
@@ -134,14 +128,14 @@ static int generate(struct decode *d, const struct generate_args *a, const struc
     struct out out = {.n = 0};
     enum decode_end end = DECODE_STOPPED;
     int64_t made = 0;
-    const double start = now();
+    const double start = clock_seconds();
     int rc = emit(&out, text->p ? text->p : "", text->n);
     if (!rc)
         rc = decode_feed(d, prompt->id, (int64_t)prompt->n);
-    const double fed = now();
+    const double fed = clock_seconds();
     if (!rc && !d->stopped)
         rc = decode_generate(d, a->n_predict, emit, &out, &made, &end);
-    const double done = now();
+    const double done = clock_seconds();
     write_bytes(out.held, out.n);
     write_bytes("\n", 1);
     fflush(stdout);

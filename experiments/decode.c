@@ -3,8 +3,8 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 
@@ -93,13 +93,6 @@ int decode_prompt(const struct tokenizer *t, const char *text, size_t n, struct 
     return tokenizer_encode(t, text, n, true, out);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* As forward(). One token of a small model is so little work that waking other threads takes
    longer than they save: the first tokens are timed with one thread and with all, in turns, and
    the faster way is kept. The bits do not depend on it. */
@@ -109,9 +102,9 @@ static int read_one(struct decode *d, const int32_t *token)
     const bool timing = d->timed < TIMED;
     const int all = timing ? d->timed % 2 : d->seconds[1] < d->seconds[0];
     omp_set_num_threads(all ? threads : 1);
-    const double start = now();
+    const double start = clock_seconds();
     const int rc = forward(d, &d->ctx, token, 1);
-    const double seconds = now() - start;
+    const double seconds = clock_seconds() - start;
     omp_set_num_threads(threads);
     if (timing && !rc) {
         if (d->timed < 2 || seconds < d->seconds[all])

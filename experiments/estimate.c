@@ -1,17 +1,10 @@
 #include "experiments/estimate.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/mem.h"
 #include "experiments/plan.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The best times of one model, in about `budget` seconds but at least one run. */
 struct timing {
@@ -22,21 +15,22 @@ static int time_steps(struct transformer *m, struct ctx *ctx, const struct batch
                       const int32_t *target, enum optimizer_kind optimizer, double budget,
                       struct timing *t)
 {
-    const struct optimizer_args args = {.step = 1, .grad_scale = 1, .eps = 1e-8f, .beta1 = 0.9f,
-                                        .beta2 = 0.95f};
+    const struct optimizer_args args = {
+        .step = 1, .grad_scale = 1, .eps = 1e-8f, .beta1 = 0.9f, .beta2 = 0.95f};
     const struct head_loss_args head = {.target = target, .weight = 1};
     *t = (struct timing){1e9, 1e9};
-    for (double end = now() + budget, start = now(); start < end || t->step > 1e8; start = now()) {
+    for (double end = clock_seconds() + budget, start = clock_seconds();
+         start < end || t->step > 1e8; start = clock_seconds()) {
         struct loss loss = {0};
         ctx_reset(ctx);
         if (!op_head_loss(ctx, transformer_forward(ctx, m, b), &m->output->used, &head, &loss))
             tape_backward(ctx, NULL);
         if (ctx->failed)
             return err("time estimate: %s", ctx->text);
-        const double middle = now();
+        const double middle = clock_seconds();
         if (optimizers[optimizer].step(&m->store, &args))
             return -1;
-        const double stop = now();
+        const double stop = clock_seconds();
         if (middle - start < t->batch)
             t->batch = middle - start;
         if (stop - middle < t->step)
@@ -66,7 +60,8 @@ static int time_model(const struct transformer_dims *dims, int64_t n_seqs, int64
         }
         for (int64_t i = 0; i < n_seqs; i++)
             seqs[i] = (struct sequence){.start = i * T, .len = T};
-        const struct batch b = {.n = n, .tok = tok, .pos = pos, .seqs = seqs, .n_seqs = (int)n_seqs};
+        const struct batch b = {
+            .n = n, .tok = tok, .pos = pos, .seqs = seqs, .n_seqs = (int)n_seqs};
         rc = arena ? ctx_init(&ctx, arena) : -1;
         ctx.recording = true;
         ctx.recompute = recompute;
@@ -86,7 +81,7 @@ int estimate_training(const struct transformer_dims *dims, enum optimizer_kind o
                       int64_t n_seqs, int64_t T, bool recompute, struct estimate *e)
 {
     const double most = 20e9; // FLOPs of a run: about a second's tenth
-    const double begin = now();
+    const double begin = clock_seconds();
     static struct transformer_dims few; // large; this is not called from threads
     struct timing one, two;
     double head, head_all;
@@ -118,6 +113,6 @@ int estimate_training(const struct transformer_dims *dims, enum optimizer_kind o
     const double params = (double)transformer_params(&few, &rest);
     e->token = (one.batch + per_flop * (all - flops_one)) / (double)(n_seqs * T);
     e->step = two.step * (double)transformer_params(dims, &rest) / params;
-    e->seconds = now() - begin;
+    e->seconds = clock_seconds() - begin;
     return 0;
 }

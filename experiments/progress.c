@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
 
 enum { FIELDS = 10, FIELD_BYTES = 64 };
@@ -24,13 +24,6 @@ struct line {
 };
 
 static struct progress *current;
-
-static double monotonic(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void put(const struct progress *p, const char *s, size_t n)
 {
@@ -59,7 +52,8 @@ static void clear_current(void)
 void progress_open(struct progress *p, int fd, const char *label)
 {
     const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
-    *p = (struct progress){.fd = fd, .clock = monotonic, .delay = 2, .interval = 10, .samples = -1};
+    *p = (struct progress){
+        .fd = fd, .clock = clock_seconds, .delay = 2, .interval = 10, .samples = -1};
     snprintf(p->label, sizeof p->label, "%s", label);
     p->terminal = isatty(fd) && !(term && !strcmp(term, "dumb"));
     p->color = p->terminal && !(no_color && *no_color);

@@ -4,8 +4,8 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/cpu.h"
 #include "autograd/kernels/gemm.h"
 #include "experiments/decode.h"
@@ -13,13 +13,6 @@
 #include "experiments/plan.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- checkpoints ---- */
 
@@ -29,9 +22,9 @@ static int save(struct train *t)
 {
     char path[4096];
     const int64_t step = t->state.step;
-    t->state.seconds = now() - t->started;
+    t->state.seconds = clock_seconds() - t->started;
     checkpoint_name(path, t->folder, step);
-    t->saved_at = now();
+    t->saved_at = clock_seconds();
     if (metrics_sync(&t->metrics) || checkpoint_save(path, t->m, &t->state, t->source) ||
         checkpoint_link(t->folder, step, "checkpoint.h5"))
         return -1;
@@ -59,7 +52,7 @@ static void save_or_warn(struct train *t)
 static bool save_is_due(const struct train *t)
 {
     const struct config_train *c = &t->stage->train;
-    const double since = now() - t->saved_at;
+    const double since = clock_seconds() - t->saved_at;
     if (t->retry > 0)
         return since >= t->retry;
     return (c->save_every && t->state.step % c->save_every == 0) ||
@@ -88,7 +81,7 @@ static int evaluate(struct train *t)
                                     .loss = loss.nll / (double)loss.count,
                                     .tokens = loss.count,
                                     .bytes = (int64_t)(bytes + 0.5),
-                                    .time = now() - t->started};
+                                    .time = clock_seconds() - t->started};
     t->state.last_valid = v.loss;
     t->state.last_bpb = bytes > 0 ? loss.nll / log(2) / bytes : NAN;
     if (!(t->state.best_valid <= v.loss)) {
@@ -248,7 +241,7 @@ static void show(struct train *t, double loss, double lr, double norm, double ra
 static int step(struct train *t, const struct schedule *schedule)
 {
     const int64_t batch = t->stage->train.batch_tokens / t->train->T;
-    const double lr = schedule_lr(schedule, t->state.step), begin = now();
+    const double lr = schedule_lr(schedule, t->state.step), begin = clock_seconds();
     struct loss sum = {0};
     store_zero_grad(&t->m->store);
     const int rc = accumulate(t, batch, &sum);
@@ -269,14 +262,14 @@ static int step(struct train *t, const struct schedule *schedule)
     t->state.tokens += batch * t->train->T;
     t->state.smooth = smooth;
     t->state.smooth_min = isnan(old) ? smooth : fmin(smooth, t->state.smooth_min);
-    const double rate = (double)(batch * t->train->T) / (now() - begin);
+    const double rate = (double)(batch * t->train->T) / (clock_seconds() - begin);
     const struct metrics_step line = {.step = t->state.step,
                                       .loss = loss,
                                       .lr = lr,
                                       .grad_norm = norm,
                                       .tokens = t->state.tokens,
                                       .tokens_per_s = rate,
-                                      .time = now() - t->started};
+                                      .time = clock_seconds() - t->started};
     show(t, loss, lr, norm, rate);
     return metrics_step(&t->metrics, &line);
 }
@@ -341,12 +334,12 @@ static int leave(struct train *t)
 static int loop(struct train *t)
 {
     const struct schedule schedule = schedule_of(t);
-    const double begin = now();
+    const double begin = clock_seconds();
     int rc = t->state.left ? after_step(t) : 0;
     while (!rc && t->state.step < t->steps && !interrupt_flag) {
         rc = step(t, &schedule);
         if (t->seconds_to_first == 0)
-            t->seconds_to_first = now() - begin;
+            t->seconds_to_first = clock_seconds() - begin;
         if (!rc)
             rc = after_step(t);
     }
@@ -371,8 +364,8 @@ int train_run(struct train *t)
     t->ctx.stop = &interrupt_flag;
     t->ctx.recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS;
     t->gemm_peak = gemm_peak(1024, 1024, 256, 0.05);
-    t->started = now() - t->state.seconds;
-    t->saved_at = now();
+    t->started = clock_seconds() - t->state.seconds;
+    t->saved_at = clock_seconds();
     t->saved_step = t->state.step > 0 ? t->state.step : -1;
     snprintf(path, sizeof path, "%s/metrics.jsonl", t->folder);
     int rc = metrics_reopen(&t->metrics, path, t->state.step > 0 ? t->state.step : -1,
@@ -389,7 +382,7 @@ int train_run(struct train *t)
             rc = -1;
     }
     t->arena_peak = t->ctx.arena.peak;
-    t->state.seconds = now() - t->started;
+    t->state.seconds = clock_seconds() - t->started;
     ctx_free(&t->ctx);
     return rc;
 }

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <strings.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/cpu.h"
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
@@ -96,13 +96,6 @@ void gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, int
     }
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double gemm_peak(int64_t M, int64_t N, int64_t K, double seconds)
 {
     float *a = mem_slab((size_t)(M * K), sizeof *a), *b = mem_slab((size_t)(K * N), sizeof *b);
@@ -113,10 +106,10 @@ double gemm_peak(int64_t M, int64_t N, int64_t K, double seconds)
             a[i] = (float)(i % 7);
         for (int64_t i = 0; i < K * N; i++)
             b[i] = (float)(i % 5);
-        const double end = now() + seconds;
-        for (double start = now(); start < end;) {
+        const double end = clock_seconds() + seconds;
+        for (double start = clock_seconds(); start < end;) {
             gemm(false, true, M, N, K, a, K, b, K, false, c, N);
-            const double stop = now(), rate = 2e-9 * (double)M * (double)N * (double)K;
+            const double stop = clock_seconds(), rate = 2e-9 * (double)M * (double)N * (double)K;
             if (rate / (stop - start) > best)
                 best = rate / (stop - start);
             start = stop;

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/rng.h"
 #include "autograd/kernels/gemm.h"
 #include "autograd/ops/ops.h"
@@ -21,13 +21,6 @@ enum { SEQ, WIDTH, HEADS, KV_HEADS, THREADS, STEPS, N_SIZES, STEPS_MAX = 100 };
 
 static const char *const size_flags[] = {"--seq",      "--d",       "--heads",
                                          "--kv-heads", "--threads", "--steps"};
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void die(const char *what)
 {
@@ -55,7 +48,7 @@ static double step(struct ctx *ctx, const long *size)
     ctx->recording = true;
     struct tensor *q = input(ctx, T, size[WIDTH], 1), *k = input(ctx, T, D * size[KV_HEADS], 2);
     struct tensor *v = input(ctx, T, D * size[KV_HEADS], 3);
-    const double start = now();
+    const double start = clock_seconds();
     struct tensor *y = op_attention(ctx, q, k, v, (int)D, &seq, 1);
     bool fresh;
     float *dy = y ? ctx_grad(ctx, y, &fresh) : NULL;
@@ -64,7 +57,7 @@ static double step(struct ctx *ctx, const long *size)
     tape_backward(ctx, NULL);
     if (ctx->failed)
         die(ctx->text);
-    return now() - start;
+    return clock_seconds() - start;
 }
 
 static int by_value(const void *a, const void *b)

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "autograd/kernels/gemm.h"
@@ -39,13 +39,6 @@ static const struct shape {
     {"head_dw", VOCAB, D, TOKENS, true, false, true},
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void die(const char *what)
 {
     fprintf(stderr, "bench_gemm: %s\n", what);
@@ -68,9 +61,9 @@ static double measure(const struct shape *s, const long *size, double seconds)
     const int64_t m = size[s->m], n = size[s->n], k = size[s->k];
     float *a = matrix(m * k), *b = matrix(k * n), *c = matrix(m * n);
     double best = 1e9;
-    for (double end = now() + seconds, start = now(), stop; start < end; start = stop) {
+    for (double end = clock_seconds() + seconds, start = clock_seconds(), stop; start < end; start = stop) {
         gemm(s->ta, s->tb, m, n, k, a, s->ta ? m : k, b, s->tb ? k : n, s->acc, c, n);
-        stop = now();
+        stop = clock_seconds();
         if (stop - start < best)
             best = stop - start;
     }

@@ -3,18 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "datasets/bpe_train.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Bytes of the document that s [n] starts with, its blank line included. */
 static size_t document(const char *s, size_t n)
@@ -37,7 +30,7 @@ int main(int argc, char **argv)
         return 2;
     if (file_read(argv[1], (size_t)1 << 30, &s))
         return fail();
-    const double start = now();
+    const double start = clock_seconds();
     struct tokenizer *t;
     if (argc > 3) {
         t = tokenizer_load(argv[3]);
@@ -52,13 +45,13 @@ int main(int argc, char **argv)
     }
     if (!t)
         return fail();
-    const double made = now();
+    const double made = clock_seconds();
     for (size_t i = 0, len; i < s.n; i += len) {
         len = document(s.p + i, s.n - i);
         if (tokenizer_encode(t, s.p + i, len, false, &ids))
             return fail();
     }
-    const double end = now();
+    const double end = clock_seconds();
     printf("{\"make_s\": %.6f, \"encode_s\": %.6f, \"tokens\": %zu}\n", made - start, end - made,
            ids.n);
     tokens_free(&ids);

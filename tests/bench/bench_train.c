@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
 #include "autograd/kernels/gemm.h"
@@ -48,13 +48,6 @@ static const struct {
     {"--recompute", offsetof(struct bench, recompute)},
     {"--memory", offsetof(struct bench, memory)}, // only the plan: nothing is computed
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void die(const char *what)
 {
@@ -190,7 +183,7 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
 
 int main(int argc, char **argv)
 {
-    const double start = now();
+    const double start = clock_seconds();
     struct bench b = arguments(argc, argv);
     omp_set_num_threads((int)b.threads);
     if (gemm_init(argv))
@@ -219,9 +212,9 @@ int main(int argc, char **argv)
         die(err_text());
     for (long i = 0; i < b.warmup + b.steps; i++) {
         fill(&x, &b, i);
-        const double begin = now();
+        const double begin = clock_seconds();
         loss = step(&m, &ctx, &x, i);
-        const double end = now();
+        const double end = clock_seconds();
         if (!i)
             first = end - start;
         if (i >= b.warmup)
