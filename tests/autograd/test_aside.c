@@ -14,6 +14,7 @@
 
 #include "autograd/base/aside.h"
 #include "autograd/base/err.h"
+#include "tests/autograd/durable.h"
 
 static char folder[32], path[64];
 
@@ -125,12 +126,31 @@ static void test_errors(void **state)
     assert_int_equal(entries(), 1);
 }
 
+/* Content before name, name before the folder's entry; content that may not be there gets none. */
+static void test_order_of_syncs(void **state)
+{
+    (void)state;
+    *durable_calls = 0;
+    put("one");
+    assert_string_equal(durable_calls, "frd");
+    struct aside a;
+    assert_int_equal(aside_open(&a, path), 0);
+    assert_int_equal(write(a.fd, "two", 3), 3);
+    durable_failing_sync = true;
+    assert_int_equal(aside_commit(&a), -1);
+    durable_failing_sync = false;
+    assert_non_null(strstr(err_text(), path));
+    holds("one");
+    assert_int_equal(entries(), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_commit_and_abandon, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_order_of_syncs, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "autograd/base/file.h"
+#include "tests/autograd/durable.h"
 
 static char folder[64];
 static char path[128];
@@ -90,6 +91,23 @@ static void full_disk_keeps_old(void **state)
     buf_free(&b);
 }
 
+/* Content before name, name before the folder's entry; content that may not be there gets none. */
+static void order_of_syncs(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    *durable_calls = 0;
+    assert_int_equal(file_replace(path, "old", 3), 0);
+    assert_string_equal(durable_calls, "frd");
+    durable_failing_sync = true;
+    assert_int_equal(file_replace(path, "new", 3), -1);
+    durable_failing_sync = false;
+    assert_non_null(strstr(err_text(), path));
+    assert_int_equal(file_read(path, 100, &b), 0);
+    assert_memory_equal(b.p, "old", 3);
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -97,6 +115,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bound_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(absent_says_path, setup, teardown),
         cmocka_unit_test_setup_teardown(full_disk_keeps_old, setup, teardown),
+        cmocka_unit_test_setup_teardown(order_of_syncs, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
