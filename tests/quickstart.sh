@@ -1,19 +1,25 @@
 #!/bin/sh
-# The end of `make quickstart`: trains, writes some text, and sets the model's bits per byte beside
-# what xz needs for the same text.
+# The end of `make quickstart`: trains, sets the model's bits per byte beside what xz needs for the
+# same text, and writes some. Last, a line of JSON with the figures if asked for by --json.
 set -eu
 config=experiments/configs/quickstart.yaml
+stage=runs/quickstart/01-pretrain
 ./attar run $config
 corpus=$(./attar data build $config 2>/dev/null)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 ./attar data text "$corpus" --part train >"$folder/train.txt"
 ./attar data text "$corpus" --part valid >"$folder/valid.txt"
-model=$(sed -n 's/.*"bits_per_byte": *\([0-9.]*\).*/\1/p' runs/quickstart/01-pretrain/summary.json | head -1)
-xz=$(tests/bench/xz_baseline.sh "$folder/train.txt" "$folder/valid.txt" | sed 's/.*"bits_per_byte": *\([0-9.]*\).*/\1/')
+figure() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p" "$2" | head -1; }
+bits=$(figure bits_per_byte $stage/summary.json)
+tests/bench/xz_baseline.sh "$folder/train.txt" "$folder/valid.txt" >"$folder/xz.json"
+xz=$(figure bits_per_byte "$folder/xz.json")
 ./attar report runs/quickstart
-echo
-echo "validation text: attar $model bits per byte, xz -9e after the training text $xz"
-echo
+printf '\nvalidation text: attar %.4f bits per byte, xz -9e after the training text %s\n\n' "$bits" "$xz"
 echo "./attar generate -m runs/quickstart -p 'And God said' -n 80 -s 1"
 ./attar generate -m runs/quickstart -p 'And God said' -n 80 -s 1
+if [ "${1:-}" = --json ]; then
+    printf '{"program": "quickstart", "parameters": %s, "tokens": %s, "seconds": %s, "valid_loss": %s, "bits_per_byte": %s, "xz_bits_per_byte": %s}\n' \
+        "$(figure parameters $stage/summary.json)" "$(figure tokens $stage/summary.json)" \
+        "$(figure seconds $stage/summary.json)" "$(figure valid_loss $stage/summary.json)" "$bits" "$xz"
+fi
