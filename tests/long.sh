@@ -16,15 +16,15 @@ skip() {
 
 # item NAME COMMAND...: passes if the command does; shows its end if not
 item() {
-    name=$1
+    what=$1
     shift
     began=$(date +%s)
     if "$@" >"$log" 2>&1; then
         passed=$((passed + 1))
-        printf '%-64s passed  %4d s\n' "$name" $(($(date +%s) - began))
+        printf '%-64s passed  %4d s\n' "$what" $(($(date +%s) - began))
     else
         failed=$((failed + 1))
-        printf '%-64s FAILED  %4d s\n' "$name" $(($(date +%s) - began))
+        printf '%-64s FAILED  %4d s\n' "$what" $(($(date +%s) - began))
         grep -v '^\[ *OK\|^\[ RUN' "$log" | tail -60
     fi
 }
