@@ -17,6 +17,7 @@
 #include "autograd/base/err.h"
 #include "datasets/corpus.h"
 #include "datasets/corpus_build.h"
+#include "datasets/source.h"
 #include "tests/datasets/scratch.h"
 
 enum { EOT = 256 };
@@ -158,6 +159,29 @@ static void test_split_by_hash(void **state)
     corpus_close(&a);
     corpus_close(&b);
     corpus_close(&other);
+}
+
+/* A document that is read in several pieces is on one side, whole. */
+static void test_split_keeps_large_documents_whole(void **state)
+{
+    const char *source = "a.txt";
+    struct corpus c;
+    struct buf b = {0};
+    struct corpus_spec spec = spec_of(*state, &source);
+    for (int i = 0; b.n < (size_t)6 * SOURCE_PIECE; i++)
+        buf_printf(&b, "line %d of one document without blank lines\n", i);
+    const int64_t large = (int64_t)b.n;
+    for (int i = 0; i < 100; i++)
+        buf_printf(&b, "\nsmall %d\n", i);
+    scratch_write(scratch_path(*state, source), b.p, b.n);
+    spec.valid_fraction = 0.5;
+    build(&spec, &c);
+    const int64_t train = c.part[0].tokens, valid = c.part[1].tokens;
+    assert_true((train < valid ? train : valid) < 2000);
+    assert_true((train < valid ? valid : train) >= large - 1);
+    assert_in_range(c.part[1].documents, 25, 75);
+    buf_free(&b);
+    corpus_close(&c);
 }
 
 /* Split `text` with `none`; the parts must be these. */
@@ -559,6 +583,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_tokens_and_documents, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_split_by_hash, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_split_keeps_large_documents_whole, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(test_split_by_tail, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_few_documents_take_the_tail, scratch_setup,
                                         scratch_teardown),

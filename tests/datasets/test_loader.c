@@ -157,6 +157,39 @@ static void test_position_is_all_there_is(void **state)
     corpus_close(&c);
 }
 
+/* The start of every window of the first epoch. */
+static void starts_of(const struct corpus *c, uint64_t seed, const int32_t *all, int64_t *start)
+{
+    struct loader *l = open_loader(c, (struct loader_spec){.shuffled = true, .seed = seed});
+    for (int64_t i = 0, W = loader_windows(l); i < W; i++) {
+        int32_t tok[T], target[T];
+        assert_int_equal(loader_batch(l, i, 1, tok, target), 0);
+        for (start[i] = 0; memcmp(all + start[i], tok, sizeof tok); start[i]++)
+            assert_true(start[i] + T < c->part[0].tokens);
+    }
+    loader_close(l);
+}
+
+/* Another seed not only moves the windows, it also orders them differently. */
+static void test_seeds_have_orders_of_their_own(void **state)
+{
+    struct corpus c;
+    make(*state, 500, false, &c);
+    int32_t *all = all_tokens(&c, CORPUS_TRAIN);
+    const int64_t W = (c.part[0].tokens - 1) / T - 1;
+    int64_t *a = calloc((size_t)W, sizeof *a), *b = calloc((size_t)W, sizeof *b);
+    starts_of(&c, 3, all, a);
+    starts_of(&c, 4, all, b);
+    int same = 0;
+    for (int64_t i = 1; i < W; i++)
+        same += a[i] - a[i - 1] == b[i] - b[i - 1];
+    assert_true(W > 300 && same < 20);
+    free(a);
+    free(b);
+    free(all);
+    corpus_close(&c);
+}
+
 /* Every token but the first is a target once, in order. */
 static void test_sequential(void **state)
 {
@@ -312,6 +345,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_epoch, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_position_is_all_there_is, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_seeds_have_orders_of_their_own, scratch_setup,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(test_sequential, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_prompts_are_ignored, scratch_setup, scratch_teardown),

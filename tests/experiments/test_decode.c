@@ -222,6 +222,27 @@ static void ids_without_a_token_are_not_drawn(void **state)
     buf_free(&text);
 }
 
+/* Tokens that steer a model are no text. */
+static void control_tokens_are_not_printed(void **state)
+{
+    struct fixture *f = *state;
+    struct decode d;
+    struct buf text = {0};
+    int64_t made;
+    enum decode_end end;
+    assert_int_equal(vocab_set(&f->tok->vocab, 257, "<|turn|>", 8, VOCAB_CONTROL), 0);
+    tiny_model_always(&f->m, 257);
+    open_or_fail(&d, f, 20, &greedy);
+    assert_int_equal(decode_feed(&d, (int32_t[]){'a'}, 1), 0);
+    assert_int_equal(decode_generate(&d, 5, append, &text, &made, &end), 0);
+    assert_int_equal(made, 5);
+    for (int i = 1; i < 6; i++)
+        assert_int_equal(d.history.id[i], 257);
+    assert_int_equal(text.n, 0);
+    decode_close(&d);
+    buf_free(&text);
+}
+
 static void prompts_start_where_a_text_does(void **state)
 {
     struct fixture *f = *state;
@@ -336,6 +357,7 @@ int main(void)
         TEST(the_context_is_the_limit),
         TEST(end_of_text_ends_it),
         TEST(ids_without_a_token_are_not_drawn),
+        TEST(control_tokens_are_not_printed),
         TEST(prompts_start_where_a_text_does),
         TEST(stop_ends_it_cleanly),
         TEST(errors_end_it),
