@@ -61,7 +61,8 @@ static double measure(const struct shape *s, const long *size, double seconds)
     const int64_t m = size[s->m], n = size[s->n], k = size[s->k];
     float *a = matrix(m * k), *b = matrix(k * n), *c = matrix(m * n);
     double best = 1e9;
-    for (double end = clock_seconds() + seconds, start = clock_seconds(), stop; start < end; start = stop) {
+    for (double end = clock_seconds() + seconds, start = clock_seconds(), stop; start < end;
+         start = stop) {
         gemm(s->ta, s->tb, m, n, k, a, s->ta ? m : k, b, s->tb ? k : n, s->acc, c, n);
         stop = clock_seconds();
         if (stop - start < best)

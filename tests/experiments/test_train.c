@@ -125,8 +125,8 @@ static void stop_inside(const char *name, const char *overrides, const char *tex
 static const char *const variants[] = {
     "pretrain.micro_batch_tokens=512",
     "pretrain.micro_batch_tokens=128 model.dropout=0.2 data.mask_documents=true",
-    "data.tokenizer.type=bpe data.tokenizer.vocab_size=300 model.dropout=0.1 "
-    "pretrain.optimizer=sgd pretrain.micro_batch_tokens=256 pretrain.lr=0.5",
+    ("data.tokenizer.type=bpe data.tokenizer.vocab_size=300 model.dropout=0.1 "
+     "pretrain.optimizer=sgd pretrain.micro_batch_tokens=256 pretrain.lr=0.5"),
 };
 
 static void stopped_is_unbroken(void **state)
