@@ -1,17 +1,28 @@
+/* attar report RUN_DIR [-o FILE.html] */
 #include <stdio.h>
-#include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "experiments/cmd.h"
+#include "experiments/flags.h"
 #include "experiments/page.h"
 #include "experiments/report.h"
 
-static int usage(const char *what)
-{
-    err("%s\nusage: attar report RUN_DIR [-o FILE.html]", what);
-    return CMD_USAGE;
-}
+struct report_args {
+    const char *folder, *output;
+};
+
+static const struct field table[] = {
+    {FIELD_AT(report_args, folder), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "the folder of a run"},
+    {FIELD_AT(report_args, output), .type = FIELD_TEXT, .letter = 'o',
+     .doc = "the page to write (default: report.html in the folder)"},
+    {0},
+};
+
+static const struct flags flags = {
+    "report RUN_DIR [-o FILE.html]",
+    "Writes one self-contained HTML page of a run: curves, samples, results, config.", table};
 
 static int write_report(const char *folder, const char *out)
 {
@@ -41,21 +52,11 @@ static int write_report(const char *folder, const char *out)
 
 int cmd_report(int argc, char **argv)
 {
-    const char *folder = NULL, *out = NULL;
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "-o") || !strcmp(argv[i], "--output")) {
-            if (++i == argc)
-                return usage("-o needs a file name");
-            out = argv[i];
-        } else if (argv[i][0] == '-' && argv[i][1]) {
-            return usage("unknown option");
-        } else if (folder) {
-            return usage("one run at a time");
-        } else {
-            folder = argv[i];
-        }
-    }
-    if (!folder)
-        return usage("which run?");
-    return write_report(folder, out);
+    struct report_args args;
+    struct pool pool = {0};
+    int rc = flags_parse(&flags, argc, argv, &args, &pool);
+    if (!rc)
+        rc = write_report(args.folder, args.output);
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
 }
