@@ -85,6 +85,12 @@ shakespeare() {
     rm -rf "$runs"
 }
 
+# the run of `make quickstart` (it is there, or it is made now) and what xz needs
+quickstart() {
+    [ -z "$dry" ] || { skip "quickstart: takes minutes"; return; }
+    record quickstart tests/quickstart.sh --json
+}
+
 # what stands between a command and its first result
 startup() {
     record startup-version "$python" tests/bench/time_command.py -- "$build/attar" --version
@@ -132,7 +138,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm recompute attention startup tokenizer xz_baseline shakespeare; do
+for m in train gemm recompute attention startup tokenizer xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

@@ -86,6 +86,11 @@ TABLES = {
     "shakespeare": Table(
         ("tiny Shakespeare, bytes", "parameters", "steps", "validation loss", "seconds"),
         {"attar": "shakespeare"}, fields("parameters", "steps", "valid_loss", "wall_s")),
+    "quickstart": Table(
+        ("the quickstart", "parameters", "tokens", "seconds of training", "validation loss", "bits per byte",
+         "xz -9e, bits per byte"),
+        {"King James Bible": "quickstart"},
+        fields("parameters", "tokens", "seconds", "valid_loss", "bits_per_byte", "xz_bits_per_byte")),
     "startup": Table(
         ("from the command to", "seconds", "min", "max", "peak MiB"),
         {"`attar --version`": "startup-version", "the first token of `attar generate`": "startup-token",
