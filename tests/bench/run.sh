@@ -94,13 +94,14 @@ quickstart() {
 # what stands between a command and its first result
 startup() {
     record startup-version "$python" tests/bench/time_command.py -- "$build/attar" --version
-    model=$(ls -t runs/*/01-pretrain/best.h5 2>/dev/null | head -1)
-    if [ -n "$model" ]; then
+    runs=$(mktemp -d)
+    if "$build/attar" run experiments/configs/quickstart.yaml out="$runs" pretrain.tokens=8Ki >"$runs/log" 2>&1; then
         record startup-token "$python" tests/bench/time_command.py -- \
-            "$build/attar" generate -m "$model" -p The -n 1 -s 1
+            "$build/attar" generate -m "$runs/quickstart/01-pretrain" -p "In the" -n 1 -s 1
     else
-        skip "time to the first token: there is no run (attar run experiments/configs/quickstart.yaml)"
+        skip "time to the first token: $(tail -1 "$runs/log")"
     fi
+    rm -rf "$runs"
     record startup-step "$python" tests/bench/time_command.py --runs 5 -- \
         "$bench/bench_train" --threads "$threads" --steps 1 --warmup 0
     if has torch; then
