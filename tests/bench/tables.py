@@ -29,7 +29,7 @@ class Table:
 
 def number(x: float) -> str:
     """Three or more significant digits, thousands apart."""
-    return f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" if x < 100 else f"{x:.0f}"
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.4g}" if x < 100 else f"{x:.0f}"
 
 
 def pair_cells(record: dict) -> Iterable[str]:
