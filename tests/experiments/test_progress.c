@@ -44,7 +44,10 @@ static void open_terminal(struct screen *s, int columns)
 {
     struct winsize w = {.ws_row = 24, .ws_col = (unsigned short)columns};
     struct termios t;
-    assert_int_equal(openpty(&s->from, &s->to, NULL, NULL, &w), 0);
+    if (openpty(&s->from, &s->to, NULL, NULL, &w)) {
+        print_message("SKIPPED: this machine grants no pseudo-terminal (is /dev/pts mounted?)\n");
+        skip();
+    }
     assert_int_equal(tcgetattr(s->to, &t), 0);
     cfmakeraw(&t); // or \n would arrive as \r\n
     assert_int_equal(tcsetattr(s->to, TCSANOW, &t), 0);
@@ -364,6 +367,7 @@ static void log_lines_are_plain_and_thin_out(void **state)
     struct screen s;
     struct progress p;
     int lines = 0;
+    now = 1000; // whole seconds: intervals are compared exactly
     open_pipe(&s);
     open_fake(&p, s.to, "step");
     struct progress_step step = example;
