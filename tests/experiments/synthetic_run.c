@@ -8,6 +8,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "experiments/metrics.h"
@@ -183,4 +190,37 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void synthetic_run_remove(const char *folder)
 {
     nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+char synthetic_folder[64], synthetic_run[128];
+
+int synthetic_run_setup(void **state)
+{
+    (void)state;
+    strcpy(synthetic_folder, "/tmp/attar-report-XXXXXX");
+    if (!mkdtemp(synthetic_folder))
+        return -1;
+    snprintf(synthetic_run, sizeof synthetic_run, "%s/quick & <dirty>", synthetic_folder);
+    return mkdir(synthetic_run, 0777);
+}
+
+int synthetic_run_teardown(void **state)
+{
+    (void)state;
+    synthetic_run_remove(synthetic_folder);
+    return 0;
+}
+
+void synthetic_run_put(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", synthetic_run, name);
+    assert_int_equal(file_replace(path, text, strlen(text)), 0);
+}
+
+void synthetic_run_make(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", synthetic_run, name);
+    assert_int_equal(mkdir(path, 0777), 0);
 }

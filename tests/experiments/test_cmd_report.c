@@ -18,40 +18,6 @@
 #include "tests/experiments/synthetic_run.h"
 #include "tests/experiments/xml.h"
 
-static char folder[64];
-static char run[128];
-
-static int setup(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/attar-report-XXXXXX");
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(run, sizeof run, "%s/quick & <dirty>", folder);
-    return mkdir(run, 0777);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    synthetic_run_remove(folder);
-    return 0;
-}
-
-static void put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(file_replace(path, text, strlen(text)), 0);
-}
-
-static void make(const char *name)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(mkdir(path, 0777), 0);
-}
-
 static int report(int argc, ...)
 {
     char *argv[8] = {"report"};
@@ -76,17 +42,17 @@ static void page_is_written(void **state)
 {
     (void)state;
     char path[256];
-    make("01-a");
-    put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5}\n");
-    assert_int_equal(report(1, run), 0);
-    snprintf(path, sizeof path, "%s/report.html", run);
+    synthetic_run_make("01-a");
+    synthetic_run_put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5}\n");
+    assert_int_equal(report(1, synthetic_run), 0);
+    snprintf(path, sizeof path, "%s/report.html", synthetic_run);
     expect_page(path);
-    assert_int_equal(report(1, run), 0); // once more: the old one is replaced
-    snprintf(path, sizeof path, "%s/other.html", folder);
-    assert_int_equal(report(3, run, "-o", path), 0);
+    assert_int_equal(report(1, synthetic_run), 0); // once more: the old one is replaced
+    snprintf(path, sizeof path, "%s/other.html", synthetic_folder);
+    assert_int_equal(report(3, synthetic_run, "-o", path), 0);
     expect_page(path);
     assert_int_equal(remove(path), 0);
-    assert_int_equal(report(3, "--output", path, run), 0);
+    assert_int_equal(report(3, "--output", path, synthetic_run), 0);
     expect_page(path);
 }
 
@@ -95,9 +61,9 @@ static void wrong_calls_say_so(void **state)
     (void)state;
     assert_int_equal(report(0), CMD_USAGE);
     assert_non_null(strstr(err_text(), "usage: attar report"));
-    assert_int_equal(report(2, run, "-o"), CMD_USAGE);
-    assert_int_equal(report(2, run, run), CMD_USAGE);
-    assert_int_equal(report(2, run, "--pdf"), CMD_USAGE);
+    assert_int_equal(report(2, synthetic_run, "-o"), CMD_USAGE);
+    assert_int_equal(report(2, synthetic_run, synthetic_run), CMD_USAGE);
+    assert_int_equal(report(2, synthetic_run, "--pdf"), CMD_USAGE);
 }
 
 static void errors_name_the_place(void **state)
@@ -105,15 +71,15 @@ static void errors_name_the_place(void **state)
     (void)state;
     assert_int_equal(report(1, "/nonexistent/run"), -1);
     assert_non_null(strstr(err_text(), "/nonexistent/run"));
-    assert_int_equal(report(1, run), -1); // no stages
-    make("01-a");
-    assert_int_equal(report(3, run, "-o", "/nonexistent/x.html"), -1);
+    assert_int_equal(report(1, synthetic_run), -1); // no stages
+    synthetic_run_make("01-a");
+    assert_int_equal(report(3, synthetic_run, "-o", "/nonexistent/x.html"), -1);
     assert_non_null(strstr(err_text(), "/nonexistent/x.html"));
 }
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, synthetic_run_setup, synthetic_run_teardown)
     const struct CMUnitTest tests[] = {
         TEST(page_is_written),
         TEST(wrong_calls_say_so),

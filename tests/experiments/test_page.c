@@ -19,46 +19,12 @@
 #include "tests/experiments/synthetic_run.h"
 #include "tests/experiments/xml.h"
 
-static char folder[64];
-static char run[128];
-
-static int setup(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/attar-report-XXXXXX");
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(run, sizeof run, "%s/quick & <dirty>", folder);
-    return mkdir(run, 0777);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    synthetic_run_remove(folder);
-    return 0;
-}
-
-static void put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(file_replace(path, text, strlen(text)), 0);
-}
-
-static void make(const char *name)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(mkdir(path, 0777), 0);
-}
-
 /* The run's page, well-formed; buf_free() it. */
 static struct buf page_of_run(void)
 {
     struct report r;
     struct buf b = {0};
-    assert_int_equal(report_load(&r, run), 0);
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_int_equal(page_write(&b, &r), 0);
     report_free(&r);
     const char *fault = xml_check(b.p, b.n);
@@ -80,7 +46,7 @@ static int count(const char *s, const char *what)
 static void page_is_whole_and_self_contained(void **state)
 {
     (void)state;
-    assert_int_equal(synthetic_run_write(run, 600), 0);
+    assert_int_equal(synthetic_run_write(synthetic_run, 600), 0);
     struct buf b = page_of_run();
     static const char *const there[] = {
         "<title>quick &amp; &lt;dirty&gt;",
@@ -123,7 +89,7 @@ static void page_is_whole_and_self_contained(void **state)
 static void long_runs_stay_small(void **state)
 {
     (void)state;
-    assert_int_equal(synthetic_run_write(run, 20000), 0);
+    assert_int_equal(synthetic_run_write(synthetic_run, 20000), 0);
     struct buf b = page_of_run();
     assert_true(b.n < 1000000);
     buf_free(&b);
@@ -132,18 +98,18 @@ static void long_runs_stay_small(void **state)
 static void little_data_makes_a_page(void **state)
 {
     (void)state;
-    make("01-a");
+    synthetic_run_make("01-a");
     struct buf b = page_of_run();
     buf_free(&b);
-    put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":null}\n");
+    synthetic_run_put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":null}\n");
     b = page_of_run();
     assert_non_null(strstr(b.p, "no data"));
     buf_free(&b);
-    put("01-a/metrics.jsonl", "{\"step\":0,\"valid_loss\":2}\n");
+    synthetic_run_put("01-a/metrics.jsonl", "{\"step\":0,\"valid_loss\":2}\n");
     b = page_of_run();
     assert_non_null(strstr(b.p, ">7.39<")); // its perplexity
     buf_free(&b);
-    put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5,\"<k>\":1}\nbad\n");
+    synthetic_run_put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5,\"<k>\":1}\nbad\n");
     b = page_of_run();
     assert_non_null(strstr(b.p, "Not all of this stage could be read"));
     buf_free(&b);
@@ -187,22 +153,23 @@ static void figures_come_from_summary_or_log(void **state)
 {
     (void)state;
     struct report r;
-    make("01-a");
-    put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5,\"tokens\":10,\"time\":2}\n"
-                              "{\"step\":1,\"valid_loss\":4,\"bits_per_byte\":2}\n"
-                              "{\"step\":2,\"loss\":4,\"tokens\":20,\"time\":4}\n"
-                              "{\"step\":2,\"valid_loss\":3,\"bits_per_byte\":1.5}\n"
-                              "{\"step\":3,\"loss\":3,\"tokens\":30,\"time\":6}\n"
-                              "{\"step\":3,\"valid_loss\":3.5,\"bits_per_byte\":1.75}\n");
-    assert_int_equal(report_load(&r, run), 0);
+    synthetic_run_make("01-a");
+    synthetic_run_put("01-a/metrics.jsonl",
+                      "{\"step\":1,\"loss\":5,\"tokens\":10,\"time\":2}\n"
+                      "{\"step\":1,\"valid_loss\":4,\"bits_per_byte\":2}\n"
+                      "{\"step\":2,\"loss\":4,\"tokens\":20,\"time\":4}\n"
+                      "{\"step\":2,\"valid_loss\":3,\"bits_per_byte\":1.5}\n"
+                      "{\"step\":3,\"loss\":3,\"tokens\":30,\"time\":6}\n"
+                      "{\"step\":3,\"valid_loss\":3.5,\"bits_per_byte\":1.75}\n");
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     struct page_figures f = page_figures(&r.stage[0]);
     assert_true(f.steps == 3 && f.tokens == 30 && f.seconds == 6 && f.train_loss == 3 &&
                 f.valid_loss == 3.5 && f.best_loss == 3 && f.best_step == 2 &&
                 f.bits_per_byte == 1.75);
     report_free(&r);
-    put("01-a/summary.json",
-        "{\"steps\":7,\"train_loss\":2,\"best_valid_loss\":1,\"best_step\":6}");
-    assert_int_equal(report_load(&r, run), 0);
+    synthetic_run_put("01-a/summary.json",
+                      "{\"steps\":7,\"train_loss\":2,\"best_valid_loss\":1,\"best_step\":6}");
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     f = page_figures(&r.stage[0]);
     assert_true(f.steps == 7 && f.tokens == 30 && f.train_loss == 2 && f.valid_loss == 3.5 &&
                 f.best_loss == 1 && f.best_step == 6);
@@ -214,12 +181,12 @@ static void short_memory_is_an_error(void **state)
 {
     (void)state;
     int failures = 0;
-    assert_int_equal(synthetic_run_write(run, 90), 0);
+    assert_int_equal(synthetic_run_write(synthetic_run, 90), 0);
     for (long k = 1;; k++) {
         struct report r;
         struct buf b = {0};
         mem_fail_at(k);
-        int rc = report_load(&r, run);
+        int rc = report_load(&r, synthetic_run);
         if (!rc)
             rc = page_write(&b, &r);
         const bool problem =
@@ -241,7 +208,7 @@ static void short_memory_is_an_error(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, synthetic_run_setup, synthetic_run_teardown)
     const struct CMUnitTest tests[] = {
         TEST(page_is_whole_and_self_contained), TEST(long_runs_stay_small),
         TEST(little_data_makes_a_page),         cmocka_unit_test(values_table),

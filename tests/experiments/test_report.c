@@ -18,46 +18,12 @@
 #include "experiments/report.h"
 #include "tests/experiments/synthetic_run.h"
 
-static char folder[64];
-static char run[128];
-
-static int setup(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/attar-report-XXXXXX");
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(run, sizeof run, "%s/quick & <dirty>", folder);
-    return mkdir(run, 0777);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    synthetic_run_remove(folder);
-    return 0;
-}
-
-static void put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(file_replace(path, text, strlen(text)), 0);
-}
-
-static void make(const char *name)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    assert_int_equal(mkdir(path, 0777), 0);
-}
-
 static void all_is_loaded(void **state)
 {
     (void)state;
     struct report r;
-    assert_int_equal(synthetic_run_write(run, 60), 0);
-    assert_int_equal(report_load(&r, run), 0);
+    assert_int_equal(synthetic_run_write(synthetic_run, 60), 0);
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_string_equal(r.name, "quick & <dirty>");
     assert_int_equal(strlen(r.written), 20);
     assert_true(r.config.n > 100);
@@ -114,9 +80,9 @@ static void stages_are_in_order(void **state)
     static const char *const names[] = {"10-b", "2-c", "001-a", "02-a", "x-1", "3", "4-", "-5-a"};
     struct report r;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        make(names[i]);
-    put("05-file", "no folder");
-    assert_int_equal(report_load(&r, run), 0);
+        synthetic_run_make(names[i]);
+    synthetic_run_put("05-file", "no folder");
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_int_equal(r.n, 4);
     assert_string_equal(r.stage[0].name, "001-a");
     assert_string_equal(r.stage[1].name, "02-a");
@@ -129,10 +95,11 @@ static void damage_is_told_and_the_rest_shown(void **state)
 {
     (void)state;
     struct report r;
-    make("01-a");
-    put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":2}\n{\"step\":\n{\"step\":3,\"loss\":2}\n");
-    put("01-a/summary.json", "{\"steps\":\"many\"}");
-    assert_int_equal(report_load(&r, run), 0);
+    synthetic_run_make("01-a");
+    synthetic_run_put("01-a/metrics.jsonl",
+                      "{\"step\":1,\"loss\":2}\n{\"step\":\n{\"step\":3,\"loss\":2}\n");
+    synthetic_run_put("01-a/summary.json", "{\"steps\":\"many\"}");
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_int_equal(r.stage[0].loss.n, 1);
     assert_false(r.stage[0].finished);
     assert_non_null(strstr(r.stage[0].problem.p, "metrics.jsonl:2:"));
@@ -144,8 +111,9 @@ static void strange_lines_are_harmless(void **state)
 {
     (void)state;
     struct report r;
-    make("01-a");
-    put("01-a/metrics.jsonl",
+    synthetic_run_make("01-a");
+    synthetic_run_put(
+        "01-a/metrics.jsonl",
         "{\"step\":1,\"loss\":\"2\",\"sample\":7,\"event\":[],\"lr\":{}}\n"
         "{\"step\":1,\"event\":\"x\",\"message\":3,\"at\":9}\n"
         "{\"step\":1,\"sample\":\"\",\"prompt\":[1]}\n"
@@ -153,7 +121,7 @@ static void strange_lines_are_harmless(void **state)
         "{\"step\":2,\"loss\":1,\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":null}\n"
         "{\"step\":3,\"loss\":1,\"tokens\":1e300,"
         "\"a_name_that_is_longer_than_any_field_of_the_struct_could_ever_hold\":1}\n");
-    assert_int_equal(report_load(&r, run), 0);
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_int_equal(r.stage[0].problem.n, 0);
     assert_int_equal(r.stage[0].n_terms, REPORT_TERMS);
     assert_int_equal(r.stage[0].n_events, 1);
@@ -167,15 +135,15 @@ static void strange_lines_are_harmless(void **state)
 static void samples_thin_out_evenly(void **state)
 {
     (void)state;
-    make("01-a");
+    synthetic_run_make("01-a");
     for (int n = 1; n < 200; n++) {
         struct report r;
         struct buf log = {0};
         for (int i = 0; i < n; i++)
             buf_printf(&log, "{\"step\":%d,\"sample\":\"s%d\"}\n", i, i);
-        put("01-a/metrics.jsonl", log.p);
+        synthetic_run_put("01-a/metrics.jsonl", log.p);
         buf_free(&log);
-        assert_int_equal(report_load(&r, run), 0);
+        assert_int_equal(report_load(&r, synthetic_run), 0);
         const struct report_stage *s = &r.stage[0];
         assert_int_equal(s->samples, n);
         assert_in_range(s->n_samples, n < 12 ? n : 12, REPORT_SAMPLES);
@@ -197,12 +165,12 @@ static void many_events_are_bounded(void **state)
     (void)state;
     struct report r;
     struct buf log = {0};
-    make("01-a");
+    synthetic_run_make("01-a");
     for (int i = 0; i < 1000; i++)
         buf_printf(&log, "{\"step\":%d,\"event\":\"warning\",\"message\":\"w\"}\n", i);
-    put("01-a/metrics.jsonl", log.p);
+    synthetic_run_put("01-a/metrics.jsonl", log.p);
     buf_free(&log);
-    assert_int_equal(report_load(&r, run), 0);
+    assert_int_equal(report_load(&r, synthetic_run), 0);
     assert_int_equal(r.stage[0].n_events, REPORT_EVENTS);
     assert_int_equal(r.stage[0].events, 1000);
     report_free(&r);
@@ -212,7 +180,7 @@ static void no_run_is_an_error(void **state)
 {
     (void)state;
     struct report r;
-    assert_int_equal(report_load(&r, run), -1);
+    assert_int_equal(report_load(&r, synthetic_run), -1);
     assert_non_null(strstr(err_text(), "no stage folders"));
     report_free(&r);
     assert_int_equal(report_load(&r, "/nonexistent/run"), -1);
@@ -222,7 +190,7 @@ static void no_run_is_an_error(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, synthetic_run_setup, synthetic_run_teardown)
     const struct CMUnitTest tests[] = {
         TEST(all_is_loaded),
         TEST(stages_are_in_order),
