@@ -8,6 +8,10 @@
  *   memory     everything of a step lives in the ctx's arena: data at its low end, gradients and
  *              scratch at its high end; ctx_segment() decides what a block leaves behind
  *
+ *   precision  parameters, their gradients and the residual stream are f32; what an op makes for the
+ *              next one (the tensors that linears read and write) has dtype ctx->act: f32, or bf16
+ *              to train on bf16 units. The gradient of a tensor made by an op has its dtype
+ *
  * Letters for shapes, everywhere: B batch, T tokens of a sequence, N tokens in all, C model width,
  * H heads, D head width, F feed-forward width, V vocabulary, L layers. All arrays are row-major.
  */
@@ -51,8 +55,9 @@ struct tensor {
     int nd;
     int64_t dim[TENSOR_DIMS]; /* dim[nd - 1] is contiguous */
     void *data;               /* not owned: arena, slab, or mapped file */
-    float *grad;              /* f32, same shape; NULL: no gradient has arrived (yet) */
+    void *grad;               /* of dtype dt, same shape; NULL: no gradient has arrived (yet) */
     bool needs_grad;
+    const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
 };
 
 /* The tensor as a matrix: the last dimension is a row. */
@@ -72,6 +77,7 @@ struct ctx {
     bool measuring;    /* push sizes, compute nothing */
     bool recompute;    /* segments drop what they computed and run again in backward */
     bool training;     /* dropout is active */
+    const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
     const volatile sig_atomic_t *stop; /* polled between ops; set: the ctx fails with "stopped" */
     bool failed;
     char text[240]; /* of the first failure */
@@ -90,9 +96,9 @@ void *ctx_fail(struct ctx *ctx, const char *fmt, ...) ERR_PRINTF(2, 3);
 
 /* Memory of the step: at the low end, popped by backward, segments or ctx_reset(). NULL: failed. */
 void *ctx_push(struct ctx *ctx, size_t bytes);
-struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim); /* f32 */
-struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols); /* f32 */
-struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t);       /* f32, shape of t */
+struct tensor *ctx_tensor(struct ctx *ctx, const struct dtype *dt, int nd, const int64_t *dim);
+struct tensor *ctx_matrix(struct ctx *ctx, const struct dtype *dt, int64_t rows, int64_t cols);
+struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t); /* shape and dtype of t */
 
 /* Memory of one op: on the high end, popped by ctx_release(ctx, mark). NULL: failed. */
 size_t ctx_mark(const struct ctx *ctx);
@@ -129,15 +135,16 @@ struct tensor *ctx_run(struct ctx *ctx, struct node *node);
 
 /* The gradient of t to add to: allocated at the high end if there is none. *fresh says that the
    memory is new and must be written, not added to. NULL if t (or NULL) needs no gradient. */
-float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh);
+void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh);
 
 /* As ctx_grad, but new memory is zeroed: for weights, whose gradients many rows add to. */
-float *ctx_grad_sum(struct ctx *ctx, struct tensor *t);
+void *ctx_grad_sum(struct ctx *ctx, struct tensor *t);
 
-/* As ctx_grad for in, but where in has no gradient yet it takes over the buffer of out's, which is
-   dead once out's node has run. *taken: the buffer is the same, out's values are in it. */
-float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
-                     bool *taken);
+/* As ctx_grad for in, but where in has no gradient yet, and out's dtype, it takes over the buffer
+   of out's, which is dead once out's node has run. *taken: the buffer is the same, out's values are
+   in it. */
+void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
+                    bool *taken);
 
 /* Pops the tape down to `until` (NULL: all of it), running backward. The caller has set the
    gradients of the last outputs (loss ops do). */
@@ -183,6 +190,8 @@ struct param {
     float *latent;         /* what the optimizer owns: a view of the store's slab, used's shape */
     float *latent_grad;    /* likewise; the memory of used.grad */
     struct reparam *chain; /* NULL: used is latent */
+    bool product;          /* linears multiply with it: it has panels under bf16 */
+    struct panels *panels; /* NULL until store_panels() */
     float init_std;        /* normal with this deviation; 0: ones (norm gains) */
     bool decay;            /* weight decay applies (matrices) */
 };
@@ -220,11 +229,16 @@ float *store_state(struct store *s, const char *name);
 /* Initial values: a pure function of (seed, the parameter's name). */
 void store_init(struct store *s, uint64_t seed);
 
+/* From now on every store_project() also packs `used` of the parameters that are multiplied with
+   (p->product), rounded to bf16, for ctx->act == dtype_bf16. A panel is a private cache of used:
+   never saved, exported or compared. 0 or -1. */
+int store_panels(struct store *s);
+
 /* Puts a link at the end of p's chain (the param owns it): gives p a `used` of its own. 0 or -1. */
 int param_chain(struct param *p, struct reparam *r);
 
 void store_zero_grad(struct store *s);
-void store_project(struct store *s); /* latent -> used */
+void store_project(struct store *s); /* latent -> used -> panels */
 /* gradient of used -> gradient of latent; where there is a chain, `used` is scratch from here to
    the next store_project() */
 void store_pullback(struct store *s);

@@ -7,7 +7,7 @@
 
 int ctx_init(struct ctx *ctx, size_t bytes)
 {
-    *ctx = (struct ctx){.measuring = !bytes};
+    *ctx = (struct ctx){.measuring = !bytes, .act = &dtype_f32};
     return arena_init(&ctx->arena, bytes);
 }
 
@@ -75,53 +75,53 @@ char *ctx_thread_scratch(struct ctx *ctx, size_t *bytes)
     return ctx_scratch(ctx, *bytes * (size_t)omp_get_max_threads());
 }
 
-struct tensor *ctx_tensor(struct ctx *ctx, int nd, const int64_t *dim)
+struct tensor *ctx_tensor(struct ctx *ctx, const struct dtype *dt, int nd, const int64_t *dim)
 {
     struct tensor *t = ctx_push(ctx, sizeof *t);
     if (!t)
         return NULL;
-    *t = (struct tensor){.dt = &dtype_f32, .nd = nd};
+    *t = (struct tensor){.dt = dt, .nd = nd};
     for (int i = 0; i < nd; i++)
         t->dim[i] = dim[i];
     t->data = ctx_push(ctx, tensor_bytes(t));
     return t->data ? t : NULL;
 }
 
-struct tensor *ctx_matrix(struct ctx *ctx, int64_t rows, int64_t cols)
+struct tensor *ctx_matrix(struct ctx *ctx, const struct dtype *dt, int64_t rows, int64_t cols)
 {
-    return ctx_tensor(ctx, 2, (int64_t[]){rows, cols});
+    return ctx_tensor(ctx, dt, 2, (int64_t[]){rows, cols});
 }
 
 struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t)
 {
-    return ctx_tensor(ctx, t->nd, t->dim);
+    return ctx_tensor(ctx, t->dt, t->nd, t->dim);
 }
 
-float *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
+void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
 {
     *fresh = false;
     if (!t || !t->needs_grad)
         return NULL;
     if (!t->grad) {
         *fresh = true;
-        t->grad = ctx_scratch(ctx, (size_t)tensor_numel(t) * sizeof(float));
+        t->grad = ctx_scratch(ctx, tensor_bytes(t));
     }
     return t->grad;
 }
 
-float *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
+void *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
 {
     bool fresh;
-    float *g = ctx_grad(ctx, t, &fresh);
+    void *g = ctx_grad(ctx, t, &fresh);
     if (fresh && g && !ctx->measuring)
-        memset(g, 0, (size_t)tensor_numel(t) * sizeof *g);
+        memset(g, 0, tensor_bytes(t));
     return g;
 }
 
-float *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
-                     bool *taken)
+void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
+                    bool *taken)
 {
-    *taken = in && in->needs_grad && !in->grad;
+    *taken = in && in->needs_grad && !in->grad && in->dt == out->dt;
     if (!*taken)
         return ctx_grad(ctx, in, fresh);
     *fresh = true;

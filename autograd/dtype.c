@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-/* ---- f16 and bf16 <-> f32: round to nearest, ties to even; exact the other way ---- */
+#include "autograd/kernels/rows.h"
+
+/* ---- f16 <-> f32: round to nearest, ties to even; exact the other way ---- */
 
 static uint32_t bits_of(float x)
 {
@@ -16,14 +18,6 @@ static float float_of(uint32_t u)
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
-}
-
-static uint16_t bf16_of(float x)
-{
-    const uint32_t u = bits_of(x);
-    if ((u & 0x7fffffff) > 0x7f800000)
-        return (uint16_t)(u >> 16 | 0x40); // NaN stays NaN, and quiet
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 static uint16_t f16_of(float x)
@@ -79,16 +73,12 @@ static void f16_encode(struct tensor *t, int64_t row, const float *x)
 
 static void bf16_decode(const struct tensor *t, int64_t row, float *x)
 {
-    const uint16_t *h = row_of(t, row);
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i++)
-        x[i] = float_of((uint32_t)h[i] << 16);
+    rows->widen(tensor_cols(t), row_of(t, row), x);
 }
 
 static void bf16_encode(struct tensor *t, int64_t row, const float *x)
 {
-    uint16_t *h = row_of(t, row);
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i++)
-        h[i] = bf16_of(x[i]);
+    rows->narrow(tensor_cols(t), x, row_of(t, row));
 }
 
 const struct dtype dtype_f32 = {"f32", 0, 1, 4, f32_decode, f32_encode};

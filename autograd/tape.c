@@ -61,10 +61,10 @@ static void segment_forward(struct ctx *ctx, struct node *node)
 
 /* The gradient of x must survive the high end's pop: if it was made inside, it moves to out's
    buffer, which has the same shape and is dead by now. */
-static void segment_keep_grad(struct ctx *ctx, struct tensor *x, float *buffer, size_t mark)
+static void segment_keep_grad(struct ctx *ctx, struct tensor *x, void *buffer, size_t mark)
 {
     const struct arena *a = &ctx->arena;
-    const char *outer = a->base + a->size - mark, *g = (const char *)x->grad;
+    const char *outer = a->base + a->size - mark, *g = x->grad;
     if (!x->grad || x->grad == buffer || g >= outer || g < a->base)
         return;
     if (!ctx->measuring)
@@ -76,7 +76,7 @@ static void segment_backward(struct ctx *ctx, struct node *node)
 {
     struct segment *s = node->saved;
     struct tensor *out = node->out[0];
-    float *buffer = out->grad;
+    void *buffer = out->grad;
     struct tensor *inner = s->inner;
     const size_t mark = ctx_mark(ctx);
     if (!inner) {

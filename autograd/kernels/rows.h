@@ -48,6 +48,9 @@ struct rows {
     /* one pass over a parameter p [n], its gradient and moments; Loshchilov, Hutter 2019, alg. 2 */
     void (*adamw)(int64_t n, const struct adamw_args *a, const float *g, float *m, float *v,
                   float *p);
+    /* bf16 -> f32, exact; f32 -> bf16, to nearest, ties to even, NaN quiet. y must not alias x */
+    void (*widen)(int64_t n, const uint16_t *x, float *y);
+    void (*narrow)(int64_t n, const float *x, uint16_t *y);
     double (*sum_squares)(int64_t n, const float *x); /* accumulated in f64 */
 };
 

@@ -1,5 +1,6 @@
 /* The reference: what each row kernel means, in portable C. */
 #include <math.h>
+#include <string.h>
 
 #include "autograd/kernels/rows.h"
 
@@ -129,6 +130,24 @@ static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *
     }
 }
 
+static void widen(int64_t n, const uint16_t *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t u = (uint32_t)x[i] << 16;
+        memcpy(&y[i], &u, sizeof u);
+    }
+}
+
+static void narrow(int64_t n, const float *x, uint16_t *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        const bool nan = (u & 0x7fffffff) > 0x7f800000;
+        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+}
+
 static double sum_squares(int64_t n, const float *x)
 {
     double sum = 0;
@@ -153,5 +172,7 @@ const struct rows rows_scalar = {
     .rope_adjacent = rope_adjacent,
     .rope_half = rope_half,
     .adamw = adamw,
+    .widen = widen,
+    .narrow = narrow,
     .sum_squares = sum_squares,
 };

@@ -192,6 +192,24 @@ static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *
     }
 }
 
+static void widen(int64_t n, const uint16_t *x, float *y)
+{
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N)
+        vf_store(y + i, vf_widen(x + i));
+    if (i < n)
+        rows_scalar.widen(n - i, x + i, y + i);
+}
+
+static void narrow(int64_t n, const float *x, uint16_t *y)
+{
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N)
+        vf_narrow(y + i, vf_load(x + i));
+    if (i < n)
+        rows_scalar.narrow(n - i, x + i, y + i);
+}
+
 static double sum_squares(int64_t n, const float *x)
 {
     enum { RUN = 512 }; // squares are added in f32 over a run, runs in f64
@@ -220,5 +238,7 @@ const struct rows ROWS_TABLE = {
     .rope_adjacent = rope_adjacent,
     .rope_half = rope_half,
     .adamw = adamw,
+    .widen = widen,
+    .narrow = narrow,
     .sum_squares = sum_squares,
 };

@@ -231,7 +231,7 @@ int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[]
             l->scratch = DECODE_ROWS * (size_t)tensor_cols(x) * sizeof(float);
         node.in[1 + i] = w[i];
         node.in[1 + LINEAR_MAX + i] = b ? b[i] : NULL;
-        node.out[i] = ctx_matrix(ctx, tensor_rows(x), tensor_rows(w[i]));
+        node.out[i] = ctx_matrix(ctx, res ? res->dt : x->dt, tensor_rows(x), tensor_rows(w[i]));
         if (!node.out[i])
             return -1;
     }

@@ -194,8 +194,8 @@ static void cache(int64_t T, int64_t len)
     const struct tensor *whole = op_attention(&ctx, &tq, &tk, &tv, D, &all, 1);
     assert_non_null(whole);
     // the batch: OTHER rows of a sequence without a cache, then the cached one
-    struct tensor *bq = ctx_matrix(&ctx, OTHER + len, H * D);
-    struct tensor *bk = ctx_matrix(&ctx, OTHER + len, HKV * D);
+    struct tensor *bq = ctx_matrix(&ctx, &dtype_f32, OTHER + len, H * D);
+    struct tensor *bk = ctx_matrix(&ctx, &dtype_f32, OTHER + len, HKV * D);
     float *b = bq->data;
     memcpy(b, q, OTHER * H * D * sizeof *q);
     memcpy(b + OTHER * H * D, q + (T - len) * H * D, (size_t)(len * H * D) * sizeof *q);

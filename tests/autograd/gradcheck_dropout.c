@@ -40,7 +40,7 @@ static void draw(float p, uint64_t key, const uint64_t *ids, float *y)
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
     ctx.training = true;
-    struct tensor *x = ctx_matrix(&ctx, N, C);
+    struct tensor *x = ctx_matrix(&ctx, &dtype_f32, N, C);
     for (int i = 0; i < N * C; i++)
         ((float *)x->data)[i] = 1;
     const struct tensor *t = op_dropout(&ctx, x, p, key, ids);
@@ -90,7 +90,7 @@ static void absent(void)
 {
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
-    struct tensor *x = ctx_matrix(&ctx, 3, 4);
+    struct tensor *x = ctx_matrix(&ctx, &dtype_f32, 3, 4);
     assert_ptr_equal(op_dropout(&ctx, x, 0.5f, 1, row_id), x);
     ctx.training = true;
     assert_ptr_equal(op_dropout(&ctx, x, 0, 1, row_id), x);

@@ -44,7 +44,7 @@ static void turns(const struct rope *rope, const struct rope_args *args)
 {
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
-    struct tensor *x = ctx_matrix(&ctx, N, 2 * D);
+    struct tensor *x = ctx_matrix(&ctx, &dtype_f32, N, 2 * D);
     float *was = gradcheck_normal(3, 1, N * 2 * D);
     for (int i = 0; i < N * 2 * D; i++)
         ((float *)x->data)[i] = was[i];

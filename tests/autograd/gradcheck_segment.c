@@ -63,7 +63,7 @@ static struct tensor *identity(struct ctx *ctx, const void *arg, struct tensor *
 static struct tensor *wrong_shape(struct ctx *ctx, const void *arg, struct tensor *x)
 {
     (void)arg;
-    return ctx_matrix(ctx, tensor_rows(x), tensor_cols(x) + 1);
+    return ctx_matrix(ctx, &dtype_f32, tensor_rows(x), tensor_cols(x) + 1);
 }
 
 /* Three segments of fn; between and around them what blocks of a model meet. arg: fn */

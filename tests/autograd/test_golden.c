@@ -107,7 +107,7 @@ static struct tensor *cross_entropy(struct ctx *ctx, struct golden *g, const cha
 {
     const struct golden_array *target = read_in(g, group, "targets");
     const int64_t V = tensor_cols(in[0]);
-    struct tensor *w = ctx_matrix(ctx, V, V);
+    struct tensor *w = ctx_matrix(ctx, &dtype_f32, V, V);
     for (int64_t i = 0; i < V * V; i++)
         ((float *)w->data)[i] = i % (V + 1) == 0;
     int64_t kept = 0;

@@ -167,7 +167,7 @@ static void failure_is_sticky(void **state)
     const size_t lo = ctx.arena.lo, hi = ctx.arena.hi, peak = ctx.arena.peak;
     assert_null(ctx_push(&ctx, 8));
     assert_null(ctx_scratch(&ctx, 8));
-    assert_null(ctx_matrix(&ctx, 2, 2));
+    assert_null(ctx_matrix(&ctx, &dtype_f32, 2, 2));
     assert_null(twice(&ctx, 2, y));
     tape_backward(&ctx, NULL);
     assert_true(ctx.arena.lo == lo && ctx.arena.hi == hi);
@@ -190,7 +190,7 @@ static void full_arena(void **state)
     (void)state;
     start(&ctx, 4096);
     assert_non_null(ctx_push(&ctx, 4000));
-    assert_null(ctx_matrix(&ctx, 100, 100));
+    assert_null(ctx_matrix(&ctx, &dtype_f32, 100, 100));
     assert_non_null(strstr(ctx.text, "4096"));
     assert_non_null(strstr(ctx.text, "full"));
     ctx_free(&ctx);
@@ -202,7 +202,7 @@ static void gradients_of_tensors(void **state)
     bool fresh, taken;
     (void)state;
     start(&ctx, 1 << 16);
-    struct tensor *a = ctx_matrix(&ctx, 2, 3), *b = ctx_matrix(&ctx, 2, 3);
+    struct tensor *a = ctx_matrix(&ctx, &dtype_f32, 2, 3), *b = ctx_matrix(&ctx, &dtype_f32, 2, 3);
     assert_true(!a->grad && !a->needs_grad && a->nd == 2 && a->dt == &dtype_f32);
     assert_null(ctx_grad(&ctx, a, &fresh));
     assert_false(fresh);

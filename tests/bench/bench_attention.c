@@ -30,7 +30,7 @@ static void die(const char *what)
 
 static struct tensor *input(struct ctx *ctx, int64_t rows, int64_t cols, uint64_t key)
 {
-    struct tensor *t = ctx_matrix(ctx, rows, cols);
+    struct tensor *t = ctx_matrix(ctx, &dtype_f32, rows, cols);
     if (!t)
         die(ctx->text);
     t->needs_grad = true;

@@ -1,0 +1,46 @@
+/*
+ * Rows of activations: what ops that are not products see of bf16. An op computes on rows of f32;
+ * where the tensor is f32 they are the tensor's own, where it is bf16 they are a copy in the
+ * thread's buffer, still in its L1.
+ */
+#ifndef ATTAR_AUTOGRAD_OPS_ACT_H
+#define ATTAR_AUTOGRAD_OPS_ACT_H
+
+#include "autograd/autograd.h"
+#include "autograd/kernels/rows.h"
+
+/* Row i of p [.,n], data or gradient of a tensor of dtype dt: where it lies, or widened into
+   buf [n]. */
+static inline const float *act_get(const struct dtype *dt, const void *p, int64_t i, int64_t n,
+                                   float *buf)
+{
+    if (dt == &dtype_f32)
+        return (const float *)p + i * n;
+    rows->widen(n, (const uint16_t *)p + i * n, buf);
+    return buf;
+}
+
+/* Where to make row i of p: its own place, or buf [n]. NULL for NULL. To be followed by
+   act_put(). */
+static inline float *act_at(const struct dtype *dt, void *p, int64_t i, int64_t n, float *buf)
+{
+    return !p ? NULL : dt == &dtype_f32 ? (float *)p + i * n : buf;
+}
+
+/* As act_at() for a row that is added to: holds what is there, unless `fresh`. */
+static inline float *act_add(const struct dtype *dt, void *p, int64_t i, int64_t n, bool fresh,
+                             float *buf)
+{
+    if (p && dt != &dtype_f32 && !fresh)
+        rows->widen(n, (const uint16_t *)p + i * n, buf);
+    return act_at(dt, p, i, n, buf);
+}
+
+/* The row that act_at() or act_add() gave is done: rounds it into its place. */
+static inline void act_put(const struct dtype *dt, void *p, int64_t i, int64_t n, const float *row)
+{
+    if (p && dt != &dtype_f32)
+        rows->narrow(n, row, (uint16_t *)p + i * n);
+}
+
+#endif
