@@ -47,6 +47,8 @@ ifeq ($(ARCH),x86_64)
 $(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
                             -mprefer-vector-width=512
+$(BUILD)/%_avx512bf16.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c \
+                                -mprefer-vector-width=512
 endif
 
 $(BUILD)/%.o: %.c Makefile

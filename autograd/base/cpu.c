@@ -9,7 +9,7 @@
 
 #include "autograd/base/err.h"
 
-static const char *const level_names[] = {"scalar", "avx2", "avx512", "amx"};
+static const char *const level_names[] = {"scalar", "avx2", "avx512", "avx512_bf16", "amx"};
 enum { LEVELS = sizeof level_names / sizeof *level_names };
 
 static int level = -1; // not decided yet
@@ -29,8 +29,10 @@ enum cpu_level cpu_hardware(void)
     unsigned a = 7, b, c = 0, d; // leaf 7: EDX bit 22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;
-    if (avx2 && avx512)
-        return (d & amx) == amx ? CPU_AMX : CPU_AVX512;
+    if (avx2 && avx512) {
+        const int bf16 = __builtin_cpu_supports("avx512bf16");
+        return bf16 && (d & amx) == amx ? CPU_AMX : bf16 ? CPU_AVX512_BF16 : CPU_AVX512;
+    }
     return avx2 ? CPU_AVX2 : CPU_SCALAR;
 #else
     return CPU_SCALAR;
@@ -52,7 +54,7 @@ enum cpu_level cpu_level(void)
             return (enum cpu_level)level;
         }
     }
-    err_warn("ATTAR_CPU=%s is not one of scalar, avx2, avx512, amx: ignored", cap);
+    err_warn("ATTAR_CPU=%s is not one of scalar, avx2, avx512, avx512_bf16, amx: ignored", cap);
     return (enum cpu_level)level;
 }
 

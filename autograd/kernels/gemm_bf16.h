@@ -66,7 +66,7 @@ struct gemm_bf16 {
     void (*pack)(bool tb, const void *B, bool bf16, int64_t ldb, int64_t K, int64_t N, int64_t p0,
                  int64_t p1, uint16_t *panels);
     /* Columns [m0, m1) of B [K,M] (bf16, ldb) become rows of A [M, lda] (lda >= panel_depth(K)),
-       zero behind K. */
+       zero behind K up to its depth. */
     void (*turn)(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t m1, uint16_t *A,
                  int64_t lda);
 };

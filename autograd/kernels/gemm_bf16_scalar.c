@@ -66,7 +66,7 @@ static void turn(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t 
                  int64_t lda)
 {
     for (int64_t m = m0; m < m1; m++)
-        for (int64_t k = 0; k < lda; k++)
+        for (int64_t k = 0; k < panel_depth(K); k++)
             A[m * lda + k] = k < K ? B[k * ldb + m] : 0;
 }
 

@@ -39,6 +39,18 @@ static inline void vf_narrow(uint16_t *p, vf x)
     const __m256i h = _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
     _mm256_storeu_si256((__m256i *)(void *)p, h);
 }
+/* bits: (lo >> 16) | hi for bf16 values lo and hi; and back: the low halves, the high halves */
+static inline vf vf_pair(vf lo, vf hi)
+{
+    const __m512i l = _mm512_srli_epi32(_mm512_castps_si512(lo), 16);
+    return _mm512_castsi512_ps(_mm512_or_si512(l, _mm512_castps_si512(hi)));
+}
+static inline vf vf_pair_even(vf x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16)); }
+static inline vf vf_pair_odd(vf x)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), high));
+}
 /* a * 2^n for an integral n in [-127, 127] */
 static inline vf vf_ldexp(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 /* a [2i] <-> a [2i+1] */
@@ -115,6 +127,17 @@ static inline void vf_narrow(uint16_t *p, vf x)
     const __m128i lo = _mm256_castsi256_si128(h), hi = _mm256_extracti128_si256(h, 1);
     _mm_storeu_si128((__m128i *)(void *)p, _mm_packus_epi32(lo, hi));
 }
+static inline vf vf_pair(vf lo, vf hi)
+{
+    const __m256i l = _mm256_srli_epi32(_mm256_castps_si256(lo), 16);
+    return _mm256_castsi256_ps(_mm256_or_si256(l, _mm256_castps_si256(hi)));
+}
+static inline vf vf_pair_even(vf x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 16)); }
+static inline vf vf_pair_odd(vf x)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(x), high));
+}
 static inline vf vf_ldexp(vf a, vf n)
 {
     const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -166,6 +189,16 @@ static inline void vf_narrow(uint16_t *p, vf x)
     const uint32x4_t r = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), up);
     const uint32x4_t quiet = vorrq_u32(u, vdupq_n_u32(0x400000));
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(x, x), r, quiet), 16));
+}
+static inline vf vf_pair(vf lo, vf hi)
+{
+    const uint32x4_t l = vshrq_n_u32(vreinterpretq_u32_f32(lo), 16);
+    return vreinterpretq_f32_u32(vorrq_u32(l, vreinterpretq_u32_f32(hi)));
+}
+static inline vf vf_pair_even(vf x) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x), 16)); }
+static inline vf vf_pair_odd(vf x)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0xffff0000)));
 }
 static inline vf vf_ldexp(vf a, vf n)
 {
