@@ -86,6 +86,7 @@ struct config_train {
     double save_minutes; /* 0: not by time          */
     int64_t keep_last;
     double loss_limit; /* nats; 0: no limit */
+    bool tensorboard;  /* also write event files */
 };
 
 struct config_finetune {

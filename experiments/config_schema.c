@@ -193,6 +193,8 @@ static const struct field train_fields[] = {
      .doc = "checkpoints to keep"},
     {AT(loss_limit), .type = FIELD_FLOAT, .min = 0, .max = 1e6, .def = "3",
      .doc = "stop when the smoothed loss is this many nats above its minimum; 0 for no limit"},
+    {AT(tensorboard), .type = FIELD_BOOL, .def = "false", .flags = FIELD_LIVE,
+     .doc = "also write what is measured for TensorBoard, into the stage's folder"},
     {0},
 };
 

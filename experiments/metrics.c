@@ -1,7 +1,6 @@
 #include "experiments/metrics.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -65,50 +64,28 @@ static void line_text(struct metrics *m, const char *key, const char *s, size_t 
     buf_json(&m->line, s, n);
 }
 
-/* Writes what waits, all or nothing. */
-static int flush(struct metrics *m)
+/* Shows the line just written to who follows. */
+static int tell(const struct metrics *m, int64_t step)
 {
-    if (m->torn && ftruncate(m->fd, m->size))
-        return err("%s: %s", m->path, strerror(errno));
-    m->torn = false;
-    const char *p = m->wait.p;
-    for (size_t left = m->wait.n; left;) {
-        const ssize_t w = write(m->fd, p, left);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0) {
-            const int error = errno;
-            // a line without its end would swallow the next one
-            m->torn = ftruncate(m->fd, m->size) != 0;
-            return err("%s: %s", m->path, strerror(error));
-        }
-        p += w;
-        left -= (size_t)w;
-    }
-    m->size += (int64_t)m->wait.n;
-    buf_clear(&m->wait);
-    return 0;
+    if (!m->each)
+        return 0;
+    json_t *line = json_loadb(m->line.p, m->line.n, JSON_ALLOW_NUL, NULL);
+    if (!line)
+        return err("out of memory: a line of %s", m->file.path);
+    const int rc = m->each(m->arg, step, line);
+    json_decref(line);
+    return rc;
 }
 
-static int line_end(struct metrics *m)
+static int line_end(struct metrics *m, int64_t step)
 {
     buf_text(&m->line, "}\n");
     if (m->line.failed)
-        return err_in("%s", m->path);
+        return err_in("%s", m->file.path);
     if (m->line.n > METRICS_LINE_MAX)
-        return err("%s: a line of %zu bytes, at most %d are possible", m->path, m->line.n,
+        return err("%s: a line of %zu bytes, at most %d are possible", m->file.path, m->line.n,
                    METRICS_LINE_MAX);
-    const bool waiting = m->wait.n > 0;
-    buf_add(&m->wait, m->line.p, m->line.n);
-    if (m->wait.failed)
-        return err_in("%s", m->path);
-    if (!flush(m))
-        return 0;
-    if (m->wait.n > METRICS_WAIT_MAX)
-        return err_in("too many lines wait to be written");
-    if (!waiting)
-        err_warn("%s; its lines wait in memory until they can be written", err_text());
-    return 0;
+    return tail_add(&m->file, m->line.p, m->line.n) ? -1 : tell(m, step);
 }
 
 /* An event that names which of the values just written were not finite. */
@@ -120,7 +97,7 @@ static int report_bad(struct metrics *m, int64_t step, const struct metrics_term
             buf_printf(&what, "%s%s is %g", what.n ? ", " : "", v[i].name, v[i].value);
     int rc = 0;
     if (what.failed)
-        rc = err_in("%s", m->path);
+        rc = err_in("%s", m->file.path);
     else if (what.n)
         rc = metrics_event(m, step, "not finite", "%s", what.p);
     buf_free(&what);
@@ -141,7 +118,7 @@ int metrics_step(struct metrics *m, const struct metrics_step *s)
     line_count(m, "tokens", s->tokens);
     line_number(m, "tokens_per_s", s->tokens_per_s);
     line_number(m, "time", s->time);
-    if (line_end(m) || report_bad(m, s->step, own, n_own))
+    if (line_end(m, s->step) || report_bad(m, s->step, own, n_own))
         return -1;
     return report_bad(m, s->step, s->term, s->n_terms);
 }
@@ -155,7 +132,7 @@ int metrics_valid(struct metrics *m, const struct metrics_valid *v)
     if (v->bytes > 0)
         line_number(m, "bits_per_byte", v->loss * (double)v->tokens / (double)v->bytes / log(2));
     line_number(m, "time", v->time);
-    return line_end(m) ? -1 : report_bad(m, v->step, own, 2);
+    return line_end(m, v->step) ? -1 : report_bad(m, v->step, own, 2);
 }
 
 int metrics_sample(struct metrics *m, int64_t step, const char *prompt, const char *text, size_t n)
@@ -169,7 +146,7 @@ int metrics_sample(struct metrics *m, int64_t step, const char *prompt, const ch
     line_text(m, "sample", text, n);
     if (prompt)
         line_text(m, "prompt", prompt, strnlen(prompt, METRICS_MESSAGE_MAX));
-    return line_end(m);
+    return line_end(m, step);
 }
 
 int metrics_event(struct metrics *m, int64_t step, const char *event, const char *fmt, ...)
@@ -184,28 +161,26 @@ int metrics_event(struct metrics *m, int64_t step, const char *event, const char
     line_text(m, "event", event, strlen(event));
     line_text(m, "message", message, strlen(message));
     line_text(m, "at", at, strlen(at));
-    return line_end(m);
+    return line_end(m, step);
+}
+
+int metrics_follow(struct metrics *m, metrics_each *each, void *arg)
+{
+    m->each = each;
+    m->arg = arg;
+    return metrics_read(m->file.path, each, arg);
 }
 
 int metrics_sync(struct metrics *m)
 {
-    if (m->wait.n && flush(m))
-        return -1;
-    return fsync(m->fd) ? err("%s: %s", m->path, strerror(errno)) : 0;
+    return tail_sync(&m->file);
 }
 
 int metrics_close(struct metrics *m)
 {
-    int rc = 0;
-    if (m->fd >= 0) {
-        rc = metrics_sync(m);
-        if (close(m->fd) && !rc)
-            rc = err("%s: %s", m->path, strerror(errno));
-    }
-    free(m->path);
+    const int rc = tail_close(&m->file);
     buf_free(&m->line);
-    buf_free(&m->wait);
-    *m = (struct metrics){.fd = -1};
+    *m = (struct metrics){.file.fd = -1};
     return rc;
 }
 
@@ -285,8 +260,7 @@ static int source_next(struct source *s)
     return 1;
 }
 
-int metrics_read(const char *path, int (*each)(void *arg, int64_t step, const json_t *line),
-                 void *arg)
+int metrics_read(const char *path, metrics_each *each, void *arg)
 {
     struct source s;
     if (source_open(&s, path))
@@ -358,24 +332,14 @@ static int cut(const char *path, int64_t step, const char *const *undone)
 
 int metrics_reopen(struct metrics *m, const char *path, int64_t step, const char *const *undone)
 {
-    *m = (struct metrics){.fd = -1};
+    *m = (struct metrics){.file.fd = -1};
     if (access(path, F_OK)) {
         if (step >= 0)
             err_warn("%s is missing: the curves begin at step %lld", path, (long long)step);
     } else if (cut(path, step, undone)) {
         return -1;
     }
-    m->path = mem_text(path, strlen(path));
-    if (!m->path)
-        return -1;
-    m->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    const off_t size = m->fd < 0 ? -1 : lseek(m->fd, 0, SEEK_END);
-    m->size = size;
-    if (size >= 0 ? file_sync_folder(path) : err("%s: %s", path, strerror(errno))) {
-        metrics_close(m);
-        return -1;
-    }
-    return 0;
+    return tail_open(&m->file, path);
 }
 
 int metrics_open(struct metrics *m, const char *path, int64_t step)

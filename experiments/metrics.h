@@ -12,26 +12,25 @@
 #define ATTAR_EXPERIMENTS_METRICS_H
 
 #include <jansson.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "autograd/base/buf.h"
+#include "autograd/base/tail.h"
 
 enum {
     METRICS_LINE_MAX = 1 << 20,   /* bytes of a line, written or read          */
     METRICS_SAMPLE_MAX = 1 << 17, /* bytes of a sample; the rest is not written */
     METRICS_MESSAGE_MAX = 4096,
-    METRICS_WAIT_MAX = 16 << 20, /* bytes of lines that a full disk may keep waiting */
 };
 
+/* Sees a line, which lives until it returns; anything but 0 stops the reading. */
+typedef int metrics_each(void *arg, int64_t step, const json_t *line);
+
 struct metrics {
-    int fd;       /* -1: closed */
-    int64_t size; /* bytes of whole lines in the file */
-    char *path;
+    struct tail file;
     struct buf line;
-    struct buf wait; /* whole lines that could not be written yet */
-    bool torn;       /* the file may be longer than size */
+    metrics_each *each; /* sees every line, see metrics_follow(), or NULL */
+    void *arg;
 };
 
 struct metrics_term {
@@ -69,9 +68,12 @@ int metrics_open(struct metrics *m, const char *path, int64_t step);
    end) will be written again and go. */
 int metrics_reopen(struct metrics *m, const char *path, int64_t step, const char *const *undone);
 
-/* Each appends a line with one write. A write that fails leaves no part of a line in the file: a
-   warning names the reason, and the line waits for the next write or metrics_sync(). 0; -1 with
-   err() set if a line is too long or METRICS_WAIT_MAX bytes are waiting. */
+/* Calls each() for every line that is in the file, and from now on for every line that is written.
+   0, or what each() or metrics_read() returned. */
+int metrics_follow(struct metrics *m, metrics_each *each, void *arg);
+
+/* Each appends a line, see tail_add(). 0; -1 with err() set if a line is too long, or too much is
+   waiting to be written. */
 int metrics_step(struct metrics *m, const struct metrics_step *s);
 int metrics_valid(struct metrics *m, const struct metrics_valid *v);
 /* text [n] is what follows the prompt; no prompt: NULL. */
@@ -83,13 +85,9 @@ int metrics_event(struct metrics *m, int64_t step, const char *event, const char
 int metrics_sync(struct metrics *m);
 int metrics_close(struct metrics *m);
 
-/*
- * Calls each() for every line, in order; a nonzero result stops the reading and is returned. `line`
- * lives until each() returns. A torn last line is left out; anything else malformed is -1 with
- * err() set: path, line, what.
- */
-int metrics_read(const char *path, int (*each)(void *arg, int64_t step, const json_t *line),
-                 void *arg);
+/* Calls each() for every line, in order; what it returns other than 0 is returned. A torn last line
+   is left out; anything else malformed is -1 with err() set: path, line, what. */
+int metrics_read(const char *path, metrics_each *each, void *arg);
 
 /* The number under `key`; NAN where it is absent, null or no number. */
 double metrics_number(const json_t *line, const char *key);

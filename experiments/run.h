@@ -7,6 +7,7 @@
  *         metrics.jsonl  summary.json     what it measured; written at its end
  *         checkpoint-STEP.h5              the newest few and the best
  *         checkpoint.h5  best.h5          links to the newest and the best
+ *         tensorboard/                    a copy of the metrics, if the config asks for it
  */
 #ifndef ATTAR_EXPERIMENTS_RUN_H
 #define ATTAR_EXPERIMENTS_RUN_H

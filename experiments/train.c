@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "autograd/base/clock.h"
 #include "autograd/base/cpu.h"
@@ -348,6 +349,18 @@ static int loop(struct train *t)
     return t->saved_step == t->steps ? TRAIN_DONE : leave(t);
 }
 
+/* A copy of the metrics for TensorBoard: without it the run goes on. */
+static void open_events(struct train *t)
+{
+    char path[4200];
+    struct timespec now;
+    snprintf(path, sizeof path, "%s/tensorboard", t->folder);
+    clock_gettime(CLOCK_REALTIME, &now);
+    const double wall = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    if (events_open(&t->events, &t->metrics, path, wall - t->state.seconds))
+        err_warn("%s; nothing is written for TensorBoard", err_text());
+}
+
 /* Keys of the lines that the last step has yet to write. */
 static const char *const *undone_lines(int left)
 {
@@ -371,6 +384,8 @@ int train_run(struct train *t)
     int rc = metrics_reopen(&t->metrics, path, t->state.step > 0 ? t->state.step : -1,
                             undone_lines(t->state.left));
     if (!rc) {
+        if (t->stage->train.tensorboard)
+            open_events(t);
         progress_open(&t->progress, 2, t->stage->name);
         if (t->state.step > 0)
             rc = metrics_event(&t->metrics, t->state.step, "resume", "from step %lld",
@@ -380,6 +395,7 @@ int train_run(struct train *t)
         progress_close(&t->progress);
         if (metrics_close(&t->metrics) && !rc)
             rc = -1;
+        events_close(&t->events);
     }
     t->arena_peak = t->ctx.arena.peak;
     t->state.seconds = clock_seconds() - t->started;

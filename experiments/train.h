@@ -5,6 +5,7 @@
 #include "datasets/tokenizer.h"
 #include "experiments/checkpoint.h"
 #include "experiments/config.h"
+#include "experiments/events.h"
 #include "experiments/feed.h"
 #include "experiments/metrics.h"
 #include "experiments/progress.h"
@@ -28,6 +29,7 @@ struct train {
     /* the loop's own */
     struct ctx ctx;
     struct metrics metrics;
+    struct events events;
     struct progress progress;
     double started;     /* clock at which state.seconds was 0 */
     double saved_at;    /* clock of the last save (or try) */

@@ -393,7 +393,7 @@ static void resumed_equals_unbroken(void **state)
             assert_int_equal(metrics_open(&m, path, -1), 0);
             write_steps(&m, 1, saved < 17 ? saved + 3 : 20);
             if (torn)
-                assert_int_equal(write(m.fd, "{\"step\":2", 9), 9);
+                assert_int_equal(write(m.file.fd, "{\"step\":2", 9), 9);
             assert_int_equal(metrics_close(&m), 0);
             assert_int_equal(metrics_open(&m, path, saved), 0);
             write_steps(&m, saved + 1, 20);
@@ -469,7 +469,7 @@ static void full_disk_loses_no_line(void **state)
     struct rlimit old;
     assert_int_equal(metrics_open(&m, path, -1), 0);
     write_steps(&m, 1, 3);
-    const int64_t before = m.size;
+    const int64_t before = m.file.size;
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     const struct rlimit small = {(rlim_t)before + 10, old.rlim_max};
@@ -478,7 +478,7 @@ static void full_disk_loses_no_line(void **state)
     const int sync = metrics_sync(&m);
     const bool named = strstr(err_text(), path) != NULL;
     write_steps(&m, 4, 4);
-    const int64_t full = m.size;
+    const int64_t full = m.file.size;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(event, 0);
     assert_int_equal(sync, -1);

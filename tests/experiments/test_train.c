@@ -242,7 +242,7 @@ static void full_disk_loses_nothing(void **state)
     assert_int_equal(same_run_state(stage("full")).step, saved);
     spawn_limit(2500); // not even the lines of metrics.jsonl
     run(1, "full", "");
-    spawn_says(folder, "its lines wait in memory");
+    spawn_says(folder, "the rest waits in memory");
     assert_int_equal(same_run_state(stage("full")).step, saved);
     spawn_limit(0);
     run(0, "full", "");

@@ -35,6 +35,8 @@ compare "a trained model against PyTorch" "torch numpy h5py tokenizers" \
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
     "$python" tests/oracle/tokenizer_oracle.py
+compare "event files, read by TensorBoard" "numpy tensorboard" \
+    "$python" tests/oracle/tensorboard_oracle.py "$ATTAR_BIN"
 compare "classes of characters against Hugging Face's" "tokenizers" charclass
 echo "$passed comparisons passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
