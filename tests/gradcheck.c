@@ -179,7 +179,7 @@ static void check_nothing_recorded(struct trial *w)
     assert_null(w->ctx.tape);
     for (int i = 0; i < GRADCHECK_IN; i++) // a gradient only where it was beforehand, and zero
         for (int64_t j = 0; w->in[i] && w->in[i]->grad && j < tensor_numel(w->in[i]); j++)
-            assert_true(w->in[i]->grad[j] == 0 && w->in[i]->grad == w->grad[i]);
+            assert_true(w->grad[i][j] == 0 && w->in[i]->grad == w->grad[i]);
 }
 
 static void check_null_and_failed(struct trial *w)

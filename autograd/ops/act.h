@@ -6,8 +6,32 @@
 #ifndef ATTAR_AUTOGRAD_OPS_ACT_H
 #define ATTAR_AUTOGRAD_OPS_ACT_H
 
+#include <omp.h>
+
 #include "autograd/autograd.h"
 #include "autograd/kernels/rows.h"
+
+/* The buffers of each thread of a team: k rows of n floats, where `narrow` says that a tensor of
+   the op is bf16, else none (then no pointer into them is used). Scratch: ctx_release(). */
+struct act_buf {
+    char *p;
+    size_t bytes; /* of a thread */
+    int64_t n;
+};
+
+static inline struct act_buf act_buf(struct ctx *ctx, bool narrow, int k, int64_t n)
+{
+    struct act_buf b = {.bytes = narrow ? (size_t)k * (size_t)n * sizeof(float) : 0, .n = n};
+    b.p = ctx_thread_scratch(ctx, &b.bytes);
+    return b;
+}
+
+/* Row i of the calling thread's. */
+static inline float *act_row(const struct act_buf *b, int i)
+{
+    return (float *)(void *)(b->p + (size_t)omp_get_thread_num() * b->bytes) +
+           (b->bytes ? i * b->n : 0);
+}
 
 /* Row i of p [.,n], data or gradient of a tensor of dtype dt: where it lies, or widened into
    buf [n]. */

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "autograd/kernels/rows.h"
+#include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
 /* The gradient of w sums over tokens: in a fixed number of parts, whatever the threads. */
@@ -16,40 +17,68 @@ static void forward(struct ctx *ctx, struct node *node)
     const struct tensor *x = node->in[0], *w = node->in[1];
     const struct rmsnorm *s = node->saved;
     const int64_t N = tensor_rows(x), C = tensor_cols(x);
-    float *y = node->out[0]->data;
-    if (ctx->measuring)
-        return;
+    const struct tensor *y = node->out[0];
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, x->dt != &dtype_f32 || y->dt != &dtype_f32, 2, C);
+    if (!ctx->measuring && !ctx->failed) {
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < N; i++)
-        s->r[i] = rows->rmsnorm(C, (const float *)x->data + i * C, w->data, s->eps, y + i * C);
+        for (int64_t i = 0; i < N; i++) {
+            float *yi = act_at(y->dt, y->data, i, C, act_row(&buf, 1));
+            s->r[i] = rows->rmsnorm(C, act_get(x->dt, x->data, i, C, act_row(&buf, 0)), w->data,
+                                    s->eps, yi);
+            act_put(y->dt, y->data, i, C, yi);
+        }
+    }
+    ctx_release(ctx, mark);
+}
+
+/* Rows [from, to): dx (NULL: none; fresh: not added to) and dw [C] (likewise) += theirs. */
+static void backward_rows(const struct node *node, int64_t from, int64_t to, void *dx, bool fresh,
+                          float *dw, const struct act_buf *buf)
+{
+    const struct tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
+    const struct rmsnorm *s = node->saved;
+    const int64_t C = tensor_cols(x);
+    for (int64_t i = from; i < to; i++) {
+        const float *xi = act_get(x->dt, x->data, i, C, act_row(buf, 0));
+        const float *dy = act_get(y->dt, y->grad, i, C, act_row(buf, 1));
+        float *dxi = act_add(x->dt, dx, i, C, fresh, act_row(buf, 2));
+        rows->rmsnorm_backward(C, xi, w->data, s->r[i], dy, dxi, !fresh, dw);
+        act_put(x->dt, dx, i, C, dxi);
+    }
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
     struct tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
-    const struct rmsnorm *s = node->saved;
     const int64_t N = tensor_rows(x), C = tensor_cols(x), step = (N + PARTS - 1) / PARTS;
     bool fresh, taken;
-    const float *dy = y->grad;
-    float *dx = ctx_grad_take(ctx, y, x, &fresh, &taken), *dw = ctx_grad_sum(ctx, w);
+    void *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
+    float *dw = ctx_grad_sum(ctx, w);
     const size_t mark = ctx_mark(ctx);
     float *parts = dw ? ctx_scratch(ctx, PARTS * (size_t)C * sizeof *parts) : NULL;
+    const struct act_buf buf = act_buf(ctx, x->dt != &dtype_f32 || y->dt != &dtype_f32, 3, C);
     if (!ctx->measuring && !ctx->failed) {
         if (parts)
             memset(parts, 0, PARTS * (size_t)C * sizeof *parts);
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t p = 0; p < PARTS; p++)
-            for (int64_t i = p * step; i < (p + 1) * step && i < N; i++)
-                rows->rmsnorm_backward(C, (const float *)x->data + i * C, w->data, s->r[i],
-                                       dy + i * C, dx ? dx + i * C : NULL, !fresh,
-                                       parts ? parts + p * C : NULL);
+            backward_rows(node, p * step, p * step + step < N ? p * step + step : N, dx, fresh,
+                          parts ? parts + p * C : NULL, &buf);
         for (int64_t p = 0; p < PARTS && parts; p++)
             rows->add(C, dw, parts + p * C, dw);
     }
     ctx_release(ctx, mark);
 }
 
-static const struct op op = {"rmsnorm", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    cost_rows(c, node->in[0], backward ? 3 : 1);
+    cost_rows(c, node->out[0], 1);
+}
+
+static const struct op op = {"rmsnorm", forward, backward, cost};
 
 struct tensor *op_rmsnorm(struct ctx *ctx, struct tensor *x, struct tensor *w, float eps)
 {
@@ -60,7 +89,7 @@ struct tensor *op_rmsnorm(struct ctx *ctx, struct tensor *x, struct tensor *w, f
                         (long long)tensor_cols(x));
     struct rmsnorm *s = ctx_push(ctx, sizeof *s);
     float *r = ctx_push(ctx, (size_t)tensor_rows(x) * sizeof *r);
-    struct tensor *y = ctx_like(ctx, x);
+    struct tensor *y = ctx_tensor(ctx, ctx->act, x->nd, x->dim);
     if (!y)
         return NULL;
     *s = (struct rmsnorm){eps, r};

@@ -1,4 +1,5 @@
 #include "autograd/kernels/rows.h"
+#include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
 struct rotation {
@@ -6,40 +7,63 @@ struct rotation {
     const int32_t *pos;
 };
 
-/* Rotates every head of every row of x by its angle (sign 1) or back (-1). */
-static void rotate(const struct rotation *r, float sign, int64_t N, int64_t width, float *x)
+/* Rotates every head of row i, x [width], by its angle (sign 1) or back (-1). */
+static void rotate(const struct rotation *r, float sign, int64_t i, int64_t width, float *x)
 {
-    const int64_t D = r->rope->head_dim, half = D / 2;
+    const int64_t D = r->rope->head_dim, half = D / 2, angle = r->pos[i] * half;
     void (*const turn)(int64_t, const float *, const float *, float, float *) =
         r->rope->style == ROPE_HALF ? rows->rope_half : rows->rope_adjacent;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < N; i++) {
-        const int64_t angle = r->pos[i] * half;
-        for (int64_t h = 0; h < width; h += D)
-            turn(half, r->rope->cos + angle, r->rope->sin + angle, sign, x + i * width + h);
-    }
+    for (int64_t h = 0; h < width; h += D)
+        turn(half, r->rope->cos + angle, r->rope->sin + angle, sign, x + h);
 }
 
 static void forward(struct ctx *ctx, struct node *node)
 {
     struct tensor *y = node->out[0];
-    if (!ctx->measuring)
-        rotate(node->saved, 1, tensor_rows(y), tensor_cols(y), y->data);
+    const int64_t N = tensor_rows(y), C = tensor_cols(y);
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, y->dt != &dtype_f32, 1, C);
+    if (!ctx->measuring && !ctx->failed) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < N; i++) {
+            float *yi = act_add(y->dt, y->data, i, C, false, act_row(&buf, 0));
+            rotate(node->saved, 1, i, C, yi);
+            act_put(y->dt, y->data, i, C, yi);
+        }
+    }
+    ctx_release(ctx, mark);
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
     struct tensor *x = node->in[0], *y = node->out[0];
+    const int64_t N = tensor_rows(y), C = tensor_cols(y);
     bool fresh, taken;
-    float *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
-    if (ctx->measuring || !dx)
-        return;
-    rotate(node->saved, -1, tensor_rows(y), tensor_cols(y), y->grad);
-    if (!taken)
-        rows->add(tensor_numel(x), dx, y->grad, dx);
+    void *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, y->dt != &dtype_f32, 2, C);
+    if (!ctx->measuring && !ctx->failed && dx) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < N; i++) {
+            float *dy = act_add(y->dt, y->grad, i, C, false, act_row(&buf, 0)); // dead from here
+            rotate(node->saved, -1, i, C, dy);
+            float *to = taken ? dy : act_add(x->dt, dx, i, C, false, act_row(&buf, 1));
+            if (!taken)
+                rows->add(C, to, dy, to);
+            act_put(x->dt, dx, i, C, to);
+        }
+    }
+    ctx_release(ctx, mark);
 }
 
-static const struct op op = {"rope", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    (void)backward;
+    cost_rows(c, node->out[0], 2);
+}
+
+static const struct op op = {"rope", forward, backward, cost};
 
 struct tensor *op_rope(struct ctx *ctx, struct tensor *x, const struct rope *rope,
                        const int32_t *pos)

@@ -38,7 +38,7 @@ static void close_values(void)
     assert_int_equal(op_mse(&ctx, &x, &other, 0.3f, &loss), 0);
     for (int i = 0; i < 3; i++) {
         const double want = 0.6f * ((double)a[i] - b[i]);
-        assert_true(fabs(x.grad[i] - want) <= 1e-6 * fabs(want));
+        assert_true(fabs(((float *)x.grad)[i] - want) <= 1e-6 * fabs(want));
     }
     assert_int_equal(loss.count, 3);
     ctx_free(&ctx);

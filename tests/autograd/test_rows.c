@@ -392,6 +392,58 @@ static void sum_squares(const struct rows *r, const struct input *in)
     vec_free(x);
 }
 
+/* Every class of f32 in turn: ties of both kinds, what rounds up into the next exponent and into
+   infinity, subnormals, zeros, infinities, NaNs whose upper half alone would be an infinity. */
+static void narrow(const struct rows *r, const struct input *in)
+{
+    static const uint32_t classes[] = {0x00000000, 0x80000000, 0x00000001, 0x00007fff, 0x00008000,
+                                       0x00008001, 0x00018000, 0x007fffff, 0x80018000, 0x3f808000,
+                                       0x3f818000, 0x3f807fff, 0x3f808001, 0x3f80ffff, 0x3fffffff,
+                                       0xbf808000, 0xbf818000, 0x7f7f7fff, 0x7f7f8000, 0x7f7fffff,
+                                       0xff7fffff, 0x7f800000, 0xff800000, 0x7f800001, 0x7f80ffff,
+                                       0xff800001, 0x7fc00000, 0x7fffffff, 0xffffffff, 0x7fa12345};
+    enum { CLASSES = sizeof classes / sizeof *classes };
+    struct vec x = vec_copy(in->a);
+    uint16_t *y = malloc(((size_t)in->n + 1) * sizeof *y);
+    for (int64_t i = 0; i < in->n; i++)
+        if ((i + in->n) % 4)
+            memcpy(&x.p[i], &classes[(i * 7 + in->n) % CLASSES], sizeof *x.p);
+    y[in->n] = 0x1234;
+    r->narrow(in->n, x.p, y);
+    for (int64_t i = 0; i < in->n; i++) {
+        uint32_t u;
+        memcpy(&u, &x.p[i], sizeof u);
+        // of the two neighbours in bf16 the nearer, or the even one; NaN keeps its sign
+        const uint32_t low = u & 0xffff, down = u >> 16;
+        const bool nan = (u & 0x7fffffff) > 0x7f800000;
+        const uint32_t want = nan                                           ? down | 0x40
+                              : low > 0x8000 || (low == 0x8000 && down & 1) ? down + 1
+                                                                            : down;
+        if (y[i] != want)
+            fail_msg("narrow[%d] of %08x: %04x instead of %04x", (int)i, u, y[i], want);
+    }
+    assert_int_equal(y[in->n], 0x1234);
+    free(y), vec_free(x);
+}
+
+/* All values of a half: a length n sees those from 97 n on. */
+static void widen(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, in->a.shift);
+    uint16_t *x = malloc((size_t)in->n * sizeof *x);
+    for (int64_t first = 97 * in->n, end = first + 0x10000; first < end && in->n; first += in->n) {
+        for (int64_t i = 0; i < in->n; i++)
+            x[i] = (uint16_t)(first + i);
+        r->widen(in->n, x, y.p);
+        for (int64_t i = 0; i < in->n; i++) {
+            uint32_t u;
+            memcpy(&u, &y.p[i], sizeof u);
+            assert_true(u == (uint32_t)x[i] << 16);
+        }
+    }
+    free(x), vec_free(y);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name, offsetof(struct rows, name)                                                   \
@@ -415,6 +467,8 @@ static const struct {
     ENTRY(rope_adjacent),
     ENTRY(rope_half),
     ENTRY(adamw),
+    ENTRY(widen),
+    ENTRY(narrow),
     ENTRY(sum_squares),
 };
 enum { CHECKS = sizeof checks / sizeof *checks };
