@@ -78,6 +78,7 @@ struct ctx {
     bool recompute;    /* segments drop what they computed and run again in backward */
     bool training;     /* dropout is active */
     const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
+    struct profile *profile; /* where time and cost of what runs go; NULL: not measured */
     const volatile sig_atomic_t *stop; /* polled between ops; set: the ctx fails with "stopped" */
     bool failed;
     char text[240]; /* of the first failure */
@@ -113,12 +114,16 @@ char *ctx_thread_scratch(struct ctx *ctx, size_t *bytes);
 
 enum { NODE_IN = 8, NODE_OUT = 3 };
 
+struct cost; /* cost.h */
+
 struct op {
     const char *name;
     /* Fill out[] from in[]; a measuring ctx only wants the scratch pushed. */
     void (*forward)(struct ctx *ctx, struct node *node);
     /* Add to the gradients of in[] what those of out[] imply; out[i]->grad may be NULL: zero. */
     void (*backward)(struct ctx *ctx, struct node *node);
+    /* Adds to *cost what forward or backward takes, by the node's shapes alone. */
+    void (*cost)(const struct ctx *ctx, const struct node *node, bool backward, struct cost *cost);
 };
 
 struct node {

@@ -3,6 +3,17 @@
 #include <string.h>
 
 #include "autograd/ops/ops.h"
+#include "autograd/profile.h"
+
+static void run(struct ctx *ctx, struct node *node, bool backward)
+{
+    struct cost cost = {0};
+    if (ctx->profile && node->op->cost)
+        node->op->cost(ctx, node, backward, &cost);
+    const struct profile_span span = profile_begin(ctx->profile);
+    (backward ? node->op->backward : node->op->forward)(ctx, node);
+    profile_add(ctx->profile, &span, node->op->name, backward, &cost);
+}
 
 struct tensor *ctx_run(struct ctx *ctx, struct node *node)
 {
@@ -13,7 +24,7 @@ struct tensor *ctx_run(struct ctx *ctx, struct node *node)
     bool wanted = false;
     for (int i = 0; i < NODE_IN; i++)
         wanted |= node->in[i] && node->in[i]->needs_grad;
-    node->op->forward(ctx, node);
+    run(ctx, node, false);
     if (ctx->recording && wanted) {
         struct node *kept = ctx_push(ctx, sizeof *kept);
         if (!kept)
@@ -39,7 +50,7 @@ void tape_backward(struct ctx *ctx, struct node *until)
         for (int i = 0; i < NODE_OUT; i++)
             arrived |= node->out[i] && node->out[i]->grad;
         if (arrived && !ctx->failed)
-            node->op->backward(ctx, node);
+            run(ctx, node, true);
     }
 }
 
@@ -55,8 +66,9 @@ struct segment {
 
 static void segment_forward(struct ctx *ctx, struct node *node)
 {
-    (void)ctx; // ctx_segment has run the body: the node only stands for it on the tape
-    (void)node;
+    // ctx_segment has run the body; where nothing of it is kept, its result moves out
+    if (!ctx->measuring)
+        memcpy(node->out[0]->data, node->in[0]->data, tensor_bytes(node->out[0]));
 }
 
 /* The gradient of x must survive the high end's pop: if it was made inside, it moves to out's
@@ -94,7 +106,15 @@ static void segment_backward(struct ctx *ctx, struct node *node)
     arena_pop_lo(&ctx->arena, s->lo);
 }
 
-static const struct op op_segment = {"segment", segment_forward, segment_backward};
+static void segment_cost(const struct ctx *ctx, const struct node *node, bool backward,
+                         struct cost *cost)
+{
+    (void)ctx;
+    if (!backward)
+        cost_rows(cost, node->out[0], 2);
+}
+
+static const struct op op_segment = {"segment", segment_forward, segment_backward, segment_cost};
 
 /* Runs the body and keeps nothing of it but its values, in out. */
 static struct tensor *run_and_free(struct ctx *ctx, segment_fn *fn, const void *arg,
@@ -109,8 +129,8 @@ static struct tensor *run_and_free(struct ctx *ctx, segment_fn *fn, const void *
         return inner;
     if (!tensor_same_shape(inner, x))
         return ctx_fail(ctx, "segment: its result must have the shape of its input");
-    if (!ctx->measuring)
-        memcpy(out->data, inner->data, tensor_bytes(out));
+    struct node move = {.op = &op_segment, .in = {inner}, .out = {out}};
+    run(ctx, &move, false);
     arena_pop_hi(&ctx->arena, hi);
     arena_pop_lo(&ctx->arena, lo);
     return out;

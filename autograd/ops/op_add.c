@@ -41,7 +41,15 @@ static void backward(struct ctx *ctx, struct node *node)
     give(ctx, node, 0, true, dy);
 }
 
-static const struct op op = {"add", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    for (int i = 0; i < 2 && !backward; i++)
+        cost_rows(c, node->in[i], 1);
+    cost_rows(c, node->out[0], backward ? 2 : 1); // backward copies; the other input takes over
+}
+
+static const struct op op = {"add", forward, backward, cost};
 
 struct tensor *op_add(struct ctx *ctx, struct tensor *a, struct tensor *b)
 {

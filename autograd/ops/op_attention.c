@@ -225,7 +225,31 @@ static void backward(struct ctx *ctx, struct node *node)
     ctx_release(ctx, mark);
 }
 
-static const struct op op = {"attention", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    const struct attention *a = node->saved;
+    const double per_pair = (backward ? 10.0 : 4.0) * (double)(a->D * a->H);
+    double pairs = 0; // of a query and a key that it sees
+    for (int i = 0; i < a->n_seqs; i++) {
+        const double n = (double)a->seqs[i].len;
+        pairs += n * (n + 1) / 2 + (a->seqs[i].k ? n * ((double)a->seqs[i].kv_len - n) : 0);
+    }
+    // softmax is part of what its products' rate is measured with
+    c->product[c->n++] = (struct product){
+        .kind = backward ? COST_ATTENTION_BACKWARD : COST_ATTENTION,
+        .dt = node->in[0]->dt,
+        .M = tensor_rows(node->in[0]) / a->n_seqs,
+        .N = a->n_seqs,
+        .K = a->D,
+        .H = a->H,
+        .Hkv = a->Hkv,
+        .flops = per_pair * pairs,
+        .times = 1,
+    };
+}
+
+static const struct op op = {"attention", forward, backward, cost};
 
 static bool fits(struct ctx *ctx, const struct tensor *q, const struct tensor *k,
                  const struct tensor *v, int64_t D, const struct attention_seq *seqs, int n)

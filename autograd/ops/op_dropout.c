@@ -43,7 +43,15 @@ static void backward(struct ctx *ctx, struct node *node)
         mask(node->saved, tensor_rows(x), tensor_cols(x), dy, !fresh, dx);
 }
 
-static const struct op op = {"dropout", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    (void)backward;
+    cost_rows(c, node->out[0], 2);
+    c->draws += (double)tensor_numel(node->out[0]);
+}
+
+static const struct op op = {"dropout", forward, backward, cost};
 
 struct tensor *op_dropout(struct ctx *ctx, struct tensor *x, float p, uint64_t key,
                           const uint64_t *row_id)

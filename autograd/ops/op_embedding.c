@@ -36,7 +36,13 @@ static void backward(struct ctx *ctx, struct node *node)
     }
 }
 
-static const struct op op = {"embedding", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    cost_rows(c, node->out[0], backward ? 3 : 2);
+}
+
+static const struct op op = {"embedding", forward, backward, cost};
 
 struct tensor *op_embedding(struct ctx *ctx, struct tensor *w, const int32_t *tok, int64_t n)
 {

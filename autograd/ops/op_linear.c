@@ -187,7 +187,27 @@ static void backward(struct ctx *ctx, struct node *node)
     ctx_release(ctx, mark);
 }
 
-static const struct op op = {"linear", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    const struct linear *l = node->saved;
+    const struct tensor *x = node->in[0];
+    const int64_t N = tensor_rows(x), I = tensor_cols(x);
+    for (int i = 0; i < l->n; i++) {
+        const struct tensor *w = node->in[1 + i];
+        const int64_t O = tensor_rows(w);
+        if (!backward)
+            cost_product(c, COST_FORWARD, x->dt, N, O, I, 1);
+        if (backward && x->needs_grad)
+            cost_product(c, COST_DX, x->dt, N, O, I, 1);
+        if (backward && w->needs_grad)
+            cost_product(c, COST_DW, x->dt, N, O, I, 1);
+    }
+    if (!backward)
+        cost_rows(c, node->in[1 + 2 * LINEAR_MAX], 1); // the residual
+}
+
+static const struct op op = {"linear", forward, backward, cost};
 
 static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w,
                  const struct tensor *b, const struct tensor *r)

@@ -23,7 +23,14 @@ static void backward(struct ctx *ctx, struct node *node)
         rows->axpy(tensor_numel(x), *f, dy, dx);
 }
 
-static const struct op op = {"scale", forward, backward};
+static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
+{
+    (void)ctx;
+    (void)backward;
+    cost_rows(c, node->out[0], 2);
+}
+
+static const struct op op = {"scale", forward, backward, cost};
 
 struct tensor *op_scale(struct ctx *ctx, struct tensor *x, float factor)
 {

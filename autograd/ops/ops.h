@@ -6,6 +6,7 @@
 #define ATTAR_AUTOGRAD_OPS_OPS_H
 
 #include "autograd/autograd.h"
+#include "autograd/cost.h"
 #include "autograd/ops/rope.h"
 
 enum { LINEAR_MAX = 3 };
