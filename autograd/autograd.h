@@ -8,9 +8,9 @@
  *   memory     everything of a step lives in the ctx's arena: data at its low end, gradients and
  *              scratch at its high end; ctx_segment() decides what a block leaves behind
  *
- *   precision  parameters, their gradients and the residual stream are f32; what an op makes for the
- *              next one (the tensors that linears read and write) has dtype ctx->act: f32, or bf16
- *              to train on bf16 units. The gradient of a tensor made by an op has its dtype
+ *   precision  parameters, their gradients and the residual stream are f32; what an op makes
+ *              for the next one (what linears read and write) has dtype ctx->act: f32, or bf16 to
+ *              train on bf16 units; the gradient of a tensor has its dtype
  *
  * Letters for shapes, everywhere: B batch, T tokens of a sequence, N tokens in all, C model width,
  * H heads, D head width, F feed-forward width, V vocabulary, L layers. All arrays are row-major.
@@ -57,6 +57,7 @@ struct tensor {
     void *data;               /* not owned: arena, slab, or mapped file */
     void *grad;               /* of dtype dt, same shape; NULL: no gradient has arrived (yet) */
     bool needs_grad;
+    bool stale;                  /* grad holds what does not count: a parameter's of last step */
     const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
 };
 
@@ -72,11 +73,11 @@ bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
 
 struct ctx {
     struct arena arena;
-    struct node *tape; /* the last node pushed; NULL: nothing is recorded */
-    bool recording;    /* push nodes: gradients are wanted */
-    bool measuring;    /* push sizes, compute nothing */
-    bool recompute;    /* segments drop what they computed and run again in backward */
-    bool training;     /* dropout is active */
+    struct node *tape;       /* the last node pushed; NULL: nothing is recorded */
+    bool recording;          /* push nodes: gradients are wanted */
+    bool measuring;          /* push sizes, compute nothing */
+    bool recompute;          /* segments drop what they computed and run again in backward */
+    bool training;           /* dropout is active */
     const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
     struct profile *profile; /* where time and cost of what runs go; NULL: not measured */
     const volatile sig_atomic_t *stop; /* polled between ops; set: the ctx fails with "stopped" */
@@ -209,6 +210,7 @@ struct store {
     size_t cap;
     size_t len;           /* floats in a slab; every parameter starts at a multiple of 16 */
     float *latent, *grad; /* slabs [len] */
+    uint16_t *packed;     /* panels of all parameters that have them */
     struct {
         const char *name; /* "adam.m": a slab of the optimizer's, saved with the checkpoint */
         float *slab;
@@ -235,13 +237,19 @@ float *store_state(struct store *s, const char *name);
 void store_init(struct store *s, uint64_t seed);
 
 /* From now on every store_project() also packs `used` of the parameters that are multiplied with
-   (p->product), rounded to bf16, for ctx->act == dtype_bf16. A panel is a private cache of used:
-   never saved, exported or compared. 0 or -1. */
+   (p->product), rounded to bf16, for ctx->act == dtype_bf16. To be called between store_alloc() and
+   the first store_project(), or followed by one. A panel is a private cache of used: never saved,
+   exported or compared. 0, or -1 with err() set. */
 int store_panels(struct store *s);
+
+/* Bytes of all panels, made or not. */
+size_t store_panels_bytes(const struct store *s);
 
 /* Puts a link at the end of p's chain (the param owns it): gives p a `used` of its own. 0 or -1. */
 int param_chain(struct param *p, struct reparam *r);
 
+/* All gradients count as zero. They are not written: the first contribution is (ctx_grad's fresh);
+   store_pullback() zeroes those that got none. */
 void store_zero_grad(struct store *s);
 void store_project(struct store *s); /* latent -> used -> panels */
 /* gradient of used -> gradient of latent; where there is a chain, `used` is scratch from here to

@@ -106,6 +106,8 @@ void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
         *fresh = true;
         t->grad = ctx_scratch(ctx, tensor_bytes(t));
     }
+    *fresh |= t->stale;
+    t->stale = false;
     return t->grad;
 }
 

@@ -6,6 +6,7 @@
 
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
+#include "autograd/kernels/gemm_bf16.h"
 
 enum { SLAB_ALIGN = 16 }; /* floats: a cache line */
 
@@ -31,7 +32,7 @@ int store_add(struct store *s, const char *name, int nd, const int64_t *dim, flo
     for (int i = 0; i < nd; i++)
         p->used.dim[i] = dim[i];
     p->init_std = init_std;
-    p->decay = nd > 1;
+    p->decay = p->product = nd > 1;
     s->len += (numel + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
     return 0;
 }
@@ -65,6 +66,7 @@ void store_free(struct store *s)
         struct param *p = &s->p[i];
         if (p->chain)
             free(p->used.data);
+        free(p->panels);
         for (struct reparam *r = p->chain, *next; r; r = next) {
             next = r->next;
             if (r->op->free)
@@ -74,6 +76,7 @@ void store_free(struct store *s)
     }
     for (int i = 0; i < s->n_states; i++)
         free(s->state[i].slab);
+    free(s->packed);
     free(s->latent);
     free(s->grad);
     free(s->p);
@@ -137,7 +140,8 @@ int param_chain(struct param *p, struct reparam *r)
 
 void store_zero_grad(struct store *s)
 {
-    memset(s->grad, 0, s->len * sizeof *s->grad);
+    for (int i = 0; i < s->n; i++)
+        s->p[i].used.stale = true;
 }
 
 static void project_until(const struct param *p, const struct reparam *end, float *y)
@@ -150,11 +154,78 @@ static void project_until(const struct param *p, const struct reparam *end, floa
         memcpy(y, x, (size_t)n * sizeof *y);
 }
 
+/* ---- panels ---- */
+
+/* Elements of both copies of a matrix; 0: it has none. */
+static int64_t packed_numel(const struct param *p)
+{
+    const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used);
+    return p->product && p->used.nd == 2 ? panels_numel(I, O) + panels_numel(O, I) : 0;
+}
+
+size_t store_panels_bytes(const struct store *s)
+{
+    size_t n = 0;
+    for (int i = 0; i < s->n; i++)
+        n += (size_t)packed_numel(&s->p[i]);
+    return n * sizeof *s->packed;
+}
+
+int store_panels(struct store *s)
+{
+    size_t at = 0;
+    if (s->latent && !(s->packed = mem_slab(store_panels_bytes(s), 1)))
+        return err_in("weights in bf16");
+    for (int i = 0; i < s->n; i++) {
+        struct param *p = &s->p[i];
+        const size_t n = (size_t)packed_numel(p);
+        if (!n)
+            continue;
+        p->panels = mem_new(1, sizeof *p->panels);
+        if (!p->panels)
+            return -1;
+        p->used.panels = p->panels;
+        p->panels->rows = tensor_rows(&p->used);
+        if (s->packed) {
+            p->panels->forward = s->packed + at;
+            p->panels->backward =
+                p->panels->forward + panels_numel(tensor_cols(&p->used), tensor_rows(&p->used));
+        }
+        at += n;
+    }
+    return 0;
+}
+
+/* Panels [i, i + n) of both copies of p, forward's first. */
+static void pack_some(const struct param *p, int64_t i, int64_t n)
+{
+    const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used), forward = panel_count(O);
+    for (; n > 0; i++, n--)
+        if (i < forward)
+            gemm_bf16->pack(true, p->used.data, false, I, I, O, i, i + 1, p->panels->forward);
+        else if (i < forward + panel_count(I))
+            gemm_bf16->pack(false, p->used.data, false, I, O, I, i - forward, i - forward + 1,
+                            p->panels->backward);
+}
+
+static void pack(const struct param *p)
+{
+    enum { SOME = 4 };
+    const int64_t n = panel_count(tensor_rows(&p->used)) + panel_count(tensor_cols(&p->used));
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < n; i += SOME)
+        pack_some(p, i, SOME);
+}
+
 void store_project(struct store *s)
 {
-    for (int i = 0; i < s->n; i++)
-        if (s->p[i].chain)
-            project_until(&s->p[i], NULL, s->p[i].used.data);
+    for (int i = 0; i < s->n; i++) {
+        const struct param *p = &s->p[i];
+        if (p->chain)
+            project_until(p, NULL, p->used.data);
+        if (p->panels && s->packed)
+            pack(p);
+    }
 }
 
 static void pullback(struct param *p, const struct reparam *r)
@@ -168,6 +239,12 @@ static void pullback(struct param *p, const struct reparam *r)
 
 void store_pullback(struct store *s)
 {
+    for (int i = 0; i < s->n; i++) {
+        struct tensor *t = &s->p[i].used;
+        if (t->stale)
+            memset(t->grad, 0, tensor_bytes(t));
+        t->stale = false;
+    }
     for (int i = 0; i < s->n; i++)
         if (s->p[i].chain)
             pullback(&s->p[i], s->p[i].chain);

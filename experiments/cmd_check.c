@@ -90,7 +90,7 @@ static int print_memory(const struct config_train *t, const struct transformer_d
 {
     static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
     const int states = optimizers[t->optimizer].n_states;
-    const struct plan_model m = plan_model(dims, states);
+    const struct plan_model m = plan_model(dims, states, plan.bf16);
     const size_t fixed = m.weights + m.grads + m.states + m.tables;
     printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB\n",
            (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,

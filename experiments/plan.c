@@ -4,44 +4,50 @@
 
 #include "autograd/base/mem.h"
 
-/* A batch whose token values do not matter: a measuring ctx never reads them. */
+/* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
+   0 with err() set if it failed. */
+static size_t pass(struct ctx *ctx, struct transformer *m, const struct batch *b, bool train)
+{
+    static const int32_t none;
+    const struct head_loss_args args = {.target = &none, .weight = 1};
+    struct loss loss = {0};
+    struct tensor *hidden = transformer_forward(ctx, m, b);
+    if (!op_head_loss(ctx, hidden, &m->output->used, &args, &loss) && train)
+        tape_backward(ctx, NULL);
+    if (!ctx->failed)
+        return ctx->arena.peak;
+    err("memory plan: %s", ctx->text);
+    return 0;
+}
+
 static size_t measure(const struct transformer_dims *dims, const struct plan_args *a, bool train)
 {
+    static const int32_t none;
+    static const uint64_t no_row;
     const int n = (int)(a->n_seqs * a->parts);
+    const int64_t len = a->T / a->parts;
     struct transformer m;
     struct ctx ctx;
     size_t peak = 0;
     struct sequence *seqs = mem_new((size_t)n, sizeof *seqs);
-    if (!seqs)
-        return 0;
-    const int64_t len = a->T / a->parts;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && seqs; i++)
         seqs[i] = (struct sequence){.start = i * len, .len = len};
-    if (transformer_init(&m, dims, STORE_SHAPES)) {
+    if (!seqs || transformer_init(&m, dims, STORE_SHAPES)) {
         free(seqs);
         return 0;
     }
-    if (!ctx_init(&ctx, 0)) {
-        static const int32_t none;
-        static const uint64_t no_row;
+    if ((!a->bf16 || !store_panels(&m.store)) && !ctx_init(&ctx, 0)) {
         const struct batch b = {.n = a->n_seqs * a->T,
                                 .tok = &none,
                                 .pos = &none,
                                 .row_id = &no_row,
                                 .seqs = seqs,
                                 .n_seqs = n};
-        const struct head_loss_args args = {.target = &none, .weight = 1};
-        struct loss loss = {0};
         ctx.recording = train;
+        ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;
         ctx.recompute = a->recompute;
-        struct tensor *hidden = transformer_forward(&ctx, &m, &b);
-        if (!op_head_loss(&ctx, hidden, &m.output->used, &args, &loss) && train)
-            tape_backward(&ctx, NULL);
-        if (ctx.failed)
-            err("memory plan: %s", ctx.text);
-        else
-            peak = ctx.arena.peak;
+        peak = pass(&ctx, &m, &b, train);
         ctx_free(&ctx);
     }
     transformer_free(&m);
@@ -59,7 +65,20 @@ size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *ar
     return measure(dims, args, false);
 }
 
-struct plan_model plan_model(const struct transformer_dims *dims, int states)
+/* Bytes of the weights' copies in bf16; 0 with a warning if there is no memory to count them. */
+static size_t panels(const struct transformer_dims *dims)
+{
+    struct transformer m;
+    if (transformer_init(&m, dims, STORE_SHAPES)) {
+        err_warn("%s", err_text());
+        return 0;
+    }
+    const size_t bytes = store_panels_bytes(&m.store);
+    transformer_free(&m);
+    return bytes;
+}
+
+struct plan_model plan_model(const struct transformer_dims *dims, int states, bool bf16)
 {
     int64_t rest;
     const size_t slab = (size_t)transformer_params(dims, &rest) * sizeof(float);
@@ -67,6 +86,7 @@ struct plan_model plan_model(const struct transformer_dims *dims, int states)
         .weights = slab,
         .grads = slab,
         .states = (size_t)states * slab,
+        .panels = bf16 ? panels(dims) : 0,
         .tables = (size_t)dims->context * (size_t)dims->head_dim * sizeof(float),
     };
 }

@@ -9,6 +9,7 @@ struct plan_args {
     int64_t n_seqs, T; /* sequences that go through the model at once */
     int64_t parts;     /* most attention sequences in one of them: 1, or T with mask_documents */
     bool recompute;
+    bool bf16; /* activations, and products */
     bool drops; /* dropout is active */
 };
 
@@ -17,10 +18,11 @@ struct plan_args {
 size_t plan_train(const struct transformer_dims *dims, const struct plan_args *args);
 size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *args);
 
-/* Bytes outside the arena: weights, gradients, `states` optimizer slabs, rotary tables. */
+/* Bytes outside the arena: weights, gradients, `states` optimizer slabs, the weights' panels where
+   products are of bf16, rotary tables. */
 struct plan_model {
-    size_t weights, grads, states, tables;
+    size_t weights, grads, states, panels, tables;
 };
-struct plan_model plan_model(const struct transformer_dims *dims, int states);
+struct plan_model plan_model(const struct transformer_dims *dims, int states, bool bf16);
 
 #endif

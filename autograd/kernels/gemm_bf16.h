@@ -34,15 +34,22 @@ static inline int64_t panels_numel(int64_t K, int64_t N)
 /* A weight [O,I] packed for y = x w^T (B [I,O]) and for dx = dy w (B [O,I]). */
 struct panels {
     uint16_t *forward, *backward;
+    int64_t rows; /* O of the packed matrix: `backward` has panel_depth(rows) */
 };
 
-/* A summand of a product: A [M,K], lda elements from row to row; panels: from B's column 0. */
+/* A summand of a product: A [M,K], lda elements from row to row; panels: from B's column 0. For a
+   part of B's rows, from an even row k0 on: panels + k0 * PANEL, and the whole panel's depth. */
 struct gemm_term {
     const uint16_t *A;
     int64_t lda;
     const uint16_t *panels;
     int64_t K;
+    int64_t depth; /* 0: panel_depth(K) */
 };
+static inline int64_t gemm_term_depth(const struct gemm_term *t)
+{
+    return t->depth ? t->depth : panel_depth(t->K);
+}
 
 /* Where the result goes: C [M,N] (add: + add [M,N] in f32; C itself is allowed) (bias: + bias [N]).
    ldc: elements from row to row of c and of add. */

@@ -14,7 +14,7 @@ static float widen(uint16_t h)
 
 static float sum_of(const struct gemm_term *t, int64_t i, int64_t j)
 {
-    const int64_t depth = panel_depth(t->K);
+    const int64_t depth = gemm_term_depth(t);
     const uint16_t *b = t->panels + j / PANEL * depth * PANEL + j % PANEL * 2;
     const uint16_t *a = t->A + i * t->lda;
     float sum = 0;

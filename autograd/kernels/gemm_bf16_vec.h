@@ -113,7 +113,7 @@ static inline __attribute__((always_inline)) void block(const struct cut *c, int
         const struct part *part = &c->part[p];
         const struct gemm_term *t = part->term;
         const uint16_t *b =
-            t->panels + (c->panel * panel_depth(t->K) + part->k0) * PANEL + 2 * c->h;
+            t->panels + (c->panel * gemm_term_depth(t) + part->k0) * PANEL + 2 * c->h;
         const uint16_t *a[MR];
         for (int r = 0; r < mr; r++)
             a[r] = t->A + (i + (r < m ? r : m - 1)) * t->lda + part->k0;

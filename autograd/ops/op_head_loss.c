@@ -1,22 +1,34 @@
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "autograd/kernels/gemm.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
 
-/* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. */
-enum { CHUNK = 256 };
+/* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. Under
+   bf16 more: reading and writing all of dw a chunk costs more than the faster products. */
+enum { CHUNK = 256, CHUNK_BF16 = 512, DEEP = 4096, GAP = 32 };
+enum { WIDE = 256, HIGH = 64, LARGE = 1 << 14 }; /* bf16: vocabulary entries, rows of dhidden of a tile */
 
 struct head {
     const struct head_loss_args *args;
-    const float *hidden, *w; /* [N,C], [V,C] */
-    float *dhidden;          /* NULL: not wanted */
+    const void *hidden;     /* [N,C], f32 or bf16 */
+    const struct tensor *w; /* [V,C] */
+    void *dhidden;          /* NULL: not wanted */
     float *dw;
-    bool fresh; /* dhidden is written, not added to */
+    bool fresh, fresh_w; /* dhidden, dw is written, not added to */
     int64_t N, C, V;
-    float *logits;     /* [CHUNK,V]; in place: their gradients */
-    double *sum, *nll; /* [CHUNK] per token */
+    float *logits;     /* [chunk,V]; in place: their gradients */
+    double *sum, *nll; /* [chunk] per token */
+    /* bf16 only; logits' gradients are then bf16, at the beginning of their rows */
+    bool bf16;
+    struct panels panels; /* of w */
+    uint16_t *x_panels;   /* of hidden over the chunk's tokens */
+    float *partial;       /* [chunk,C] dhidden in f32 */
+    char *scratch;        /* of the threads: turned rows, a row of bf16 */
+    size_t bytes;
 };
 
 /* One token's objective and, if wanted, the gradient of weight times it, in place of its logits z:
@@ -46,11 +58,10 @@ static void token_loss(const struct head *h, float *z, int32_t target, bool want
     z[target] -= a->weight * (1 - e);
 }
 
-static void chunk(const struct head *h, int64_t n0, int64_t n, struct loss *loss)
+/* The losses of tokens [n0, n0 + n), whose logits become their gradients; sums in order. */
+static void losses(const struct head *h, int64_t n0, int64_t n, struct loss *loss)
 {
     const bool want_grad = h->dhidden || h->dw;
-    const float *x = h->hidden + n0 * h->C;
-    gemm(false, true, n, h->V, h->C, x, h->C, h->w, h->C, false, h->logits, h->V);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         const int32_t target = h->args->target[n0 + i];
@@ -59,6 +70,11 @@ static void chunk(const struct head *h, int64_t n0, int64_t n, struct loss *loss
             token_loss(h, z, target, want_grad, &h->sum[i], &h->nll[i]);
         else
             memset(z, 0, (size_t)h->V * sizeof *z);
+        if (h->bf16 && want_grad) {
+            char *row = h->scratch + (size_t)omp_get_thread_num() * h->bytes;
+            rows->narrow(h->V, z, (uint16_t *)row);
+            memcpy(z, row, (size_t)h->V * sizeof(uint16_t));
+        }
     }
     for (int64_t i = 0; i < n; i++) {
         if (h->args->target[n0 + i] < 0)
@@ -67,11 +83,108 @@ static void chunk(const struct head *h, int64_t n0, int64_t n, struct loss *loss
         loss->nll += h->nll[i];
         loss->count++;
     }
+}
+
+static void chunk(const struct head *h, int64_t n0, int64_t n, struct loss *loss)
+{
+    const float *x = (const float *)h->hidden + n0 * h->C, *w = h->w->data;
+    gemm(false, true, n, h->V, h->C, x, h->C, w, h->C, false, h->logits, h->V);
+    losses(h, n0, n, loss);
     if (h->dhidden)
-        gemm(false, false, n, h->C, h->V, h->logits, h->V, h->w, h->C, !h->fresh,
-             h->dhidden + n0 * h->C, h->C);
+        gemm(false, false, n, h->C, h->V, h->logits, h->V, w, h->C, !h->fresh,
+             (float *)h->dhidden + n0 * h->C, h->C);
     if (h->dw)
-        gemm(true, false, h->V, h->C, n, h->logits, h->V, x, h->C, true, h->dw, h->C);
+        gemm(true, false, h->V, h->C, n, h->logits, h->V, x, h->C, !h->fresh_w || n0, h->dw, h->C);
+}
+
+/* ---- bf16 ---- */
+
+/* dhidden of rows [m0, m0 + m) of a chunk: V is deep, so all columns are done for a part of it
+   before the next, with sums in `partial`. */
+static void backward_hidden(const struct head *h, int64_t n0, int64_t m0, int64_t m)
+{
+    const int64_t C = h->C, V = h->V;
+    uint16_t *dx = (uint16_t *)h->dhidden + (n0 + m0) * C;
+    float *sum = h->partial + m0 * C;
+    if (!h->fresh)
+        rows->widen(m * C, dx, sum);
+    for (int64_t k = 0; k < V; k += DEEP) {
+        const bool last = k + DEEP >= V;
+        const struct gemm_term term = {(const uint16_t *)(h->logits + m0 * V) + k, 2 * V,
+                                       h->panels.backward + k * PANEL, last ? V - k : DEEP,
+                                       panel_depth(V)};
+        const struct gemm_out out = {.c = last ? (void *)dx : sum,
+                                     .ldc = C,
+                                     .bf16 = last,
+                                     .add = k || !h->fresh ? sum : NULL};
+        gemm_bf16->tile(m, 0, C, 1, &term, &out);
+    }
+}
+
+/* Rows [v, v + k) of dw. */
+static void backward_head(const struct head *h, bool add, int64_t n, int64_t v, int64_t k,
+                          uint16_t *turned)
+{
+    const int64_t depth = panel_depth(n), lda = depth + GAP;
+    float *dw = h->dw + v * h->C;
+    gemm_bf16->turn((const uint16_t *)h->logits, 2 * h->V, n, v, v + k, turned - v * lda, lda);
+    const struct gemm_term term = {turned, lda, h->x_panels, depth, 0};
+    const struct gemm_out out = {.c = dw, .ldc = h->C, .add = add ? dw : NULL};
+    gemm_bf16->tile(k, 0, h->C, 1, &term, &out);
+}
+
+static void chunk_bf16(const struct head *h, int64_t n0, int64_t n, struct loss *loss)
+{
+    const uint16_t *x = (const uint16_t *)h->hidden + n0 * h->C;
+    const int64_t V = h->V, tiles = (V + WIDE - 1) / WIDE, panels = h->dw ? panel_count(h->C) : 0;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t c = 0; c < tiles + panels; c++) {
+        const int64_t v = c * WIDE, p = c - tiles;
+        const struct gemm_term term = {x, h->C, h->panels.forward, h->C, 0};
+        const struct gemm_out out = {.c = h->logits, .ldc = V};
+        if (p < 0)
+            gemm_bf16->tile(n, v, V - v < WIDE ? V - v : WIDE, 1, &term, &out);
+        else
+            gemm_bf16->pack(false, x, true, h->C, n, h->C, p, p + 1, h->x_panels);
+    }
+    losses(h, n0, n, loss);
+    // every tile of dhidden reads all of the head: few tiles where that is large
+    const int64_t high = V > LARGE ? 4 * HIGH : HIGH;
+    const int64_t highs = h->dhidden ? (n + high - 1) / high : 0, wides = h->dw ? tiles : 0;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t c = 0; c < highs + wides; c++) {
+        const int64_t m = c * high, v = (c - highs) * WIDE;
+        char *own = h->scratch + (size_t)omp_get_thread_num() * h->bytes;
+        if (c < highs)
+            backward_hidden(h, n0, m, n - m < high ? n - m : high);
+        else
+            backward_head(h, !h->fresh_w || n0, n, v, V - v < WIDE ? V - v : WIDE, (uint16_t *)own);
+    }
+}
+
+/* Scratch of the bf16 chunks of at most `most` tokens. */
+static void prepare_bf16(struct ctx *ctx, struct head *h, int64_t most)
+{
+    const struct tensor *w = h->w;
+    const int64_t C = h->C, V = h->V;
+    if (w->panels) {
+        h->panels = *w->panels;
+    } else {
+        uint16_t *p = ctx_scratch(ctx, (size_t)panels_numel(C, V) * sizeof *p);
+        uint16_t *q = ctx_scratch(ctx, (size_t)panels_numel(V, C) * sizeof *q);
+        h->panels = (struct panels){p, q, V};
+        if (!ctx->measuring && q) {
+            gemm_bf16->pack(true, w->data, false, C, C, V, 0, panel_count(V), p);
+            gemm_bf16->pack(false, w->data, false, C, V, C, 0, panel_count(C), q);
+        }
+    }
+    if (h->dw)
+        h->x_panels = ctx_scratch(ctx, (size_t)panels_numel(most, C) * sizeof *h->x_panels);
+    if (h->dhidden)
+        h->partial = ctx_scratch(ctx, (size_t)(most * C) * sizeof *h->partial);
+    const int64_t turned = WIDE * (panel_depth(most) + GAP);
+    h->bytes = (size_t)(turned > V ? turned : V) * sizeof(uint16_t);
+    h->scratch = ctx_thread_scratch(ctx, &h->bytes);
 }
 
 static bool fits(struct ctx *ctx, const struct tensor *hidden, const struct tensor *w,
@@ -93,24 +206,30 @@ int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
 {
     if (!hidden || !w || ctx->failed || !fits(ctx, hidden, w, args))
         return -1;
-    struct head h = {.args = args, .hidden = hidden->data, .w = w->data};
+    struct head h = {.args = args, .hidden = hidden->data, .w = w};
     h.N = tensor_rows(hidden);
     h.C = tensor_cols(hidden);
     h.V = tensor_rows(w);
+    h.bf16 = hidden->dt == &dtype_bf16;
     if (ctx->recording) {
         h.dhidden = ctx_grad(ctx, hidden, &h.fresh);
-        h.dw = ctx_grad_sum(ctx, w);
+        h.dw = ctx_grad(ctx, w, &h.fresh_w);
     }
-    const int64_t most = h.N < CHUNK ? h.N : CHUNK;
+    const int64_t size = h.bf16 ? CHUNK_BF16 : CHUNK, most = h.N < size ? h.N : size;
     const size_t mark = ctx_mark(ctx);
     h.logits = ctx_scratch(ctx, (size_t)(most * h.V) * sizeof *h.logits);
-    h.sum = ctx_scratch(ctx, 2 * CHUNK * sizeof *h.sum);
-    h.nll = h.sum + CHUNK;
-    for (int64_t n0 = 0; n0 < h.N && !ctx->failed && !ctx->measuring; n0 += CHUNK) {
+    h.sum = ctx_scratch(ctx, 2 * (size_t)most * sizeof *h.sum);
+    h.nll = h.sum + most;
+    if (h.bf16)
+        prepare_bf16(ctx, &h, most);
+    for (int64_t n0 = 0; n0 < h.N && !ctx->failed && !ctx->measuring; n0 += size) {
+        const int64_t n = h.N - n0 < size ? h.N - n0 : size;
         if (ctx->stop && *ctx->stop)
             ctx_fail(ctx, "stopped");
+        else if (h.bf16)
+            chunk_bf16(&h, n0, n, loss);
         else
-            chunk(&h, n0, h.N - n0 < CHUNK ? h.N - n0 : CHUNK, loss);
+            chunk(&h, n0, n, loss);
     }
     ctx_release(ctx, mark);
     return ctx->failed ? -1 : 0;

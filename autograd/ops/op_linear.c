@@ -3,30 +3,10 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/rows.h"
-#include "autograd/ops/ops.h"
+#include "autograd/ops/linear.h"
 
 /* A weight that is not f32 is decoded this many rows at a time, into a thread's scratch. */
 enum { DECODE_ROWS = 64 };
-
-struct linear {
-    int n;
-    size_t scratch; /* bytes of decoded rows a thread needs; 0: all weights are f32 */
-};
-
-static struct tensor *weight(const struct node *node, int i)
-{
-    return node->in[1 + i];
-}
-
-static struct tensor *bias(const struct node *node, int i)
-{
-    return node->in[1 + LINEAR_MAX + i];
-}
-
-static struct tensor *residual(const struct node *node)
-{
-    return node->in[1 + 2 * LINEAR_MAX];
-}
 
 static bool dense(const struct tensor *w)
 {
@@ -47,7 +27,7 @@ static const float *rows_of(const struct tensor *w, int64_t o, int64_t k, float 
 /* Forward cuts the output of each weight; tiles of all weights are one list of work. */
 static struct gemm_tiles forward_tiles(const struct node *node, int i)
 {
-    const struct tensor *w = weight(node, i);
+    const struct tensor *w = linear_weight(node, i);
     const int64_t N = tensor_rows(node->in[0]), O = tensor_rows(w);
     struct gemm_tiles t = gemm_tiles(N, O);
     if (!dense(w)) { // every row decoded once
@@ -62,8 +42,8 @@ static struct gemm_tiles forward_tiles(const struct node *node, int i)
 static void forward_tile(const struct node *node, int i, const struct gemm_tiles *t, int64_t c,
                          float *buf)
 {
-    const struct tensor *x = node->in[0], *w = weight(node, i), *b = bias(node, i);
-    const struct tensor *r = residual(node);
+    const struct tensor *x = node->in[0], *w = linear_weight(node, i), *b = linear_bias(node, i);
+    const struct tensor *r = linear_residual(node);
     const struct gemm_span s = gemm_span(t, c);
     const int64_t I = tensor_cols(x), O = tensor_rows(w);
     float *y = (float *)node->out[i]->data + s.m0 * O + s.n0;
@@ -82,6 +62,10 @@ static void forward_tile(const struct node *node, int i, const struct gemm_tiles
 static void forward(struct ctx *ctx, struct node *node)
 {
     const struct linear *l = node->saved;
+    if (node->in[0]->dt == &dtype_bf16) {
+        linear_bf16_forward(ctx, node);
+        return;
+    }
     const size_t mark = ctx_mark(ctx);
     size_t bytes = l->scratch;
     char *buf = bytes ? ctx_thread_scratch(ctx, &bytes) : NULL;
@@ -109,10 +93,10 @@ static void backward_x(const struct node *node, const struct linear *l, int64_t 
                        bool fresh, float *buf)
 {
     const int64_t I = tensor_cols(node->in[0]);
-    float *dx = node->in[0]->grad + m0 * I;
+    float *dx = (float *)node->in[0]->grad + m0 * I;
     bool acc = !fresh;
     for (int i = 0; i < l->n; i++) {
-        const struct tensor *w = weight(node, i);
+        const struct tensor *w = linear_weight(node, i);
         const float *dy = node->out[i]->grad;
         const int64_t O = tensor_rows(w), step = dense(w) ? O : DECODE_ROWS;
         for (int64_t o = 0; dy && o < O; o += step, acc = true) {
@@ -124,30 +108,34 @@ static void backward_x(const struct node *node, const struct linear *l, int64_t 
 }
 
 /* Rows [o, o + k) of dw and db of output i. */
-static void backward_w(const struct node *node, int i, int64_t o, int64_t k)
+static void backward_w(const struct node *node, int i, bool fresh, int64_t o, int64_t k)
 {
-    const struct tensor *x = node->in[0], *w = weight(node, i), *b = bias(node, i);
+    const struct tensor *x = node->in[0], *w = linear_weight(node, i), *b = linear_bias(node, i);
     const int64_t N = tensor_rows(x), I = tensor_cols(x), O = tensor_rows(w);
-    const float *dy = node->out[i]->grad + o;
+    const float *dy = (const float *)node->out[i]->grad + o;
     if (w->needs_grad)
-        gemm_tile(true, false, k, I, N, dy, O, x->data, I, true, w->grad + o * I, I);
-    if (b && b->needs_grad)
-        for (int64_t n = 0; n < N; n++)
-            rows->add(k, b->grad + o, dy + n * O, b->grad + o);
+        gemm_tile(true, false, k, I, N, dy, O, x->data, I, !fresh, (float *)w->grad + o * I, I);
+    float *db = b && b->needs_grad ? (float *)b->grad + o : NULL;
+    for (int64_t n = 0; n < N && db; n++)
+        rows->add(k, db, dy + n * O, db);
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
     const struct linear *l = node->saved;
-    bool fresh, taken, other;
+    if (node->in[0]->dt == &dtype_bf16) {
+        linear_bf16_backward(ctx, node);
+        return;
+    }
+    bool fresh, taken, other, fresh_w[LINEAR_MAX] = {false};
     struct tensor *x = node->in[0];
-    const float *dx = ctx_grad(ctx, x, &fresh);
-    struct tensor *r = residual(node);
-    const float *dr = r ? ctx_grad_take(ctx, node->out[0], r, &other, &taken) : NULL;
+    const void *dx = ctx_grad(ctx, x, &fresh);
+    struct tensor *r = linear_residual(node);
+    const void *dr = r ? ctx_grad_take(ctx, node->out[0], r, &other, &taken) : NULL;
     for (int i = 0; i < l->n && !ctx->failed; i++)
         if (node->out[i]->grad) {
-            ctx_grad_sum(ctx, weight(node, i));
-            ctx_grad_sum(ctx, bias(node, i));
+            ctx_grad(ctx, linear_weight(node, i), &fresh_w[i]);
+            ctx_grad_sum(ctx, linear_bias(node, i));
         }
     const size_t mark = ctx_mark(ctx);
     size_t bytes = l->scratch;
@@ -163,9 +151,9 @@ static void backward(struct ctx *ctx, struct node *node)
     first[1] = dx ? (tensor_rows(x) + x_step - 1) / x_step : 0;
     struct gemm_tiles wt[LINEAR_MAX];
     for (int i = 0; i < l->n; i++) {
-        const struct tensor *b = bias(node, i);
-        const bool wanted = weight(node, i)->needs_grad || (b && b->needs_grad);
-        wt[i] = gemm_tiles(tensor_rows(weight(node, i)), 1);
+        const struct tensor *b = linear_bias(node, i);
+        const bool wanted = linear_weight(node, i)->needs_grad || (b && b->needs_grad);
+        wt[i] = gemm_tiles(tensor_rows(linear_weight(node, i)), 1);
         first[i + 2] = first[i + 1] + (wanted && node->out[i]->grad ? wt[i].count : 0);
     }
 #pragma omp parallel for schedule(dynamic, 1)
@@ -179,11 +167,11 @@ static void backward(struct ctx *ctx, struct node *node)
             backward_x(node, l, m0, left < x_step ? left : x_step, fresh, own);
         } else {
             const struct gemm_span s = gemm_span(&wt[i - 1], c - first[i]);
-            backward_w(node, i - 1, s.m0, s.m);
+            backward_w(node, i - 1, fresh_w[i - 1], s.m0, s.m);
         }
     }
     if (dr && !taken)
-        rows->add(tensor_numel(r), dr, node->out[0]->grad, r->grad);
+        rows->add(tensor_numel(r), r->grad, node->out[0]->grad, r->grad);
     ctx_release(ctx, mark);
 }
 
@@ -221,8 +209,8 @@ static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w
     else if (b && tensor_numel(b) != tensor_rows(w))
         ctx_fail(ctx, "linear: a bias of %lld on %lld outputs", (long long)tensor_numel(b),
                  (long long)tensor_rows(w));
-    else if (r && (r == x || tensor_cols(r) != tensor_rows(w) || tensor_rows(r) != tensor_rows(x)))
-        ctx_fail(ctx, "linear: the residual must be another tensor of the output's shape");
+    else if (r && (r == x || r->dt != &dtype_f32 || tensor_cols(r) != tensor_rows(w) || tensor_rows(r) != tensor_rows(x)))
+        ctx_fail(ctx, "linear: the residual must be another f32 tensor of the output's shape");
     return !ctx->failed;
 }
 
