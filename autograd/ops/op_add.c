@@ -1,44 +1,57 @@
 #include <string.h>
 
 #include "autograd/kernels/rows.h"
+#include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
 static void forward(struct ctx *ctx, struct node *node)
 {
-    const struct tensor *a = node->in[0], *b = node->in[1];
+    const struct tensor *a = node->in[0], *b = node->in[1], *y = node->out[0];
     const int64_t N = tensor_rows(a), C = tensor_cols(a);
-    float *y = node->out[0]->data;
-    if (ctx->measuring)
-        return;
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, a->dt != &dtype_f32 || b->dt != &dtype_f32, 3, C);
+    if (!ctx->measuring && !ctx->failed) {
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < N; i++)
-        rows->add(C, (const float *)a->data + i * C, (const float *)b->data + i * C, y + i * C);
+        for (int64_t i = 0; i < N; i++) {
+            const float *ai = act_get(a->dt, a->data, i, C, act_row(&buf, 0));
+            const float *bi = act_get(b->dt, b->data, i, C, act_row(&buf, 1));
+            float *yi = act_at(y->dt, y->data, i, C, act_row(&buf, 2));
+            rows->add(C, ai, bi, yi);
+            act_put(y->dt, y->data, i, C, yi);
+        }
+    }
+    ctx_release(ctx, mark);
 }
 
-/* Adds dy to the gradient of in; where that is new, in takes over dy's buffer or gets a copy. */
-static void give(struct ctx *ctx, struct node *node, int i, bool may_take, const float *dy)
+/* Adds the gradient of y to that of in; where that is new, in takes over its buffer or gets a
+   copy. */
+static void give(struct ctx *ctx, struct node *node, int i, bool may_take)
 {
-    struct tensor *in = node->in[i];
+    struct tensor *in = node->in[i], *y = node->out[0];
     bool fresh, taken = false;
-    float *dx =
-        may_take ? ctx_grad_take(ctx, node->out[0], in, &fresh, &taken) : ctx_grad(ctx, in, &fresh);
-    if (ctx->measuring || !dx || taken)
-        return;
+    void *dx = may_take ? ctx_grad_take(ctx, y, in, &fresh, &taken) : ctx_grad(ctx, in, &fresh);
     const int64_t N = tensor_rows(in), C = tensor_cols(in);
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, in->dt != &dtype_f32 || y->dt != &dtype_f32, 2, C);
+    if (!ctx->measuring && !ctx->failed && dx && !taken) {
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < N; n++) {
-        if (fresh)
-            memcpy(dx + n * C, dy + n * C, (size_t)C * sizeof *dx);
-        else
-            rows->add(C, dx + n * C, dy + n * C, dx + n * C);
+        for (int64_t n = 0; n < N; n++) {
+            const float *dy = act_get(y->dt, y->grad, n, C, act_row(&buf, 0));
+            float *dxn = act_add(in->dt, dx, n, C, fresh, act_row(&buf, 1));
+            if (fresh)
+                memcpy(dxn, dy, (size_t)C * sizeof *dxn);
+            else
+                rows->add(C, dxn, dy, dxn);
+            act_put(in->dt, dx, n, C, dxn);
+        }
     }
+    ctx_release(ctx, mark);
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
-    const float *dy = node->out[0]->grad;
-    give(ctx, node, 1, false, dy); // first the copy, then the buffer itself may go on
-    give(ctx, node, 0, true, dy);
+    give(ctx, node, 1, false); // first the copy, then the buffer itself may go on
+    give(ctx, node, 0, true);
 }
 
 static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
@@ -57,6 +70,7 @@ struct tensor *op_add(struct ctx *ctx, struct tensor *a, struct tensor *b)
         return NULL;
     if (!tensor_same_shape(a, b))
         return ctx_fail(ctx, "add: the shapes differ");
-    struct node node = {.op = &op, .in = {a, b}, .out = {ctx_like(ctx, a)}};
+    struct tensor *y = ctx_like(ctx, a->dt == &dtype_f32 ? a : b);
+    struct node node = {.op = &op, .in = {a, b}, .out = {y}};
     return node.out[0] ? ctx_run(ctx, &node) : NULL;
 }

@@ -1,4 +1,5 @@
 #include "autograd/base/rng.h"
+#include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
 struct dropout {
@@ -7,40 +8,53 @@ struct dropout {
     const uint64_t *row_id;
 };
 
-/* y [N,C] (acc: +)= x masked and scaled: forward and backward alike. */
-static void mask(const struct dropout *d, int64_t N, int64_t C, const float *x, bool acc, float *y)
+/* y [n] (acc: +)= row i of x masked and scaled. */
+static void mask_row(const struct dropout *d, int64_t i, int64_t n, const float *x, bool acc,
+                     float *y)
 {
     const uint32_t threshold = (uint32_t)((double)d->p * 0x1p32);
     const float keep = 1 / (1 - d->p);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < N; i++) {
-        for (int64_t c = 0; c < C; c += 4) {
-            uint32_t r[4];
-            rng_block(d->key, d->row_id[i], (uint64_t)c, r);
-            for (int64_t j = 0; j < 4 && c + j < C; j++) {
-                const int64_t at = i * C + c + j;
-                const float v = r[j] < threshold ? 0 : x[at] * keep;
-                y[at] = acc ? y[at] + v : v;
-            }
+    for (int64_t c = 0; c < n; c += 4) {
+        uint32_t r[4];
+        rng_block(d->key, d->row_id[i], (uint64_t)c, r);
+        for (int64_t j = 0; j < 4 && c + j < n; j++) {
+            const float v = r[j] < threshold ? 0 : x[c + j] * keep;
+            y[c + j] = acc ? y[c + j] + v : v;
         }
     }
+}
+
+/* y (acc: +)= x masked, rows of t's shape and dtype: forward and backward alike. */
+static void mask(struct ctx *ctx, const struct tensor *t, const struct dropout *d, const void *x,
+                 bool acc, void *y)
+{
+    const int64_t N = tensor_rows(t), C = tensor_cols(t);
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, t->dt != &dtype_f32, 2, C);
+    if (!ctx->measuring && !ctx->failed && y) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < N; i++) {
+            const float *xi = act_get(t->dt, x, i, C, act_row(&buf, 0));
+            float *yi = act_add(t->dt, y, i, C, !acc, act_row(&buf, 1));
+            mask_row(d, i, C, xi, acc, yi);
+            act_put(t->dt, y, i, C, yi);
+        }
+    }
+    ctx_release(ctx, mark);
 }
 
 static void forward(struct ctx *ctx, struct node *node)
 {
     const struct tensor *x = node->in[0];
-    if (!ctx->measuring)
-        mask(node->saved, tensor_rows(x), tensor_cols(x), x->data, false, node->out[0]->data);
+    mask(ctx, x, node->saved, x->data, false, node->out[0]->data);
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
-    struct tensor *x = node->in[0];
-    const float *dy = node->out[0]->grad;
+    struct tensor *x = node->in[0], *y = node->out[0];
     bool fresh, taken;
-    float *dx = ctx_grad_take(ctx, node->out[0], x, &fresh, &taken);
-    if (!ctx->measuring && dx)
-        mask(node->saved, tensor_rows(x), tensor_cols(x), dy, !fresh, dx);
+    void *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
+    mask(ctx, x, node->saved, y->grad, !fresh, dx);
 }
 
 static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)

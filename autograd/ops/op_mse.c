@@ -1,11 +1,23 @@
+#include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
-/* dx += f * (a - b); the difference comes first, it is exact where a and b are close. */
-static void add_difference(int64_t n, float f, const float *a, const float *b, bool fresh,
-                           float *dx)
+static double square_distance(int64_t n, const float *a, const float *b)
 {
+    double sum = 0;
     for (int64_t i = 0; i < n; i++)
-        dx[i] = (fresh ? 0 : dx[i]) + f * (a[i] - b[i]);
+        sum += (double)(a[i] - b[i]) * (a[i] - b[i]);
+    return sum;
+}
+
+/* Row `row` of dx += f * (a - b); the difference comes first, it is exact where a and b are
+   close. */
+static void add_difference(const struct dtype *dt, int64_t row, int64_t n, float f, const float *a,
+                           const float *b, bool fresh, void *dx, float *buf)
+{
+    float *y = act_add(dt, dx, row, n, fresh, buf);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (fresh ? 0 : y[i]) + f * (a[i] - b[i]);
+    act_put(dt, dx, row, n, y);
 }
 
 int op_mse(struct ctx *ctx, struct tensor *a, struct tensor *b, float weight, struct loss *loss)
@@ -17,22 +29,25 @@ int op_mse(struct ctx *ctx, struct tensor *a, struct tensor *b, float weight, st
         return -1;
     }
     bool fresh_a, fresh_b;
-    float *da = ctx->recording ? ctx_grad(ctx, a, &fresh_a) : NULL;
-    float *db = ctx->recording ? ctx_grad(ctx, b, &fresh_b) : NULL;
+    void *da = ctx->recording ? ctx_grad(ctx, a, &fresh_a) : NULL;
+    void *db = ctx->recording ? ctx_grad(ctx, b, &fresh_b) : NULL;
+    const int64_t N = tensor_rows(a), C = tensor_cols(a);
+    const size_t mark = ctx_mark(ctx);
+    const struct act_buf buf = act_buf(ctx, a->dt != &dtype_f32 || b->dt != &dtype_f32, 3, C);
     if (ctx->failed)
         return -1;
-    const int64_t n = tensor_numel(a);
-    loss->count += n;
-    if (ctx->measuring)
-        return 0;
-    const float *x = a->data, *y = b->data;
     double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)(x[i] - y[i]) * (x[i] - y[i]);
+    for (int64_t i = 0; i < N && !ctx->measuring; i++) {
+        const float *x = act_get(a->dt, a->data, i, C, act_row(&buf, 0));
+        const float *y = act_get(b->dt, b->data, i, C, act_row(&buf, 1));
+        sum += square_distance(C, x, y);
+        if (da)
+            add_difference(a->dt, i, C, 2 * weight, x, y, fresh_a, da, act_row(&buf, 2));
+        if (db)
+            add_difference(b->dt, i, C, 2 * weight, y, x, fresh_b, db, act_row(&buf, 2));
+    }
+    ctx_release(ctx, mark);
+    loss->count += tensor_numel(a);
     loss->sum += (double)weight * sum;
-    if (da)
-        add_difference(n, 2 * weight, x, y, fresh_a, da);
-    if (db)
-        add_difference(n, 2 * weight, y, x, fresh_b, db);
     return 0;
 }
