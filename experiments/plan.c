@@ -47,6 +47,7 @@ static size_t measure(const struct transformer_dims *dims, const struct plan_arg
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;
         ctx.recompute = a->recompute;
+        ctx.profile = a->profile;
         peak = pass(&ctx, &m, &b, train);
         ctx_free(&ctx);
     }

@@ -11,6 +11,7 @@ struct plan_args {
     bool recompute;
     bool bf16; /* activations, and products */
     bool drops; /* dropout is active */
+    struct profile *profile; /* NULL, or where the costs of the pass are added */
 };
 
 /* Arena bytes of a training micro-batch (forward, loss, backward) and of an evaluation of the same

@@ -6,6 +6,7 @@
 #include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
+#include "autograd/profile.h"
 
 /* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. Under
    bf16 more: reading and writing all of dw a chunk costs more than the faster products. */
@@ -201,6 +202,27 @@ static bool fits(struct ctx *ctx, const struct tensor *hidden, const struct tens
     return !ctx->failed;
 }
 
+/* Chunks of `size` tokens: the product, passes for the maximum, the exponentials and, where gradients
+   are wanted, their scale, and the products of both gradients. */
+static struct cost cost_of(const struct head *h, int64_t size)
+{
+    struct cost c = {0};
+    const struct dtype *dt = h->bf16 ? &dtype_bf16 : &dtype_f32;
+    const int64_t whole = h->N / size, rest = h->N % size;
+    for (int last = 0; last < 2; last++) {
+        const int64_t n = last ? rest : size, times = last ? 1 : whole;
+        cost_product(&c, COST_FORWARD, dt, n, h->V, h->C, times);
+        if (h->dhidden)
+            cost_product(&c, COST_DX, dt, n, h->V, h->C, times);
+        if (h->dw)
+            cost_product(&c, COST_DW, dt, n, h->V, h->C, times);
+    }
+    const double logits = (double)h->N * (double)h->V;
+    c.bytes = (h->dhidden || h->dw ? 5 : 3) * sizeof(float) * logits;
+    c.exps = logits;
+    return c;
+}
+
 int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
                  const struct head_loss_args *args, struct loss *loss)
 {
@@ -216,6 +238,8 @@ int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
         h.dw = ctx_grad(ctx, w, &h.fresh_w);
     }
     const int64_t size = h.bf16 ? CHUNK_BF16 : CHUNK, most = h.N < size ? h.N : size;
+    const struct cost cost = cost_of(&h, size);
+    const struct profile_span span = profile_begin(ctx->profile);
     const size_t mark = ctx_mark(ctx);
     h.logits = ctx_scratch(ctx, (size_t)(most * h.V) * sizeof *h.logits);
     h.sum = ctx_scratch(ctx, 2 * (size_t)most * sizeof *h.sum);
@@ -231,6 +255,7 @@ int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
         else
             chunk(&h, n0, n, loss);
     }
+    profile_add(ctx->profile, &span, "head_loss", false, &cost);
     ctx_release(ctx, mark);
     return ctx->failed ? -1 : 0;
 }

@@ -1,5 +1,6 @@
 #include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
+#include "autograd/profile.h"
 
 static double square_distance(int64_t n, const float *a, const float *b)
 {
@@ -36,6 +37,10 @@ int op_mse(struct ctx *ctx, struct tensor *a, struct tensor *b, float weight, st
     const struct act_buf buf = act_buf(ctx, a->dt != &dtype_f32 || b->dt != &dtype_f32, 3, C);
     if (ctx->failed)
         return -1;
+    struct cost cost = {0};
+    cost_rows(&cost, a, da ? 2 : 1);
+    cost_rows(&cost, b, db ? 2 : 1);
+    const struct profile_span span = profile_begin(ctx->profile);
     double sum = 0;
     for (int64_t i = 0; i < N && !ctx->measuring; i++) {
         const float *x = act_get(a->dt, a->data, i, C, act_row(&buf, 0));
@@ -46,6 +51,7 @@ int op_mse(struct ctx *ctx, struct tensor *a, struct tensor *b, float weight, st
         if (db)
             add_difference(b->dt, i, C, 2 * weight, y, x, fresh_b, db, act_row(&buf, 2));
     }
+    profile_add(ctx->profile, &span, "mse", false, &cost);
     ctx_release(ctx, mark);
     loss->count += tensor_numel(a);
     loss->sum += (double)weight * sum;
