@@ -1,6 +1,6 @@
 # attar: everything is made from here.
 #
-#   make              ./attar and libattar.a
+#   make              ./attar and libattar.a (NO_BLAS=1: without OpenBLAS)
 #   make quickstart   packages, build, train on the King James Bible, write some text
 #   make test         unit tests, then once more under the address sanitizer
 #   make oracle       live comparison with PyTorch, transformers, tokenizers (needs Python)
@@ -10,7 +10,8 @@
 #   make lint format clean install deps
 
 CC      ?= gcc
-BUILD   ?= build/release
+FLAVOUR := $(if $(NO_BLAS),-noblas)
+BUILD   ?= build/release$(FLAVOUR)
 PREFIX  ?= /usr/local
 PYTHON  ?= .venv/bin/python
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
@@ -20,7 +21,12 @@ OPT      ?= -O3 -g
 CFLAGS   += -std=c11 $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
 PKGS     := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto libutf8proc hdf5-serial
 CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lopenblas -lm -lpthread
+LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -lpthread
+ifneq ($(NO_BLAS),)
+CPPFLAGS += -DATTAR_NO_BLAS
+else
+LDLIBS   += -lopenblas
+endif
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer
 LDFLAGS  += -fsanitize=$(SAN)
@@ -39,7 +45,7 @@ BENCH_BIN    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
 TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
 
-.PHONY: all test quickstart oracle long mutants bench lint format clean install deps tests-built
+.PHONY: all attar libattar.a test quickstart oracle long mutants bench lint format clean install deps tests-built
 all: attar libattar.a
 
 # <family>_<isa>.c is compiled for that instruction set; elsewhere it is empty
@@ -62,10 +68,9 @@ $(BUILD)/libattar.a: $(LIB_OBJ)
 $(BUILD)/attar: $(BUILD)/experiments/main.o $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-attar: $(BUILD)/attar
-	install -m755 $< $@
-libattar.a: $(BUILD)/libattar.a
-	install -m644 $< $@
+# by contents: the one that lies here may be of another build
+attar libattar.a: %: $(BUILD)/%
+	@cmp -s $< $@ || { cp --remove-destination $< $@ && echo $@; }
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@
@@ -77,8 +82,8 @@ tests-built: $(TEST_BIN) $(BUILD)/attar
 
 test:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built
-	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=build/asan SAN=address OPT="-O1 -g"
-	@tests/run.sh build/release build/asan
+	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=build/asan$(FLAVOUR) SAN=address OPT="-O1 -g"
+	@tests/run.sh $(BUILD) build/asan$(FLAVOUR)
 
 quickstart: deps
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all

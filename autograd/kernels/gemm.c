@@ -42,6 +42,8 @@ __attribute__((constructor)) void gemm_choose(void)
         blas = false;
     else if (asked && *asked)
         err_warn("ATTAR_GEMM=%s is not one of own, openblas: ignored", asked);
+    if (blas && !gemm_blas)
+        err_warn("ATTAR_GEMM=openblas: this program was built without it");
     gemm_tile = blas && gemm_blas ? gemm_blas : own.fn;
 }
 

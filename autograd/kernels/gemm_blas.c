@@ -1,4 +1,5 @@
-/* f32 GEMM through OpenBLAS: which core it uses, how many threads, and is it right. */
+/* f32 GEMM through OpenBLAS: which core it uses, how many threads, and is it right. Built with
+   ATTAR_NO_BLAS there is none. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,12 +24,6 @@ bool gemm_blas_shares(void)
 int gemm_repair(const char **want)
 {
     *want = NULL;
-    return 0;
-}
-
-int gemm_init(char **argv)
-{
-    (void)argv;
     return 0;
 }
 
@@ -105,6 +100,18 @@ int gemm_repair(const char **want)
     return strcasecmp(openblas_get_corename(), *want) ? -1 : 1;
 }
 
+const char *gemm_blas_name(void)
+{
+    static char text[96];
+    static const char *const flavour[] = {"serial", "pthread", "openmp"};
+    const int parallel = openblas_get_parallel();
+    snprintf(text, sizeof text, "OpenBLAS %s (%s)", openblas_get_corename(),
+             parallel >= 0 && parallel < 3 ? flavour[parallel] : "unknown threading");
+    return text;
+}
+
+#endif
+
 /* Odd shapes in all four storage orders against the portable GEMM, about a millisecond. */
 static int self_test(void)
 {
@@ -121,9 +128,8 @@ static int self_test(void)
         gemm_portable(ta, tb, M, N, K, a, lda, b, ldb, false, d, N);
         for (int i = 0; i < M * N; i++)
             if (!(fabsf(c[i] - d[i]) <= 1e-4f))
-                return err("OpenBLAS core %s computes wrong products here: set "
-                           "OPENBLAS_CORETYPE=HASWELL, or ATTAR_CPU=scalar to do without it",
-                           openblas_get_corename());
+                return err("%s computes wrong products here: ATTAR_GEMM=own does without it",
+                           gemm_blas_name());
     }
     return 0;
 }
@@ -151,19 +157,7 @@ int gemm_init(char **argv)
     if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
         exec_with(NULL, NULL, argv);
     if (repaired < 0)
-        err_warn("OpenBLAS uses its slow core %s here; `export OPENBLAS_CORETYPE=%s` mends that",
-                 openblas_get_corename(), want);
+        err_warn("%s is a slow core here; `export OPENBLAS_CORETYPE=%s` mends that",
+                 gemm_blas_name(), want);
     return gemm_tile == gemm_blas ? self_test() : 0;
 }
-
-const char *gemm_blas_name(void)
-{
-    static char text[96];
-    static const char *const flavour[] = {"serial", "pthread", "openmp"};
-    const int parallel = openblas_get_parallel();
-    snprintf(text, sizeof text, "OpenBLAS %s (%s)", openblas_get_corename(),
-             parallel >= 0 && parallel < 3 ? flavour[parallel] : "unknown threading");
-    return text;
-}
-
-#endif
