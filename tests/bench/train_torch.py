@@ -21,17 +21,31 @@ START = time.perf_counter()
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
+SHAPES = {
+    "tiny": {"d": 256, "layers": 6, "heads": 4, "kv_heads": 2, "ff": 768, "vocab": 2048, "seq": 256, "batch": 8},
+    "small": {"d": 512, "layers": 8, "heads": 8, "kv_heads": 8, "ff": 1536, "vocab": 8192, "seq": 512, "batch": 4},
+    "gpt2": {"d": 768, "layers": 12, "heads": 12, "kv_heads": 12, "ff": 3072, "vocab": 50257, "seq": 512, "batch": 4,
+             "context": 1024, "arch": "gpt2", "tie": True},
+}
+
+
 def arguments() -> argparse.Namespace:
-    p = argparse.ArgumentParser(description="train a llama in PyTorch and time it")
-    for name, default in (("d", 256), ("layers", 6), ("heads", 4), ("kv-heads", 2), ("ff", 768), ("vocab", 2048),
-                          ("seq", 256), ("batch", 8), ("threads", 2), ("steps", 20), ("warmup", 4)):
-        p.add_argument(f"--{name}", type=int, default=default)
+    p = argparse.ArgumentParser(description="train a llama or a GPT-2 in PyTorch and time it")
+    p.add_argument("--shape", choices=SHAPES, default="tiny", help="defaults for what the model looks like")
+    p.add_argument("--arch", choices=("llama", "gpt2"), default="llama")
+    for name in ("d", "layers", "heads", "kv-heads", "ff", "vocab", "seq", "batch"):
+        p.add_argument(f"--{name}", type=int)
+    p.add_argument("--context", type=int, help="rows of gpt2's table of positions; default: --seq")
     p.add_argument("--tie", action="store_true", help="one matrix for embedding and head")
+    for name, default in (("threads", 2), ("steps", 20), ("warmup", 4)):
+        p.add_argument(f"--{name}", type=int, default=default)
     p.add_argument("--compile", action="store_true", help="torch.compile, needs a C++ compiler")
     p.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: autocast, f32 master weights")
     p.add_argument("--rope", choices=("complex", "half"), help="default: complex, or half with --compile")
+    p.set_defaults(**SHAPES[p.parse_known_args()[0].shape])
     a = p.parse_args()
     a.rope = a.rope or ("half" if a.compile else "complex")
+    a.context = a.context or a.seq
     return a
 
 
@@ -54,7 +68,7 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
     return torch.cat((low * turn[0] - high * turn[1], low * turn[1] + high * turn[0]), -1).to(x.dtype)
 
 
-class Block(nn.Module):
+class LlamaBlock(nn.Module):
     def __init__(self, d: int, heads: int, kv_heads: int, ff: int) -> None:
         super().__init__()
         self.head_dim = d // heads
@@ -75,18 +89,43 @@ class Block(nn.Module):
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
 
-class Llama(nn.Module):
+class Gpt2Block(nn.Module):
+    def __init__(self, d: int, heads: int, ff: int) -> None:
+        super().__init__()
+        self.head_dim = d // heads
+        self.attn_norm, self.ffn_norm = nn.LayerNorm(d, 1e-5), nn.LayerNorm(d, 1e-5)
+        self.qkv, self.attn_output = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.up, self.down = nn.Linear(d, ff), nn.Linear(ff, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+                   for t in self.qkv(self.attn_norm(x)).chunk(3, -1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.attn_output(y.transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.ffn_norm(x)), approximate="tanh"))
+
+
+class Model(nn.Module):
+    """What both have: embedding, blocks, a last norm, a head and the loss."""
+
     def __init__(self, a: argparse.Namespace) -> None:
         super().__init__()
         self.embed = nn.Embedding(a.vocab, a.d)
-        self.blocks = nn.ModuleList(Block(a.d, a.heads, a.kv_heads, a.ff) for _ in range(a.layers))
-        self.norm = nn.RMSNorm(a.d, 1e-5)
+        if a.arch == "llama":
+            self.blocks = nn.ModuleList(LlamaBlock(a.d, a.heads, a.kv_heads, a.ff) for _ in range(a.layers))
+            self.norm = nn.RMSNorm(a.d, 1e-5)
+        else:
+            self.positions = nn.Embedding(a.context, a.d)
+            self.blocks = nn.ModuleList(Gpt2Block(a.d, a.heads, a.ff) for _ in range(a.layers))
+            self.norm = nn.LayerNorm(a.d, 1e-5)
         self.head = nn.Linear(a.d, a.vocab, bias=False)
         if a.tie:
             self.head.weight = self.embed.weight
-        for p in self.parameters():
+        for name, p in self.named_parameters():
             if p.ndim > 1:
                 nn.init.normal_(p, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
         half = a.d // a.heads // 2
         angle = torch.arange(a.seq)[:, None] * 10000.0 ** (-torch.arange(half) / half)
         cos_sin = torch.stack((angle.cos(), angle.sin()))
@@ -94,8 +133,10 @@ class Llama(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         x = self.embed(tokens)
+        if hasattr(self, "positions"):
+            x = x + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
-            x = block(x, self.turn)
+            x = block(x, self.turn) if isinstance(block, LlamaBlock) else block(x)
         return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), targets.flatten())
 
 
@@ -103,10 +144,10 @@ def main() -> None:
     a = ARGS
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
-    model = Llama(a)
+    model = Model(a)
     matrices = [p for p in model.parameters() if p.ndim > 1]
-    norms = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}],
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
                                   lr=1e-3, betas=(0.9, 0.95), fused=True)
     run = torch.compile(model) if a.compile else model
     tokens = torch.randint(a.vocab, (a.warmup + a.steps, a.batch, a.seq + 1))
