@@ -219,13 +219,22 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
     return 0;
 }
 
-static void show(struct train *t, double loss, double lr, double norm, double rate)
+/* The part of the time that the step's products take at the speed measured for them; 0: not yet
+   known, as the first step is not kept waiting for it. */
+static double gemm_share(struct train *t, double rate)
 {
     double head;
     const double flops = transformer_flops(&t->m->dims, (double)t->train->T / 2, &head);
     const double reached = 3e-9 * flops * rate;
-    if (reached > 0.9 * t->gemm_peak) // a busy moment was measured: look again
+    if (t->seconds_to_first == 0)
+        return 0;
+    if (reached > 0.9 * t->gemm_peak) // not measured yet, or in a busy moment: look again
         t->gemm_peak = fmax(t->gemm_peak, fmax(reached, gemm_peak(1024, 1024, 256, 0.02)));
+    return reached / t->gemm_peak;
+}
+
+static void show(struct train *t, double loss, double lr, double norm, double rate)
+{
     const struct progress_step p = {.step = t->state.step,
                                     .steps = t->steps,
                                     .loss = loss,
@@ -233,7 +242,7 @@ static void show(struct train *t, double loss, double lr, double norm, double ra
                                     .lr = lr,
                                     .grad_norm = norm,
                                     .tokens_per_s = rate,
-                                    .gemm_share = reached / t->gemm_peak,
+                                    .gemm_share = gemm_share(t, rate),
                                     .mem_bytes = (double)cpu_rss()};
     progress_step(&t->progress, &p);
 }
@@ -312,6 +321,7 @@ static size_t arena_size(const struct train *t)
                                    .T = t->train->T,
                                    .parts = t->train->mask_documents ? t->train->T : 1,
                                    .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
+                                   .bf16 = config_bf16(&t->stage->train),
                                    .drops = t->m->dims.dropout > 0};
     const size_t train = plan_train(&t->m->dims, &args), eval = plan_eval(&t->m->dims, &args);
     return !train || !eval ? 0 : train > eval ? train : eval;
@@ -376,7 +386,14 @@ int train_run(struct train *t)
         return -1;
     t->ctx.stop = &interrupt_flag;
     t->ctx.recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS;
-    t->gemm_peak = gemm_peak(1024, 1024, 256, 0.05);
+    if (config_bf16(&t->stage->train)) {
+        t->ctx.act = &dtype_bf16;
+        if (store_panels(&t->m->store)) {
+            ctx_free(&t->ctx);
+            return -1;
+        }
+        store_project(&t->m->store);
+    }
     t->started = clock_seconds() - t->state.seconds;
     t->saved_at = clock_seconds();
     t->saved_step = t->state.step > 0 ? t->state.step : -1;

@@ -35,7 +35,7 @@ struct train {
     double saved_at;    /* clock of the last save (or try) */
     int64_t saved_step; /* of the last good one, -1: none */
     double retry;       /* seconds until a failed save is tried again; 0: the last one was good */
-    double gemm_peak;   /* GFLOP/s */
+    double gemm_peak;   /* GFLOP/s; 0: not measured yet */
 };
 
 enum train_end { TRAIN_DONE, TRAIN_STOPPED };

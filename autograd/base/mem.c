@@ -64,9 +64,18 @@ char *mem_text(const char *s, size_t n)
     return p;
 }
 
+enum { HUGE_PAGE = 2 << 20 };
+
+/* By all threads: the kernel makes each page at its first touch. */
+static void zero_pages(char *p, size_t bytes)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < bytes; at += HUGE_PAGE)
+        memset(p + at, 0, HUGE_PAGE);
+}
+
 void *mem_slab(size_t n, size_t size)
 {
-    enum { HUGE_PAGE = 2 << 20 };
     size_t bytes;
     if (refused(n, size, &bytes))
         return NULL;
@@ -77,8 +86,9 @@ void *mem_slab(size_t n, size_t size)
         err("out of memory: %zu bytes", bytes);
         return NULL;
     }
-    if (align == HUGE_PAGE)
-        (void)madvise(p, bytes, MADV_HUGEPAGE); // a hint: nothing to do where it is refused
-    memset(p, 0, bytes);
+    if (align == 64)
+        return memset(p, 0, bytes);
+    (void)madvise(p, bytes, MADV_HUGEPAGE); // a hint: nothing to do where it is refused
+    zero_pages(p, bytes);
     return p;
 }

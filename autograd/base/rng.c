@@ -58,16 +58,23 @@ uint64_t rng_below(uint64_t key, uint64_t counter, uint64_t n)
     }
 }
 
+/* Up to four draws: those of one block. */
+static void normals(uint64_t key, float std, uint64_t block, float *x, size_t n)
+{
+    uint32_t r[4];
+    rng_block(key, 0, block, r);
+    for (size_t j = 0; j < 4 && j < n; j++) {
+        const uint32_t *pair = r + (j & 2);
+        const float radius = sqrtf(-2 * logf(1 - unit(pair[0])));
+        const float angle = 6.28318530718f * unit(pair[1]);
+        x[j] = std * radius * (j & 1 ? sinf(angle) : cosf(angle));
+    }
+}
+
 void rng_normal(uint64_t key, float std, float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += 4) {
-        uint32_t r[4];
-        rng_block(key, 0, i / 4, r);
-        for (size_t j = 0; j < 4 && i + j < n; j++) {
-            const uint32_t *pair = r + (j & 2);
-            const float radius = sqrtf(-2 * logf(1 - unit(pair[0])));
-            const float angle = 6.28318530718f * unit(pair[1]);
-            x[i + j] = std * radius * (j & 1 ? sinf(angle) : cosf(angle));
-        }
-    }
+    enum { ALONE = 1 << 14 }; // below it, waking a team takes longer
+#pragma omp parallel for schedule(static) if (n > ALONE)
+    for (size_t i = 0; i < n; i += 4)
+        normals(key, std, i / 4, x + i, n - i);
 }

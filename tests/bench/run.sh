@@ -101,6 +101,9 @@ startup() {
     else
         skip "time to the first token: $(tail -1 "$runs/log")"
     fi
+    # its corpus is there by now
+    record startup-run "$python" tests/bench/time_command.py --runs 10 --until "$runs/first/01-pretrain/metrics.jsonl" -- \
+        "$build/attar" run experiments/configs/quickstart.yaml out="$runs" name=first
     rm -rf "$runs"
     record startup-step "$python" tests/bench/time_command.py --runs 5 -- \
         "$bench/bench_train" --threads "$threads" --steps 1 --warmup 0

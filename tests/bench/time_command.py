@@ -1,9 +1,10 @@
 """Wall time and memory of a command, N runs after one that is not counted; one JSON line.
 
-  time_command.py [--runs N] [--json FILE] -- COMMAND ...
+  time_command.py [--runs N] [--json FILE | --until FILE] -- COMMAND ...
 
 --json: also the fields of this JSON file, which the command has written (a stage's summary.json); then a single run
-is enough and none comes before it. The command's output is thrown away; if it fails, its errors are shown.
+is enough and none comes before it. --until: the time until this file has a line; the command is then killed, and the
+file removed again. The command's output is thrown away; if it fails, its errors are shown.
 """
 
 import argparse
@@ -13,19 +14,34 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
-def once(command: list[str]) -> tuple[float, float]:
+def has_line(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
+def once(command: list[str], until: str | None) -> tuple[float, float]:
     """Seconds, and MiB at the peak."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        sys.exit(f"{' '.join(command)} failed\n{errors.decode(errors='replace')}")
-    return seconds, usage.ru_maxrss / 1024
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        while until and not has_line(until) and child.poll() is None:
+            time.sleep(0.0005)
+        seconds = time.perf_counter() - start
+        reached = until is not None and has_line(until)
+        if reached:
+            child.kill()
+            os.remove(until)
+        if child.returncode is None:
+            _, child.returncode, usage = os.wait4(child.pid, 0)
+            if reached:
+                return seconds, usage.ru_maxrss / 1024
+            if not child.returncode and not until:
+                return time.perf_counter() - start, usage.ru_maxrss / 1024
+        errors.seek(0)
+        sys.exit(f"{' '.join(command)} failed\n{errors.read().decode(errors='replace')}")
 
 
 def main() -> None:
@@ -33,13 +49,14 @@ def main() -> None:
     p = argparse.ArgumentParser(description="time a command")
     p.add_argument("--runs", type=int, default=20)
     p.add_argument("--json")
+    p.add_argument("--until")
     a = p.parse_args(sys.argv[1:cut])
     command = sys.argv[cut + 1:]
     if not command or a.runs < 1:
         p.error("a command is needed, and at least one run")
     if not a.json:
-        once(command)
-    runs = [once(command) for _ in range(a.runs)]
+        once(command, a.until)
+    runs = [once(command, a.until) for _ in range(a.runs)]
     seconds = sorted(s for s, _ in runs)
     record = {"command": " ".join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in command), "runs": a.runs,
               "wall_s": round(statistics.median(seconds), 4), "wall_s_min": round(seconds[0], 4),
