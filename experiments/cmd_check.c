@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/kernels/gemm.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "datasets/corpus_build.h"
 #include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
@@ -91,10 +93,12 @@ static int print_memory(const struct config_train *t, const struct transformer_d
     static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
     const int states = optimizers[t->optimizer].n_states;
     const struct plan_model m = plan_model(dims, states, plan.bf16);
-    const size_t fixed = m.weights + m.grads + m.states + m.tables;
-    printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB\n",
+    const size_t fixed = m.weights + m.grads + m.states + m.panels + m.tables;
+    printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB%s",
            (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,
-           (double)m.states / MB, (double)m.tables / MB);
+           (double)m.states / MB, (double)m.tables / MB, m.panels ? "" : "\n");
+    if (m.panels)
+        printf(",\n                      weights in bf16 %.1f MB\n", (double)m.panels / MB);
     const size_t eval = plan_eval(dims, &plan);
     for (int r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCKS; r++) {
         plan.recompute = r == RECOMPUTE_BLOCKS;
@@ -155,11 +159,14 @@ static int print_training(const struct config *c, int i, int vocab)
                                    .T = T,
                                    .parts = c->data.mask_documents ? T : 1,
                                    .recompute = t->recompute == RECOMPUTE_BLOCKS,
+                                   .bf16 = config_bf16(t),
                                    .drops = dims.dropout > 0};
     printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
            (long long)rest);
     printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
            3 * flops + (plan.recompute ? flops - head : 0));
+    printf("  precision           %s (%s)\n", plan.bf16 ? "bf16" : "f32",
+           plan.bf16 ? gemm_bf16->name : gemm_describe());
     printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
            (long long)t->batch_tokens, (long long)(t->batch_tokens / T), (long long)T,
            (long long)micro);

@@ -25,6 +25,7 @@ enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_arch { ARCH_LLAMA };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
+enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
 enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE };
 
 struct config_tokenizer {
@@ -78,6 +79,7 @@ struct config_train {
     bool nesterov;              /* sgd   */
     double weight_decay, grad_clip, label_smoothing, z_loss;
     int recompute;                       /* enum config_recompute                      */
+    int precision;                       /* enum config_precision, see config_bf16()   */
     int64_t eval_every, eval_tokens;     /* steps (0: at the end), tokens (0: all)     */
     int64_t sample_every, sample_tokens; /* steps (0: never), tokens                   */
     const char *sample_prompt;
@@ -173,6 +175,9 @@ int config_batch_check(const struct config_train *t, int64_t context);
 /* Tokens that go through the model at once: what was given, or the largest part of the batch that
    is made of whole sequences and at most 2Ki tokens (one sequence if that is longer). */
 int64_t config_micro_batch(const struct config_train *t, int64_t context);
+
+/* Are activations and products of bf16? `auto` asks the CPU. */
+bool config_bf16(const struct config_train *t);
 
 /* Optimizer steps of the stage; corpus_tokens are those of an epoch. At least 1. */
 int64_t config_steps(const struct config_train *t, int64_t corpus_tokens);

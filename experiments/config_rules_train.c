@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "experiments/config_parts.h"
 
 enum { MICRO_TOKENS = 2048 };
@@ -27,6 +28,11 @@ int config_batch_check(const struct config_train *t, int64_t context)
                    ": %" PRId64 " would do",
                    micro, batch, config_micro_batch(t, context));
     return 0;
+}
+
+bool config_bf16(const struct config_train *t)
+{
+    return t->precision == PRECISION_BF16 || (t->precision == PRECISION_AUTO && gemm_bf16_native());
 }
 
 int64_t config_micro_batch(const struct config_train *t, int64_t context)

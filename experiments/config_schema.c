@@ -17,6 +17,8 @@ static const char *const schedule_names[] = {[SCHEDULE_COSINE] = "cosine",
                                              [SCHEDULE_WSD] = "wsd",
                                              NULL};
 static const char *const recompute_names[] = {"none", "blocks", NULL};
+static const char *const precision_names[] = {
+    [PRECISION_AUTO] = "auto", [PRECISION_BF16] = "bf16", [PRECISION_F32] = "f32", NULL};
 const char *const config_pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
 
 const char config_stages_doc[] = "what to do, in order: a list of maps of one key each";
@@ -173,6 +175,8 @@ static const struct field train_fields[] = {
      .doc = "weight of the squared log-normalizer in the loss"},
     {AT(recompute), .type = FIELD_ENUM, .names = recompute_names, .def = "none",
      .doc = "blocks: keep no activations inside blocks, compute them again in backward"},
+    {AT(precision), .type = FIELD_ENUM, .names = precision_names, .def = "auto",
+     .doc = "of activations and products; auto: bf16 where the CPU multiplies it, otherwise f32"},
     {AT(eval_every), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .flags = FIELD_LIVE,
      .doc = "steps between validations; 0 for one at the end"},
     {AT(eval_tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0", .flags = FIELD_LIVE,

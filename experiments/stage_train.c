@@ -211,7 +211,9 @@ static int check_prompt(const struct stage *s)
 static int summarize(const struct stage *s, const struct train *t)
 {
     char arena[32], first[32];
-    const struct summary_fact facts[] = {{"arena bytes", arena},
+    const char *precision = config_bf16(&s->config->train) ? "bf16" : "f32";
+    const struct summary_fact facts[] = {{"precision", precision},
+                                         {"arena bytes", arena},
                                          {"seconds to the first step", first}};
     struct summary sum;
     summary_init(&sum);
@@ -227,7 +229,7 @@ static int summarize(const struct stage *s, const struct train *t)
     sum.best_valid_loss = t->state.best_valid;
     sum.best_step = t->state.best_step;
     sum.fact = facts;
-    sum.n_facts = 2;
+    sum.n_facts = sizeof facts / sizeof *facts;
     return run_summary(s->run, s->index, &sum);
 }
 
@@ -251,8 +253,9 @@ static int train(struct stage *s)
                       .valid_bytes = s->corpus->part[CORPUS_VALID].loss_bytes,
                       .state = s->state,
                       .steps = config_steps(&s->config->train, epoch)};
-    fprintf(stderr, "%s: %.2fM parameters, %lld steps of %lld tokens (%.2f epochs)%s\n",
-            s->config->name, 1e-6 * (double)store_numel(&s->model.store), (long long)t.steps,
+    fprintf(stderr, "%s: %.2fM parameters in %s, %lld steps of %lld tokens (%.2f epochs)%s\n",
+            s->config->name, 1e-6 * (double)store_numel(&s->model.store),
+            config_bf16(&s->config->train) ? "bf16" : "f32", (long long)t.steps,
             (long long)s->config->train.batch_tokens,
             (double)t.steps * (double)s->config->train.batch_tokens / (double)epoch,
             s->state.step ? ", resumed" : "");
