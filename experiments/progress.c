@@ -316,7 +316,29 @@ double progress_eta(const struct progress *p)
 {
     if (p->samples <= 0 || !(p->total > 0))
         return NAN;
-    return fmax(p->total - p->done, 0) * p->per_unit;
+    double seconds = fmax(p->total - p->done, 0) * p->per_unit;
+    for (int i = 0; i < PROGRESS_BETWEEN; i++)
+        seconds += (double)p->step.left[i] * p->between[i].seconds;
+    return seconds;
+}
+
+void progress_leave(struct progress *p)
+{
+    p->left_at = p->clock();
+}
+
+void progress_return(struct progress *p, enum progress_between what)
+{
+    enum { RECENT = 4 };
+    const double took = p->clock() - p->left_at;
+    const int n = ++p->between[what].n;
+    p->between[what].seconds += (took - p->between[what].seconds) / (n < RECENT ? n : RECENT);
+    p->at += took;
+}
+
+int64_t progress_left(int64_t every, int64_t step, int64_t steps)
+{
+    return every ? (steps - 1) / every - (step - 1) / every + 1 : 0;
 }
 
 void progress_update(struct progress *p, double done, double total, const char *unit)

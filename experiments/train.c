@@ -73,7 +73,9 @@ static int evaluate(struct train *t)
     const int64_t some = (c->eval_tokens + T - 1) / T;
     const int64_t windows = c->eval_tokens && some < all ? some : all;
     t->ctx.recording = t->ctx.training = false;
+    progress_leave(&t->progress);
     const int rc = feed_evaluate(t->valid, t->m, &t->ctx, windows, "evaluate", &loss);
+    progress_return(&t->progress, PROGRESS_VALIDATION);
     if (rc || !loss.count)
         return rc;
     // the bytes of the scored tokens: all of the part's, or in proportion
@@ -107,7 +109,9 @@ static int sample(struct train *t)
                                       .seed = t->config->seed};
     struct buf text = {0};
     const char *prompt = c->sample_prompt ? c->sample_prompt : "";
+    progress_leave(&t->progress);
     int rc = decode_sample(t->m, t->tok, prompt, c->sample_tokens, &args, &interrupt_flag, &text);
+    progress_return(&t->progress, PROGRESS_SAMPLE);
     if (!rc && interrupt_flag)
         rc = 1;
     if (!rc) {
@@ -233,6 +237,12 @@ static double gemm_share(struct train *t, double rate)
     return reached / t->gemm_peak;
 }
 
+static int64_t left_validations(const struct train *t)
+{
+    const int64_t every = t->stage->train.eval_every;
+    return t->valid ? progress_left(every ? every : t->steps, t->state.step, t->steps) : 0;
+}
+
 static void show(struct train *t, double loss, double lr, double norm, double rate)
 {
     const struct progress_step p = {.step = t->state.step,
@@ -243,7 +253,10 @@ static void show(struct train *t, double loss, double lr, double norm, double ra
                                     .grad_norm = norm,
                                     .tokens_per_s = rate,
                                     .gemm_share = gemm_share(t, rate),
-                                    .mem_bytes = (double)cpu_rss()};
+                                    .mem_bytes = (double)cpu_rss(),
+                                    .left = {left_validations(t),
+                                             progress_left(t->stage->train.sample_every,
+                                                           t->state.step, t->steps)}};
     progress_step(&t->progress, &p);
 }
 

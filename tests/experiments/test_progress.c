@@ -197,7 +197,7 @@ static void every_width_is_kept(void **state)
         open_fake(&p, s.to, "pretrain");
         now += 3;
         const double x = odd[columns % 8];
-        progress_step(&p, &(struct progress_step){INT64_MAX, INT64_MAX, x, x, x, x, x, x, x});
+        progress_step(&p, &(struct progress_step){INT64_MAX, INT64_MAX, x, x, x, x, x, x, x, {0}});
         assert_true((int)strlen(visible(&s)) < columns);
         now += 3;
         progress_update(&p, x, 1e18, "documents");
@@ -462,6 +462,75 @@ static void eta_survives_pauses(void **state)
     close_screen(&s);
 }
 
+/* A validation of 30 s every 10 steps of 1 s, and a sample of 5 s every 25. */
+static void eta_knows_what_comes_between(void **state)
+{
+    (void)state;
+    struct progress p;
+    const double began = now;
+    double total = 0, eta[101];
+    open_fake(&p, -1, "step");
+    struct progress_step step = example;
+    step.steps = 100;
+    for (step.step = 1; step.step <= 100; step.step++) {
+        now += 1;
+        step.left[PROGRESS_VALIDATION] = progress_left(10, step.step, 100);
+        step.left[PROGRESS_SAMPLE] = progress_left(25, step.step, 100);
+        progress_step(&p, &step);
+        eta[step.step] = now - began + progress_eta(&p);
+        if (step.step % 10 == 0) {
+            progress_leave(&p);
+            now += 30;
+            progress_return(&p, PROGRESS_VALIDATION);
+        }
+        if (step.step % 25 == 0) {
+            progress_leave(&p);
+            now += 5;
+            progress_return(&p, PROGRESS_SAMPLE);
+        }
+    }
+    total = now - began;
+    assert_true(fabs(total - (100 + 10 * 30 + 4 * 5)) < 1e-6);
+    assert_true(fabs(eta[10] - 100) < 1e-6); // none was seen yet
+    assert_true(fabs(eta[11] - (total - 4 * 5)) < 1e-6);
+    for (int i = 26; i <= 100; i++)
+        assert_true(fabs(eta[i] - total) < 1e-6);
+    progress_close(&p);
+}
+
+/* The recent ones count: a machine that has become slower, or less to validate on. */
+static void eta_follows_what_changes(void **state)
+{
+    (void)state;
+    struct progress p;
+    open_fake(&p, -1, "step");
+    struct progress_step step = example;
+    step.steps = 1000;
+    step.left[PROGRESS_VALIDATION] = 10;
+    for (step.step = 1; step.step <= 60; step.step++) {
+        now += 1;
+        progress_step(&p, &step);
+        progress_leave(&p);
+        now += step.step < 30 ? 2 : 20;
+        progress_return(&p, PROGRESS_VALIDATION);
+    }
+    assert_true(fabs(progress_eta(&p) - (940 + 10 * 20)) < 1);
+    progress_close(&p);
+}
+
+static void what_is_left_is_what_comes(void **state)
+{
+    (void)state;
+    for (int every = 0; every <= 12; every++)
+        for (int steps = 1; steps <= 25; steps++)
+            for (int step = 1, left; step <= steps; step++) {
+                left = 0;
+                for (int s = step; s <= steps; s++)
+                    left += every && (s == steps || s % every == 0);
+                assert_int_equal(progress_left(every, step, steps), left);
+            }
+}
+
 static void closed_reader_is_no_harm(void **state)
 {
     (void)state;
@@ -491,6 +560,9 @@ int main(void)
         cmocka_unit_test(log_shows_each_twentieth),
         cmocka_unit_test(unknown_total_has_no_eta),
         cmocka_unit_test(eta_survives_pauses),
+        cmocka_unit_test(eta_knows_what_comes_between),
+        cmocka_unit_test(eta_follows_what_changes),
+        cmocka_unit_test(what_is_left_is_what_comes),
         cmocka_unit_test(closed_reader_is_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
