@@ -1,16 +1,17 @@
 # attar: everything is made from here.
 #
-#   make              ./attar and libattar.a (NO_BLAS=1: without OpenBLAS)
+#   make              ./attar and libattar.a (NO_BLAS=1: without OpenBLAS; PERF=1: for perf)
 #   make quickstart   packages, build, train on the King James Bible, write some text
 #   make test         unit tests, then once more under the address sanitizer
 #   make oracle       live comparison with PyTorch, transformers, tokenizers (needs Python)
 #   make long         sanitizers (address, undefined, thread), valgrind, fuzzers, kills
+#   make arm          everything cross-compiled for aarch64, its tests under qemu
 #   make mutants      one-line bugs that the tests must all catch
 #   make bench        the measurements behind the README's tables
 #   make lint format clean install deps
 
 CC      ?= gcc
-FLAVOUR := $(if $(NO_BLAS),-noblas)
+FLAVOUR := $(if $(NO_BLAS),-noblas)$(if $(PERF),-perf)
 BUILD   ?= build/release$(FLAVOUR)
 PREFIX  ?= /usr/local
 PYTHON  ?= .venv/bin/python
@@ -32,6 +33,12 @@ CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer
 LDFLAGS  += -fsanitize=$(SAN)
 endif
 
+# stacks by frame pointers, and in every op's symbols its name: op_linear_forward, not one of many forward
+ifneq ($(PERF),)
+CFLAGS   += -fno-omit-frame-pointer -mno-omit-leaf-frame-pointer -fno-optimize-sibling-calls
+$(BUILD)/autograd/ops/%.o: CPPFLAGS += -Dforward=$(*F)_forward -Dbackward=$(*F)_backward
+endif
+
 DEPS := build-essential pkg-config libopenblas-dev libhdf5-dev libcmocka-dev libyaml-dev \
         libpcre2-dev libxxhash-dev libjansson-dev liblzma-dev libssl-dev libutf8proc-dev bible-kjv xz-utils
 
@@ -41,11 +48,14 @@ LIB_OBJ      := $(LIB_SRC:%.c=$(BUILD)/%.o)
 HEADERS      := $(sort $(shell find $(FOLDERS) -name '*.h' -o -name '*.def'))
 TEST_SRC     := $(sort $(shell find tests -name 'test_*.c'))
 TEST_BIN     := $(TEST_SRC:%.c=$(BUILD)/%)
-BENCH_BIN    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+# bench_dnnl, the peer for bf16 products, only where oneDNN 2 is (libdnnl-dev); run.sh says so
+DNNL         := $(shell printf '\043include <dnnl.h>\nDNNL_VERSION_MAJOR\n' | $(CC) -E -P - 2>/dev/null | tail -1)
+BENCH_SRC    := $(filter-out $(if $(filter 2,$(DNNL)),,%/bench_dnnl.c),$(wildcard tests/bench/*.c))
+BENCH_BIN    := $(BENCH_SRC:%.c=$(BUILD)/%)
 TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
 TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
 
-.PHONY: all attar libattar.a test quickstart oracle long mutants bench lint format clean install deps tests-built
+.PHONY: all attar libattar.a test arm quickstart oracle long mutants bench lint format clean install deps tests-built
 all: attar libattar.a
 
 # <family>_<isa>.c is compiled for that instruction set; elsewhere it is empty
@@ -55,6 +65,10 @@ $(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf
                             -mprefer-vector-width=512
 $(BUILD)/%_avx512bf16.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c \
                                 -mprefer-vector-width=512
+$(BUILD)/%_amx.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c \
+                         -mamx-tile -mamx-bf16 -mprefer-vector-width=512
+else ifeq ($(ARCH),aarch64)
+$(BUILD)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16
 endif
 
 $(BUILD)/%.o: %.c Makefile
@@ -75,10 +89,28 @@ attar libattar.a: %: $(BUILD)/%
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@
 
+$(BUILD)/tests/bench/bench_dnnl: LDLIBS += -ldnnl
+
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 tests-built: $(TEST_BIN) $(BUILD)/attar
+
+# Debian's packages of that architecture are unpacked, not installed, and serve compiler and qemu.
+# ARM_TESTS: folders of tests/
+ARM       := build/arm
+ARM_ROOT  := $(CURDIR)/$(ARM)/root
+ARM_TESTS := autograd layers optim
+$(ARM_ROOT): tests/sysroot.sh
+	@$(MAKE) --no-print-directory -s deps DEPS="gcc-aarch64-linux-gnu pkg-config qemu-user"
+	@mkdir -p $(@D) && tests/sysroot.sh arm64 $@ libc6-dev libgomp1 \
+	    $(filter-out libopenblas-dev,$(filter lib%,$(DEPS))) && touch $@
+
+arm: $(ARM_ROOT)
+	@PKG_CONFIG_LIBDIR=$</usr/lib/aarch64-linux-gnu/pkgconfig PKG_CONFIG_SYSROOT_DIR=$< \
+	    $(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=$(ARM) NO_BLAS=1 \
+	    CC="aarch64-linux-gnu-gcc --sysroot=$<" AR=aarch64-linux-gnu-ar
+	@RUNNER=qemu-aarch64 QEMU_LD_PREFIX=$< TESTS="$(ARM_TESTS)" tests/run.sh $(ARM)
 
 test:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built

@@ -1,16 +1,25 @@
 #include "autograd/base/cpu.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#if defined __aarch64__
+#include <sys/auxv.h>
+#endif
 
 #include "autograd/base/err.h"
 
-static const char *const level_names[] = {"scalar", "avx2", "avx512", "avx512_bf16", "amx"};
-enum { LEVELS = sizeof level_names / sizeof *level_names };
+#if defined __aarch64__
+static const char *const level_names[CPU_LEVELS] = {"scalar", "neon", "neon_bf16"};
+#else
+static const char *const level_names[CPU_LEVELS] = {"scalar", "avx2", "avx512", "avx512_bf16",
+                                                    "amx"};
+#endif
 
 static int level = -1; // not decided yet
 
@@ -18,6 +27,15 @@ const char *cpu_level_name(enum cpu_level l)
 {
     return level_names[l];
 }
+
+#if defined __x86_64__
+/* Linux gives a process AMX's state on request; threads made later have it too. */
+static bool may_use_tiles(void)
+{
+    enum { REQUEST = 0x1023, TILE_DATA = 18 }; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
+}
+#endif
 
 enum cpu_level cpu_hardware(void)
 {
@@ -31,9 +49,11 @@ enum cpu_level cpu_hardware(void)
     const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;
     if (avx2 && avx512) {
         const int bf16 = __builtin_cpu_supports("avx512bf16");
-        return bf16 && (d & amx) == amx ? CPU_AMX : bf16 ? CPU_AVX512_BF16 : CPU_AVX512;
+        return bf16 && (d & amx) == amx && may_use_tiles() ? CPU_AMX : bf16 ? CPU_AVX512_BF16 : CPU_AVX512;
     }
     return avx2 ? CPU_AVX2 : CPU_SCALAR;
+#elif defined __aarch64__
+    return getauxval(AT_HWCAP2) & HWCAP2_BF16 ? CPU_NEON_BF16 : CPU_NEON;
 #else
     return CPU_SCALAR;
 #endif
@@ -47,14 +67,17 @@ enum cpu_level cpu_level(void)
     const char *cap = getenv("ATTAR_CPU");
     if (!cap || !*cap)
         return (enum cpu_level)level;
-    for (int i = 0; i < LEVELS; i++) {
+    for (int i = 0; i < CPU_LEVELS; i++) {
         if (!strcasecmp(cap, level_names[i])) {
             if (i < level)
                 level = i;
             return (enum cpu_level)level;
         }
     }
-    err_warn("ATTAR_CPU=%s is not one of scalar, avx2, avx512, avx512_bf16, amx: ignored", cap);
+    char names[64] = "";
+    for (int i = 0, n = 0; i < CPU_LEVELS; i++)
+        n += snprintf(names + n, sizeof names - (size_t)n, "%s%s", i ? ", " : "", level_names[i]);
+    err_warn("ATTAR_CPU=%s is not one of %s: ignored", cap, names);
     return (enum cpu_level)level;
 }
 

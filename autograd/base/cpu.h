@@ -5,15 +5,21 @@
 #include <stddef.h>
 
 enum cpu_level {
-    CPU_SCALAR,      /* portable C */
+    CPU_SCALAR, /* portable C */
+#if defined __aarch64__
+    CPU_NEON,
+    CPU_NEON_BF16, /* BFDOT: products of bf16 pairs */
+#else
     CPU_AVX2,        /* with FMA and F16C */
     CPU_AVX512,      /* F, BW, VL, DQ */
     CPU_AVX512_BF16, /* products of bf16 pairs */
     CPU_AMX,         /* tiles: bf16, int8 */
+#endif
+    CPU_LEVELS
 };
 
-/* The best level of this machine, capped by ATTAR_CPU=scalar|avx2|avx512|avx512_bf16|amx,
-   read once. */
+/* The best level of this machine, capped by ATTAR_CPU=scalar|avx2|... (a cpu_level_name(); read
+   once). */
 enum cpu_level cpu_level(void);
 
 /* What the machine itself has. */

@@ -89,7 +89,7 @@ extern const struct gemm_bf16 gemm_bf16_scalar;
 #if defined __x86_64__
 extern const struct gemm_bf16 gemm_bf16_avx2, gemm_bf16_avx512, gemm_bf16_avx512bf16, gemm_bf16_amx;
 #elif defined __aarch64__
-extern const struct gemm_bf16 gemm_bf16_neon;
+extern const struct gemm_bf16 gemm_bf16_neon, gemm_bf16_neonbf16;
 #endif
 
 #endif

@@ -275,4 +275,7 @@ static void turn(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t 
         }
 }
 
-const struct gemm_bf16 GEMM_BF16 = {GEMM_NAME, tile, pack, turn};
+#if !defined GEMM_TILE
+#define GEMM_TILE tile
+#endif
+const struct gemm_bf16 GEMM_BF16 = {GEMM_NAME, GEMM_TILE, pack, turn};

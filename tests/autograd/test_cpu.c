@@ -18,7 +18,9 @@ static void level_under(const char *value, char *text, size_t size)
     const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     assert_true(n > 0);
     exe[n] = 0;
-    snprintf(command, sizeof command, "ATTAR_CPU=%s '%s' level 2>&1", value, exe);
+    const char *runner = getenv("RUNNER"); // what runs this program, if the machine cannot
+    snprintf(command, sizeof command, "ATTAR_CPU=%s %s '%s' level 2>&1", value,
+             runner ? runner : "", exe);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     text[fread(text, 1, size - 1, f)] = 0;
@@ -29,13 +31,13 @@ static void environment_caps(void **state)
 {
     char text[512];
     (void)state;
-    for (int l = CPU_SCALAR; l <= CPU_AMX; l++) {
+    for (int l = CPU_SCALAR; l < CPU_LEVELS; l++) {
         const enum cpu_level most = cpu_hardware(), want = (int)most < l ? most : (enum cpu_level)l;
         level_under(cpu_level_name((enum cpu_level)l), text, sizeof text);
         assert_string_equal(text, cpu_level_name(want));
     }
-    level_under("AVX2", text, sizeof text); // letters of either case
-    assert_null(strstr(text, "warning"));
+    level_under("SCALAR", text, sizeof text); // letters of either case
+    assert_string_equal(text, "scalar");
     level_under("sse9", text, sizeof text);
     assert_non_null(strstr(text, "warning"));
     assert_non_null(strstr(text, "sse9"));
@@ -48,7 +50,7 @@ static void set_level(void **state)
 {
     const enum cpu_level old = cpu_level();
     (void)state;
-    for (int l = CPU_SCALAR; l <= CPU_AMX; l++) {
+    for (int l = CPU_SCALAR; l < CPU_LEVELS; l++) {
         cpu_set_level((enum cpu_level)l);
         assert_int_equal(cpu_level(), (int)cpu_hardware() < l ? (int)cpu_hardware() : l);
     }

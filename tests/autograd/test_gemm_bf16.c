@@ -16,6 +16,14 @@
 #include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 
+#if defined __x86_64__
+extern const struct gemm_bf16 gemm_bf16_amx_emulated; /* emulated_avx512bf16.c */
+#endif
+
+#if defined __x86_64__
+extern const struct gemm_bf16 gemm_bf16_amx_emulated; /* emulated_avx512bf16.c */
+#endif
+
 static const struct {
     const struct gemm_bf16 *table;
     enum cpu_level needs;
@@ -24,8 +32,13 @@ static const struct {
     {&gemm_bf16_avx2, CPU_AVX2},
     {&gemm_bf16_avx512, CPU_AVX512},
     {&gemm_bf16_avx512bf16, CPU_AVX512_BF16},
+    {&gemm_bf16_amx_emulated, CPU_AVX512_BF16},
+    {&gemm_bf16_amx, CPU_AMX},
+    {&gemm_bf16_amx_emulated, CPU_AVX512_BF16},
+    {&gemm_bf16_amx, CPU_AMX},
 #elif defined __aarch64__
-    {&gemm_bf16_neon, CPU_SCALAR},
+    {&gemm_bf16_neon, CPU_NEON},
+    {&gemm_bf16_neonbf16, CPU_NEON_BF16},
 #endif
     {&gemm_bf16_scalar, CPU_SCALAR},
 };
@@ -122,6 +135,8 @@ static const struct product products[] = {
     {20, 70, {100, 32, 64}, 3, 0, 0, 0, true, true, true},
     {25, 100, {128}, 1, 32, 40, 0, false, false, true},  // some columns
     {9, 48, {96, 64}, 2, 0, 0, 34, false, false, false}, // a part of the depth
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true}, // whole tiles
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true}, // whole tiles
     {300, 40, {66}, 1, 0, 0, 0, true, false, false},     // more rows than a pass has
     {29, 34, {5000}, 1, 0, 0, 0, true, true, false},     // deeper than a pass
     {40, 34, {3000, 2000, 4098, 10}, 4, 0, 0, 0, false, false, true},
@@ -256,7 +271,8 @@ static void chooses(void **state)
             assert_ptr_equal(gemm_bf16, &gemm_bf16_scalar);
         else
             assert_ptr_not_equal(gemm_bf16, &gemm_bf16_scalar);
-        assert_int_equal(gemm_bf16_native(), l >= CPU_AVX512_BF16);
+        const bool unit = strstr(gemm_bf16->name, "bf16") || strstr(gemm_bf16->name, "amx");
+        assert_int_equal(gemm_bf16_native(), unit);
     }
     cpu_set_level(level);
     gemm_bf16_choose();
