@@ -6,8 +6,6 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
-#include "datasets/corpus_build.h"
-#include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
@@ -34,48 +32,7 @@ static const struct flags flags = {
     "Lists all mistakes of a config, or what its run will need. Nothing is run or written.", table};
 
 static const double MB = 1e6;
-
-/* Tokens of the vocabulary, without building the corpus. -1 with err() set. */
-static int vocabulary(const struct config *c)
-{
-    const struct config_tokenizer *t = &c->data.tokenizer;
-    if (t->type == TOKENIZER_BPE)
-        return (int)t->vocab_size;
-    if (t->type == TOKENIZER_BYTE)
-        return 257;
-    char path[4096];
-    const bool absolute = t->path[0] == '/';
-    snprintf(path, sizeof path, "%s%s%s", absolute ? "" : c->folder, absolute ? "" : "/", t->path);
-    struct checkpoint cp;
-    struct tokenizer *tok = NULL;
-    const size_t n = strlen(path);
-    if (n > 3 && !strcmp(path + n - 3, ".h5")) {
-        if (checkpoint_open(&cp, path))
-            return -1;
-        tok = tokenizer_parse(cp.tokenizer.p, cp.tokenizer.n);
-        checkpoint_close(&cp);
-    } else {
-        tok = tokenizer_load(path);
-    }
-    const int size = tok ? tokenizer_vocab_size(tok) : -1;
-    tokenizer_free(tok);
-    return size;
-}
-
-/* The dims a stage trains: its checkpoint's, or, through its parents, the config's. */
-static int stage_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims)
-{
-    while (c->stages[stage].parent >= 0)
-        stage = c->stages[stage].parent;
-    if (!c->stages[stage].checkpoint)
-        return model_dims(&c->model, vocab, dims);
-    struct checkpoint cp;
-    if (checkpoint_open(&cp, c->stages[stage].checkpoint))
-        return -1;
-    *dims = cp.dims;
-    checkpoint_close(&cp);
-    return 0;
-}
+static const double MOST_SECONDS = 5; // to measure rates in
 
 static void print_time(double seconds)
 {
@@ -122,24 +79,44 @@ static void print_disk(const struct config_train *t, const struct transformer_di
            one / MB, one / MB * (double)(t->keep_last + 2), (long long)t->keep_last);
 }
 
-static int print_rate(const struct config_train *t, const struct transformer_dims *dims,
-                      const struct plan_args *plan)
+/* Validations of a stage of so many steps: after every eval_every, and at the end. */
+static int64_t validations(const struct config_train *t, int64_t steps)
+{
+    if (!t->eval_every)
+        return 1;
+    return steps / t->eval_every + (steps % t->eval_every != 0);
+}
+
+static int print_rate(const struct config *c, const struct config_train *t,
+                      const struct rehearsal_args *step)
 {
     struct estimate e;
-    if (estimate_training(dims, (enum optimizer_kind)t->optimizer, plan->n_seqs, plan->T,
-                          plan->recompute, &e))
+    struct rates rates = {.most = MOST_SECONDS};
+    const int rc = estimate_training(step, &rates, &e);
+    const double measured = rates.seconds;
+    rates_free(&rates);
+    if (rc)
         return -1;
-    const double step = e.token * (double)t->batch_tokens + e.step;
-    printf("  speed               %.0f tokens/s (measured in %.1f s)\n",
-           (double)t->batch_tokens / step, e.seconds);
+    printf("  speed               %.0f tokens/s planned (by rates measured in %.1f s)\n",
+           (double)t->batch_tokens / e.step, measured);
     if (t->epochs > 0) {
         printf("  time                %.3g epochs; depends on the corpus' tokens\n", t->epochs);
         return 0;
     }
-    const int64_t steps = config_steps(t, 0);
+    const int64_t steps = config_steps(t, 0), n = validations(t, steps);
     printf("  time                ");
-    print_time(step * (double)steps);
-    printf(" for %lld steps, without validation and samples\n", (long long)steps);
+    print_time(e.step * (double)steps);
+    printf(" for %lld steps", (long long)steps);
+    if (!(c->data.valid_fraction > 0)) {
+        printf(", without samples\n");
+    } else if (t->eval_tokens) {
+        printf(" and ");
+        print_time(e.eval * (double)(t->eval_tokens * n));
+        printf(" for %lld validation%s, without samples\n", (long long)n, n > 1 ? "s" : "");
+    } else {
+        printf(", without samples; %lld validation%s, each %.2g s for 100K tokens\n", (long long)n,
+               n > 1 ? "s" : "", 1e5 * e.eval);
+    }
     return 0;
 }
 
@@ -150,7 +127,7 @@ static int print_training(const struct config *c, int i, int vocab)
     const struct config_train *t = &s->train;
     int64_t rest;
     double head;
-    if (stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
+    if (model_stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
         return -1;
     const int64_t T = dims.context, micro = config_micro_batch(t, T);
     const int64_t params = transformer_params(&dims, &rest);
@@ -173,12 +150,19 @@ static int print_training(const struct config *c, int i, int vocab)
     if (print_memory(t, &dims, plan))
         return -1;
     print_disk(t, &dims);
-    return print_rate(t, &dims, &plan);
+    const struct rehearsal_args step = {.dims = &dims,
+                                        .T = T,
+                                        .batch = t->batch_tokens / T,
+                                        .micro = plan.n_seqs,
+                                        .optimizer = (enum optimizer_kind)t->optimizer,
+                                        .recompute = plan.recompute,
+                                        .bf16 = plan.bf16};
+    return print_rate(c, t, &step);
 }
 
 static int check(const struct config *c)
 {
-    const int vocab = vocabulary(c);
+    const int vocab = model_vocabulary(c);
     if (vocab < 0)
         return err_in("data.tokenizer");
     printf("%s: no mistakes; vocabulary %d, %d threads\n", c->name, vocab, omp_get_max_threads());

@@ -1,19 +1,16 @@
-/* How fast a model will train here: a second of the real thing, on its first layers. */
+/* How fast a model will train here: the costs of its step by shapes, at measured rates. */
 #ifndef ATTAR_EXPERIMENTS_ESTIMATE_H
 #define ATTAR_EXPERIMENTS_ESTIMATE_H
 
-#include "layers/transformer.h"
-#include "optim/optimizer.h"
+#include "experiments/rehearsal.h"
 
 struct estimate {
-    double token;   /* seconds of forward and backward for a token */
-    double step;    /* seconds that an optimizer step adds, whatever its tokens */
-    double seconds; /* that measuring took */
+    double step; /* seconds of an optimizer step with all of its micro-batches */
+    double eval; /* seconds of an evaluation for each token */
 };
 
-/* Runs models of one and of two layers of these dims on micro-batches of n_seqs * T tokens (less
-   for large models) and extrapolates by FLOPs. 0, or -1 with err() set. */
-int estimate_training(const struct transformer_dims *dims, enum optimizer_kind optimizer,
-                      int64_t n_seqs, int64_t T, bool recompute, struct estimate *e);
+/* Nothing of the model's size is made or run: only products and passes of its shapes are timed,
+   those that the rates do not know yet. 0, or -1 with err() set. */
+int estimate_training(const struct rehearsal_args *args, struct rates *rates, struct estimate *e);
 
 #endif

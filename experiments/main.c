@@ -23,6 +23,7 @@ static const struct command commands[] = {
     {"generate", cmd_generate, "write text with a model"},
     {"perplexity", cmd_perplexity, "measure a model on a text"},
     {"inspect", cmd_inspect, "say what is in a .h5, .gguf, .safetensors or tokenizer.json"},
+    {"bench", cmd_bench, "measure this machine: products, training steps by op"},
     {"report", cmd_report, "a page of a run: curves, samples, results"},
     {0},
 };

@@ -1,5 +1,11 @@
 #include "experiments/model.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "datasets/tokenizer.h"
+#include "experiments/checkpoint.h"
+
 /* Each architecture's own way to rotate. */
 static const enum rope_style rope_styles[] = {[ARCH_LLAMA] = ROPE_ADJACENT};
 
@@ -31,4 +37,44 @@ int model_dims(const struct config_model *c, int vocab, struct transformer_dims 
         d->d_ff[l] = (int)ints_at(&c->d_ff, l);
     }
     return transformer_check(d);
+}
+
+int model_vocabulary(const struct config *c)
+{
+    const struct config_tokenizer *t = &c->data.tokenizer;
+    if (t->type == TOKENIZER_BPE)
+        return (int)t->vocab_size;
+    if (t->type == TOKENIZER_BYTE)
+        return 257;
+    char path[4096];
+    const bool absolute = t->path[0] == '/';
+    snprintf(path, sizeof path, "%s%s%s", absolute ? "" : c->folder, absolute ? "" : "/", t->path);
+    struct checkpoint cp;
+    struct tokenizer *tok = NULL;
+    const size_t n = strlen(path);
+    if (n > 3 && !strcmp(path + n - 3, ".h5")) {
+        if (checkpoint_open(&cp, path))
+            return -1;
+        tok = tokenizer_parse(cp.tokenizer.p, cp.tokenizer.n);
+        checkpoint_close(&cp);
+    } else {
+        tok = tokenizer_load(path);
+    }
+    const int size = tok ? tokenizer_vocab_size(tok) : -1;
+    tokenizer_free(tok);
+    return size;
+}
+
+int model_stage_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims)
+{
+    while (c->stages[stage].parent >= 0)
+        stage = c->stages[stage].parent;
+    if (!c->stages[stage].checkpoint)
+        return model_dims(&c->model, vocab, dims);
+    struct checkpoint cp;
+    if (checkpoint_open(&cp, c->stages[stage].checkpoint))
+        return -1;
+    *dims = cp.dims;
+    checkpoint_close(&cp);
+    return 0;
 }

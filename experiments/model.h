@@ -8,4 +8,11 @@
 /* 0, or -1 with err() set. */
 int model_dims(const struct config_model *c, int vocab, struct transformer_dims *dims);
 
+/* Tokens of the vocabulary, without building the corpus. -1 with err() set. */
+int model_vocabulary(const struct config *c);
+
+/* The dims a stage trains: its checkpoint's, or, through its parents, the config's. 0, or -1 with
+   err() set. */
+int model_stage_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims);
+
 #endif
