@@ -9,6 +9,7 @@
 #include "autograd/base/clock.h"
 #include "autograd/base/cpu.h"
 #include "autograd/kernels/gemm.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "experiments/decode.h"
 #include "experiments/interrupt.h"
 #include "experiments/plan.h"
@@ -230,10 +231,12 @@ static double gemm_share(struct train *t, double rate)
     double head;
     const double flops = transformer_flops(&t->m->dims, (double)t->train->T / 2, &head);
     const double reached = 3e-9 * flops * rate;
+    double (*peak)(int64_t, int64_t, int64_t, double) =
+        t->ctx.act == &dtype_bf16 ? gemm_bf16_peak : gemm_peak;
     if (t->seconds_to_first == 0)
         return 0;
     if (reached > 0.9 * t->gemm_peak) // not measured yet, or in a busy moment: look again
-        t->gemm_peak = fmax(t->gemm_peak, fmax(reached, gemm_peak(1024, 1024, 256, 0.02)));
+        t->gemm_peak = fmax(t->gemm_peak, fmax(reached, peak(1024, 1024, 256, 0.02)));
     return reached / t->gemm_peak;
 }
 

@@ -1,6 +1,11 @@
 #include "autograd/kernels/gemm_bf16.h"
 
+#include <stdlib.h>
+
+#include "autograd/base/clock.h"
 #include "autograd/base/cpu.h"
+#include "autograd/base/mem.h"
+#include "autograd/kernels/gemm.h"
 
 const struct gemm_bf16 *gemm_bf16 = &gemm_bf16_scalar;
 
@@ -28,4 +33,31 @@ bool gemm_bf16_native(void)
 #else
     return cpu_level() >= CPU_AVX512_BF16;
 #endif
+}
+
+double gemm_bf16_peak(int64_t M, int64_t N, int64_t K, double seconds)
+{
+    const struct gemm_tiles t = gemm_tiles(M, panel_count(N) * PANEL);
+    uint16_t *a = mem_slab((size_t)(M * K), sizeof *a), *c = mem_slab((size_t)(M * N), sizeof *c);
+    uint16_t *b = mem_slab((size_t)panels_numel(K, N), sizeof *b);
+    const struct gemm_term term = {a, K, b, K, 0};
+    double best = 0;
+    const double end = clock_seconds() + seconds;
+    for (double start = clock_seconds(); start < end && a && b && c;) {
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int64_t m0 = 0; m0 < M; m0 += t.m) {
+            struct gemm_term some = term;
+            some.A += m0 * K;
+            const struct gemm_out out = {.c = c + m0 * N, .ldc = N, .bf16 = true};
+            gemm_bf16->tile(M - m0 < t.m ? M - m0 : t.m, 0, N, 1, &some, &out);
+        }
+        const double stop = clock_seconds(), rate = 2e-9 * (double)M * (double)N * (double)K;
+        if (rate / (stop - start) > best)
+            best = rate / (stop - start);
+        start = stop;
+    }
+    free(a);
+    free(b);
+    free(c);
+    return best;
 }

@@ -85,6 +85,10 @@ void gemm_bf16_choose(void);
 /* Does the CPU multiply bf16 by itself? What `precision: auto` asks. */
 bool gemm_bf16_native(void);
 
+/* GFLOP/s of m x n x k with all threads: the best of runs in about `seconds`; 0 if memory is short.
+ */
+double gemm_bf16_peak(int64_t M, int64_t N, int64_t K, double seconds);
+
 extern const struct gemm_bf16 gemm_bf16_scalar;
 #if defined __x86_64__
 extern const struct gemm_bf16 gemm_bf16_avx2, gemm_bf16_avx512, gemm_bf16_avx512bf16, gemm_bf16_amx;
