@@ -132,6 +132,25 @@ tokenizer() {
     rm -f "$lines"
 }
 
+# from compressed text to a corpus of tokens, its tokenizer learnt on the way
+corpus() {
+    [ -f "$ATTAR_DATA/mixed.txt.xz" ] || { skip "corpus: no mixed.txt.xz"; return; }
+    folder=$(mktemp -d)
+    program=$(realpath "$build/attar")
+    cat >"$folder/mixed.yaml" <<'END'
+name: mixed
+data:
+  corpus: ${ATTAR_DATA}/mixed.txt.xz
+  tokenizer: {type: bpe, vocab_size: 8192, pre: llama-bpe}
+model: {n_layers: 1, d_model: 64, n_heads: 1, d_ff: 64, context: 256}
+stages: [pretrain: {epochs: 1, batch_tokens: 8Ki}]
+END
+    sum=$(sha256sum "$ATTAR_DATA/mixed.txt.xz" | cut -d' ' -f1)
+    record corpus-mixed "$python" tests/bench/time_command.py --runs 3 -- env -C "$folder" \
+        sh -c 'rm -rf data && exec "$0" data build mixed.yaml data.sha256="$1"' "$program" "$sum"
+    rm -rf "$folder"
+}
+
 xz_baseline() {
     [ -f "$ATTAR_DATA/tinyshakespeare.txt" ] || { skip "xz: no tinyshakespeare.txt"; return; }
     parts=$(mktemp -d)
@@ -142,7 +161,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm recompute attention startup tokenizer xz_baseline shakespeare quickstart; do
+for m in train gemm recompute attention startup tokenizer corpus xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))
