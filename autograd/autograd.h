@@ -216,6 +216,8 @@ struct store {
         float *slab;
     } state[STORE_STATES];
     int n_states;
+    float *scratch; /* [n_scratch]: the optimizer's, within a step */
+    size_t n_scratch;
 };
 
 /* Declares a parameter, before store_alloc(). 0 or -1. */
@@ -232,6 +234,9 @@ struct param *store_find(const struct store *s, const char *name);
 
 /* The slab of that name, zeroed when new; NULL with err() set if memory is short. */
 float *store_state(struct store *s, const char *name);
+
+/* Makes s->scratch hold at least n floats. 0, or -1 with err() set. */
+int store_scratch(struct store *s, size_t n);
 
 /* Initial values: a pure function of (seed, the parameter's name). */
 void store_init(struct store *s, uint64_t seed);

@@ -76,6 +76,7 @@ void store_free(struct store *s)
     }
     for (int i = 0; i < s->n_states; i++)
         free(s->state[i].slab);
+    free(s->scratch);
     free(s->packed);
     free(s->latent);
     free(s->grad);
@@ -106,6 +107,19 @@ float *store_state(struct store *s, const char *name)
     s->state[s->n_states].name = name;
     s->state[s->n_states++].slab = slab;
     return slab;
+}
+
+int store_scratch(struct store *s, size_t n)
+{
+    if (n <= s->n_scratch)
+        return 0;
+    free(s->scratch);
+    s->n_scratch = 0;
+    s->scratch = mem_slab(n, sizeof *s->scratch);
+    if (!s->scratch)
+        return err_in("optimizer's scratch");
+    s->n_scratch = n;
+    return 0;
 }
 
 void store_init(struct store *s, uint64_t seed)

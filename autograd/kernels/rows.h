@@ -19,6 +19,12 @@ struct adamw_args {
     float grad_scale;     /* the gradient counts this much: 1 / tokens, clipping */
 };
 
+struct lion_args {
+    float lr, beta1, beta2;
+    float decay;      /* lr * weight decay of this parameter */
+    float grad_scale; /* as for adamw */
+};
+
 struct rows {
     const char *name;
     float (*dot)(int64_t n, const float *a, const float *b);
@@ -48,6 +54,8 @@ struct rows {
     /* one pass over a parameter p [n], its gradient and moments; Loshchilov, Hutter 2019, alg. 2 */
     void (*adamw)(int64_t n, const struct adamw_args *a, const float *g, float *m, float *v,
                   float *p);
+    /* p -= lr sign(beta1 m + (1 - beta1) g) + decay p, then m = beta2 m + (1 - beta2) g */
+    void (*lion)(int64_t n, const struct lion_args *a, const float *g, float *m, float *p);
     /* bf16 -> f32, exact; f32 -> bf16, to nearest, ties to even, NaN quiet. y must not alias x */
     void (*widen)(int64_t n, const uint16_t *x, float *y);
     void (*narrow)(int64_t n, const float *x, uint16_t *y);

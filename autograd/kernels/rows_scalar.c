@@ -130,6 +130,16 @@ static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *
     }
 }
 
+static void lion(int64_t n, const struct lion_args *a, const float *g, float *m, float *p)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float grad = g[i] * a->grad_scale;
+        const float c = a->beta1 * m[i] + (1 - a->beta1) * grad;
+        m[i] = a->beta2 * m[i] + (1 - a->beta2) * grad;
+        p[i] -= a->decay * p[i] + a->lr * (float)((c > 0) - (c < 0));
+    }
+}
+
 static void widen(int64_t n, const uint16_t *x, float *y)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -172,6 +182,7 @@ const struct rows rows_scalar = {
     .rope_adjacent = rope_adjacent,
     .rope_half = rope_half,
     .adamw = adamw,
+    .lion = lion,
     .widen = widen,
     .narrow = narrow,
     .sum_squares = sum_squares,

@@ -192,6 +192,20 @@ static void adamw(int64_t n, const struct adamw_args *a, const float *g, float *
     }
 }
 
+static void lion(int64_t n, const struct lion_args *a, const float *g, float *m, float *p)
+{
+    const vf b1 = vf_set(a->beta1), b2 = vf_set(a->beta2), gs = vf_set(a->grad_scale);
+    const vf r1 = vf_set(1 - a->beta1), r2 = vf_set(1 - a->beta2), keep = vf_set(1 - a->decay);
+    const vf lr = vf_set(a->lr), huge = vf_set(0x1p100f); // twice: any but 0 is then beyond 1
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf grad = at(g, i, n) * gs, old = at(m, i, n);
+        const vf c = vf_fma(b1, old, r1 * grad) * huge * huge;
+        const vf sign = vf_max(vf_min(c, vf_set(1)), vf_set(-1));
+        put(m, i, n, vf_fma(b2, old, r2 * grad));
+        put(p, i, n, vf_fma(keep, at(p, i, n), vf_set(0) - lr * sign));
+    }
+}
+
 static void widen(int64_t n, const uint16_t *x, float *y)
 {
     int64_t i = 0;
@@ -238,6 +252,7 @@ const struct rows ROWS_TABLE = {
     .rope_adjacent = rope_adjacent,
     .rope_half = rope_half,
     .adamw = adamw,
+    .lion = lion,
     .widen = widen,
     .narrow = narrow,
     .sum_squares = sum_squares,

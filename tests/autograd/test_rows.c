@@ -374,6 +374,30 @@ static void adamw(const struct rows *r, const struct input *in)
     vec_free(m), vec_free(v), vec_free(p), vec_free(v0), vec_free(p0);
 }
 
+/* Near no sign change, where rounding decides; the gradients of every sixth are subnormal or 0. */
+static void lion(const struct rows *r, const struct input *in)
+{
+    const struct lion_args k = {
+        .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.99f, .decay = 0.02f, .grad_scale = 0.7f};
+    struct vec g = vec_copy(in->a), m = vec_copy(in->b), p = vec_new(9, in->n, 1);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double c = 0.9 * m.p[i] + 0.07 * g.p[i];
+        g.p[i] = fabs(c) < 1e-6 ? -1 : i % 6 == 5 ? (float)(i % 4 - 1) * 0x1p-140f : g.p[i];
+        m.p[i] = fabs(c) < 1e-6 || i % 6 == 5 ? 0 : m.p[i];
+    }
+    struct vec m0 = vec_copy(m), p0 = vec_copy(p);
+    r->lion(in->n, &k, g.p, m.p, p.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double d = (double)k.grad_scale * g.p[i], b1 = k.beta1, b2 = k.beta2;
+        const double c = b1 * m0.p[i] + (1 - b1) * d, sign = (c > 0) - (c < 0);
+        const double size = fabs((double)m0.p[i]) + fabs(d);
+        near("lion's m", i, m.p[i], b2 * m0.p[i] + (1 - b2) * d, 2 * EPS * size + 0x1p-148);
+        near("lion's p", i, p.p[i], p0.p[i] * (1 - (double)k.decay) - (double)k.lr * sign,
+             3 * EPS * (fabs((double)p0.p[i]) + (double)k.lr));
+    }
+    vec_free(g), vec_free(m), vec_free(p), vec_free(m0), vec_free(p0);
+}
+
 static void sum_squares(const struct rows *r, const struct input *in)
 {
     double sum = 0;
@@ -467,6 +491,7 @@ static const struct {
     ENTRY(rope_adjacent),
     ENTRY(rope_half),
     ENTRY(adamw),
+    ENTRY(lion),
     ENTRY(widen),
     ENTRY(narrow),
     ENTRY(sum_squares),

@@ -52,8 +52,10 @@ static void slabs(void **state)
         s.grad[i] = 1;
     }
     store_zero_grad(&s);
-    for (size_t i = 0; i < s.len; i++)
-        assert_true(s.grad[i] == 0);
+    store_pullback(&s); // nothing was added
+    for (int i = 0; i < s.n; i++)
+        for (int64_t j = 0; j < tensor_numel(&s.p[i].used); j++)
+            assert_true(s.p[i].latent_grad[j] == 0);
     store_free(&s);
     assert_true(!s.p && !s.latent && !s.n);
     store_free(&s); // nothing is left to free
@@ -156,6 +158,26 @@ static void optimizer_states(void **state)
     assert_ptr_not_equal(store_state(&s, "adam.v"), m);
     assert_ptr_equal(store_state(&s, "adam.m"), m);
     assert_true(m[3] == 5 && s.n_states == 2);
+    store_free(&s);
+}
+
+static void optimizer_scratch(void **state)
+{
+    struct store s;
+    (void)state;
+    three(&s, STORE_TRAINED);
+    mem_fail_at(1);
+    assert_int_equal(store_scratch(&s, 100), -1);
+    mem_fail_at(0);
+    assert_int_equal(store_scratch(&s, 100), 0);
+    const float *first = s.scratch;
+    s.scratch[99] = 3;
+    assert_int_equal(store_scratch(&s, 100), 0);
+    assert_int_equal(store_scratch(&s, 0), 0);
+    assert_true(s.scratch == first && s.scratch[99] == 3 && s.n_scratch == 100);
+    assert_int_equal(store_scratch(&s, 5000), 0);
+    s.scratch[4999] = 1;
+    assert_int_equal(s.n_states, 0); // it is not saved
     store_free(&s);
 }
 
@@ -274,7 +296,7 @@ static void chains(void **state)
     }
     for (int i = 0; i < s.n; i++)
         for (int64_t j = 0; j < tensor_numel(&s.p[i].used); j++)
-            s.p[i].used.grad[j] = (float)(j + 1);
+            ((float *)s.p[i].used.grad)[j] = (float)(j + 1);
     store_pullback(&s);
     for (int i = 0; i < s.n; i++)
         for (int64_t j = 0; j < tensor_numel(&s.p[i].used); j++) {
@@ -314,6 +336,7 @@ int main(void)
         cmocka_unit_test(mistakes),
         cmocka_unit_test(initial_values),
         cmocka_unit_test(optimizer_states),
+        cmocka_unit_test(optimizer_scratch),
         cmocka_unit_test(chains),
         cmocka_unit_test(chain_without_memory),
     };

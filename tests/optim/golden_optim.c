@@ -13,14 +13,40 @@
 #include "autograd/base/rng.h"
 #include "tests/golden.h"
 
-static const char *const names[] = {"matrix", "vector"};
+/* What a golden file may have. */
+static const char *const names[] = {"matrix",
+                                    "vector",
+                                    "blk.0.tall.weight",
+                                    "blk.0.wide.weight",
+                                    "blk.1.norm.weight",
+                                    "blk.1.square.weight",
+                                    "token_embd.weight"};
 
-float golden_optim_number(const char *group, const char *name)
+float golden_optim_number(const char *file, const char *group, const char *name)
 {
-    struct golden *g = golden_open("optim");
+    struct golden *g = golden_open(file);
     const float x = (float)golden_number(g, group, name);
     golden_close(g);
     return x;
+}
+
+/* The file's parameters, at their initial values. */
+static void make(struct golden *g, struct store *s)
+{
+    const struct golden_array *a[sizeof names / sizeof *names];
+    *s = (struct store){0};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[160];
+        snprintf(path, sizeof path, "initial/%s", names[i]);
+        if (!golden_has(g, path))
+            continue;
+        a[s->n] = golden_read(g, path);
+        assert_int_equal(store_add(s, names[i], a[s->n]->nd, a[s->n]->dim, 1), 0);
+    }
+    assert_int_equal(s->n, golden_children(g, "initial"));
+    assert_int_equal(store_alloc(s, STORE_TRAINED), 0);
+    for (int i = 0; i < s->n; i++)
+        memcpy(s->p[i].latent, a[i]->f, (size_t)a[i]->n * sizeof(float));
 }
 
 /* The gradient of step s, clamped if the group asks for it. */
@@ -44,6 +70,7 @@ static void compare(struct golden *g, const char *group, const struct param *p, 
     const int64_t n = tensor_numel(&p->used);
     snprintf(path, sizeof path, "%s/%s", group, p->name);
     const struct golden_array *want = golden_read(g, path);
+    assert_true(want->noise < 1e-4);
     for (int64_t i = 0; i < n; i++) {
         const float x = want->f[row * n + i], off = p->latent[i] - x;
         const double most = 4 * want->noise + 3e-6 * (x < 0 ? -x : x);
@@ -53,35 +80,38 @@ static void compare(struct golden *g, const char *group, const struct param *p, 
     }
 }
 
-void golden_optim_run(const char *group, const struct optimizer *o, struct optimizer_args args)
+static void compare_all(struct golden *g, const char *group, const struct store *s, int64_t step)
 {
-    struct golden *g = golden_open("optim");
+    for (int i = 0; i < s->n && step % 10 == 9; i++)
+        compare(g, group, &s->p[i], step / 10);
+}
+
+void golden_optim_run(const char *file, const char *group, const struct optimizer *o,
+                      struct optimizer_args args, const struct ema_args *ema)
+{
+    struct golden *g = golden_open(file);
     const struct golden_array *lrs = golden_read(g, "lrs");
-    struct store s = {0};
+    const float adam_lr = args.adam_lr;
+    struct store s;
+    make(g, &s);
     args.weight_decay = (float)golden_number(g, group, "weight_decay");
-    for (int i = 0; i < 2; i++) {
-        char path[160];
-        snprintf(path, sizeof path, "initial/%s", names[i]);
-        const struct golden_array *a = golden_read(g, path);
-        assert_int_equal(store_add(&s, names[i], a->nd, a->dim, 1), 0);
-    }
-    assert_int_equal(store_alloc(&s, STORE_TRAINED), 0);
-    for (int i = 0; i < 2; i++) {
-        char path[160];
-        snprintf(path, sizeof path, "initial/%s", names[i]);
-        const struct golden_array *a = golden_read(g, path);
-        memcpy(s.p[i].latent, a->f, (size_t)a->n * sizeof(float));
-    }
     for (int64_t step = 0; step < lrs->n; step++) {
         args.step = step + 1;
         args.lr = lrs->f[step];
-        for (int i = 0; i < 2; i++)
+        args.adam_lr = adam_lr * args.lr;
+        for (int i = 0; i < s.n; i++)
             give(g, group, &s.p[i], step);
         assert_int_equal(o->step(&s, &args), 0);
-        for (int i = 0; i < 2 && step % 10 == 9; i++)
-            compare(g, group, &s.p[i], step / 10);
+        if (ema) {
+            assert_int_equal(ema_update(&s, ema, step + 1), 0);
+            ema_swap(&s);
+        }
+        compare_all(g, group, &s, step);
+        if (ema)
+            ema_swap(&s);
     }
-    assert_int_equal(s.n_states, o->n_states);
+    assert_int_equal(s.n_states, o->n_states + (ema ? 1 : 0));
+    assert_int_equal(s.n_scratch, o->scratch ? o->scratch(&s) : 0);
     store_free(&s);
     golden_close(g);
 }
@@ -91,6 +121,8 @@ void golden_optim_large(struct store *s)
     *s = (struct store){0};
     assert_int_equal(store_add(s, "large", 2, (int64_t[]){301, 333}, 1), 0);
     assert_int_equal(store_add(s, "small", 1, (int64_t[]){5}, 1), 0);
+    assert_int_equal(store_add(s, "blk.0.tall.weight", 2, (int64_t[]){401, 263}, 1), 0);
+    assert_int_equal(store_add(s, "blk.0.wide.weight", 2, (int64_t[]){67, 131}, 1), 0);
     assert_int_equal(store_alloc(s, STORE_TRAINED), 0);
     store_init(s, 1);
     for (int i = 0; i < s->n; i++)
@@ -109,8 +141,8 @@ static float *run(const struct optimizer *o, const struct optimizer_args *args, 
     a.grad_scale = args->grad_scale / scale;
     for (a.step = 1; a.step <= 3; a.step++)
         assert_int_equal(o->step(&s, &a), 0);
-    for (size_t i = s.len - 11; i < s.len; i++) // behind the five
-        assert_true(s.latent[i] == 0);
+    for (float *x = s.p[1].latent + 5; x < s.p[2].latent; x++) // behind the five
+        assert_true(*x == 0);
     float *copy = malloc(s.len * sizeof *copy);
     memcpy(copy, s.latent, s.len * sizeof *copy);
     *len = s.len;

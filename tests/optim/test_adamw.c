@@ -12,11 +12,14 @@ static const struct optimizer *const adamw = &optimizers[OPTIMIZER_ADAMW];
 static void is_torch(void **state)
 {
     (void)state;
-    golden_optim_run("adamw", adamw,
+    golden_optim_run("optim", "adamw", adamw,
                      (struct optimizer_args){.grad_scale = 1,
-                                             .beta1 = golden_optim_number("adamw", "beta1"),
-                                             .beta2 = golden_optim_number("adamw", "beta2"),
-                                             .eps = golden_optim_number("adamw", "eps")});
+                                             .beta1 =
+                                                 golden_optim_number("optim", "adamw", "beta1"),
+                                             .beta2 =
+                                                 golden_optim_number("optim", "adamw", "beta2"),
+                                             .eps = golden_optim_number("optim", "adamw", "eps")},
+                     NULL);
 }
 
 static void general(void **state)

@@ -62,24 +62,52 @@ static void norm_does_not_overflow(void **state)
     store_free(&s);
 }
 
-/* The first step makes the slabs, and says so where there is no memory. */
+/* The first step makes slabs and scratch; it moves nothing, and says so, where there is no memory.
+ */
 static void memory_is_short(void **state)
 {
     (void)state;
     for (int k = 0; k < OPTIMIZERS; k++) {
-        struct store s;
-        golden_optim_large(&s);
-        const struct optimizer_args a = {.step = 1, .lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.9f};
-        for (int at = 1; at <= optimizers[k].n_states; at++) {
-            mem_fail_at(optimizers[k].n_states - s.n_states);
-            assert_int_equal(optimizers[k].step(&s, &a), -1);
+        const struct optimizer *o = &optimizers[k];
+        const struct optimizer_args a = {
+            .step = 1, .lr = 0.1f, .adam_lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.9f, .grad_scale = 1};
+        for (int at = 1; at <= o->n_states + (o->scratch != NULL); at++) {
+            struct store s;
+            golden_optim_large(&s);
+            const float before = s.latent[0];
+            mem_fail_at(at);
+            assert_int_equal(o->step(&s, &a), -1);
             mem_fail_at(0);
-            assert_true(s.n_states < optimizers[k].n_states);
+            assert_true(s.n_states == o->n_states - (at <= o->n_states));
+            assert_true(s.latent[0] == before && s.n_scratch == 0);
+            assert_int_equal(o->step(&s, &a), 0);
+            assert_true(s.latent[0] != before);
+            assert_int_equal(s.n_states, o->n_states);
+            assert_int_equal(s.n_scratch, o->scratch ? o->scratch(&s) : 0);
+            store_free(&s);
         }
-        assert_int_equal(optimizers[k].step(&s, &a), 0);
-        assert_int_equal(s.n_states, optimizers[k].n_states);
-        store_free(&s);
     }
+}
+
+static void muons(void **state)
+{
+    static const struct {
+        const char *name;
+        int nd;
+        bool muons;
+    } given[] = {
+        {"blk.0.attn_q.weight", 2, true}, {"blk.11.ffn_down.weight", 2, true},
+        {"blk.0.attn_q.bias", 1, false},  {"blk.0.ffn_norm.weight", 1, false},
+        {"token_embd.weight", 2, false},  {"output.weight", 2, false},
+        {"output_norm.weight", 1, false}, {"position_embd.weight", 2, false},
+    };
+    struct store s = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        assert_int_equal(store_add(&s, given[i].name, given[i].nd, (int64_t[]){5, 3}, 1), 0);
+        assert_true(optimizer_is_muons(&s.p[i]) == given[i].muons);
+    }
+    store_free(&s);
 }
 
 int main(void)
@@ -89,6 +117,7 @@ int main(void)
         cmocka_unit_test(norm_of_many),
         cmocka_unit_test(norm_does_not_overflow),
         cmocka_unit_test(memory_is_short),
+        cmocka_unit_test(muons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

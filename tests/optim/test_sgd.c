@@ -12,11 +12,12 @@ static const struct optimizer *const sgd = &optimizers[OPTIMIZER_SGD];
 static void is_torch(void **state)
 {
     const char *group = *state;
-    golden_optim_run(group, sgd,
-                     (struct optimizer_args){.grad_scale = 1,
-                                             .momentum = golden_optim_number(group, "momentum"),
-                                             .nesterov =
-                                                 golden_optim_number(group, "nesterov") != 0});
+    golden_optim_run(
+        "optim", group, sgd,
+        (struct optimizer_args){.grad_scale = 1,
+                                .momentum = golden_optim_number("optim", group, "momentum"),
+                                .nesterov = golden_optim_number("optim", group, "nesterov") != 0},
+        NULL);
 }
 
 static void general(void **state)

@@ -11,6 +11,7 @@ are the same bits on every machine.
   curve.h5    100 steps of AdamW: config, optimizer (attributes), initial/, tokens [100,B,T+1], losses, grad_norms
               (before clipping), lrs [100], final/
   optim.h5    AdamW and SGD on given gradients; `params` [10,...] holds the parameters after steps 10, 20, ... 100
+  blocks.h5   Muon, Lion and moving averages of the weights, likewise, on parameters named as a model's
   ops.h5      single operators: inputs, upstream gradient dy (1 for a scalar), output y, input gradients d<input>
   sampler.h5  logits [6,61]; caseNN/probs [6,61] after the filters named by its attributes (sampler.py)
 
@@ -20,14 +21,16 @@ Usage: make_golden.py [FOLDER]      (default: tests/golden)
 import hashlib
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import llama
 import sampler
@@ -194,6 +197,126 @@ def optimizers(dtype: torch.dtype) -> Tree:
        "p -= lr*(g + momentum*buf); g is the given gradient clamped to +-clamp_grad if that is not 0", **schedule_attrs)
 
 
+class Lion(torch.optim.Optimizer):
+    """Chen et al. 2023, algorithm 2."""
+
+    def __init__(self, groups: list[dict], betas: tuple[float, float]) -> None:
+        super().__init__(groups, {"lr": 0.0, "betas": betas, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                direction = (beta1 * m + (1 - beta1) * p.grad).sign()
+                p -= lr * (direction + group["weight_decay"] * p)
+                m.copy_(beta2 * m + (1 - beta2) * p.grad)
+
+
+class MuonAndAdamW:
+    """Muon for the matrices of the blocks, without its rounding to bf16, and AdamW at a rate of its own for the rest."""
+
+    def __init__(self, blocks: list[dict], rest: list[dict], adam_lr_ratio: float, **muon) -> None:
+        self.muon = torch.optim.Muon([p for group in blocks for p in group["params"]],
+                                     weight_decay=blocks[0]["weight_decay"], **muon)
+        self.adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+        self.ratio = adam_lr_ratio
+
+    def set_lr(self, lr: float) -> None:
+        set_lr(self.muon, lr)
+        set_lr(self.adamw, self.ratio * lr)
+
+    def step(self) -> None:
+        with mock.patch.object(Tensor, "bfloat16", Tensor.clone):
+            self.muon.step()
+        self.adamw.step()
+
+
+def blocks(dtype: torch.dtype) -> Tree:
+    """Two-dimensional parameters are decayed. Gradients are multiples of 1/32, which halves the file; the last column
+    of the embedding has none."""
+    steps, decay = 100, 0.1
+    rng = np.random.default_rng(60)
+    shapes = {"blk.0.tall.weight": (16, 6), "blk.0.wide.weight": (6, 14), "blk.1.norm.weight": (6,),
+              "blk.1.square.weight": (7, 7), "token_embd.weight": (5, 4)}  # sorted, as a ParameterDict is
+
+    def grid(*shape: int) -> np.ndarray:
+        return (np.round(rng.standard_normal(shape) * 32) / 32).astype(np.float32)
+
+    start = {name: grid(*shape) for name, shape in shapes.items()}
+    given = {name: grid(steps, *shape) for name, shape in shapes.items()}
+    given["token_embd.weight"][..., -1] = 0
+    schedule_attrs, lrs = schedule(steps, 10, 1e-2)
+
+    def params() -> nn.ParameterDict:
+        # no dots in the names of a module's parameters
+        return nn.ParameterDict({name.replace(".", "/"): nn.Parameter(torch.from_numpy(x.copy()).to(dtype))
+                                 for name, x in start.items()})
+
+    def split(model: nn.ParameterDict, wanted: Callable[[str], bool], decay: float) -> list[dict]:
+        some = [p for name, p in model.items() if wanted(name)]
+        return [{"params": [p for p in some if p.ndim > 1], "weight_decay": decay},
+                {"params": [p for p in some if p.ndim == 1], "weight_decay": 0.0}]
+
+    def run(model: nn.ParameterDict, step: Callable[[float], None], look: Callable[[], Iterable[Tensor]],
+            **attrs) -> Tree:
+        kept: list[list[Tensor]] = []
+        for s in range(steps):
+            for name, p in model.items():
+                p.grad = torch.from_numpy(given[name.replace("/", ".")][s]).to(dtype, copy=True)
+            step(lrs[s])
+            if s % 10 == 9:
+                kept.append([p.detach().clone() for p in look()])
+        return Tree({name: torch.stack(x) for name, x in zip(shapes, zip(*kept, strict=True), strict=True)},
+                    clamp_grad=0.0, **attrs)
+
+    def muon(decay: float, ratio: float, scale: str, **attrs) -> Tree:
+        model = params()
+
+        def is_block(name: str) -> bool:
+            return name.startswith("blk/") and model[name].ndim == 2
+
+        optimizer = MuonAndAdamW(split(model, is_block, decay), split(model, lambda n: not is_block(n), decay), ratio,
+                                 adjust_lr_fn=scale, **attrs)
+
+        def step(lr: float) -> None:
+            optimizer.set_lr(lr)
+            optimizer.step()
+
+        return run(model, step, model.values, weight_decay=decay, adam_lr_ratio=ratio, scale=scale,
+                   beta1=0.9, beta2=0.95, eps=1e-8, **attrs)
+
+    def lion(average: Callable[[nn.Module], AveragedModel] | None = None, **attrs) -> Tree:
+        model = params()
+        optimizer = Lion(split(model, lambda name: True, decay), (0.9, 0.99))
+        averaged = average(model) if average else None
+
+        def step(lr: float) -> None:
+            set_lr(optimizer, lr)
+            optimizer.step()
+            if averaged:
+                averaged.update_parameters(model)
+
+        return run(model, step, averaged.module.values if averaged else model.values, weight_decay=decay, beta1=0.9,
+                   beta2=0.99, **attrs)
+
+    def warm(averaged: Tensor, current: Tensor, n: Tensor) -> Tensor:
+        keep = min(0.9, (1 + int(n)) / (10 + int(n)))
+        return keep * averaged + (1 - keep) * current
+
+    return Tree({
+        "lrs": torch.tensor(lrs, dtype=dtype),
+        "initial": Tree({name: torch.from_numpy(x).to(dtype) for name, x in start.items()}),
+        "grads": Tree({name: torch.from_numpy(x).to(dtype) for name, x in given.items()}),
+        "muon": muon(decay, 0.3, "match_rms_adamw", momentum=0.95, nesterov=True),
+        "muon_original": muon(0.0, 1.5, "original", momentum=0.9, nesterov=False),
+        "lion": lion(),
+        "ema": lion(lambda model: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.97)), decay=0.97),
+        "ema_warm": lion(lambda model: AveragedModel(model, avg_fn=warm), decay=0.9),
+    }, steps=steps, every=10, **schedule_attrs)
+
+
 def operators(dtype: torch.dtype) -> Tree:
     rng = np.random.default_rng(40)
 
@@ -270,6 +393,7 @@ GOLDEN: dict[str, Callable[[torch.dtype], Tree]] = {
                                       label_smoothing=0.1, z_loss=1e-3), 3, 13, 2**-10, ignored=0.3),
     "curve": curve,
     "optim": optimizers,
+    "blocks": blocks,
     "ops": operators,
     "sampler": sampling,
 }
