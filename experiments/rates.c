@@ -11,12 +11,6 @@
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
 
-struct rate {
-    struct product shape; /* as asked for */
-    int threads;
-    double flops; /* a second */
-};
-
 /* One measurement: at least RUNS, and for SPELL seconds. */
 enum { RUNS = 3, RUNS_MAX = 64 };
 static const double SPELL = 0.012;
@@ -279,7 +273,7 @@ double rates_peak(const struct rates *r)
 
 static double footprint_of(int size)
 {
-    return ldexp(1, 17 + 3 * size); // 128 KiB ... 512 MiB
+    return ldexp(1, 17 + 3 * size);
 }
 
 /* y = a + b on arrays of n floats, shared by the threads as ops share rows. */

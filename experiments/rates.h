@@ -8,7 +8,13 @@
 
 #include "autograd/profile.h"
 
-enum { RATES_SIZES = 5 };
+enum { RATES_SIZES = 4 }; /* of passes: 128 KiB, 1, 8, 64 MiB */
+
+struct rate {
+    struct product shape; /* as asked for */
+    int threads;
+    double flops; /* a second */
+};
 
 struct rates {
     struct rate *known; /* of products */

@@ -18,7 +18,10 @@ static struct cost norm_cost(const struct store *s)
 static struct cost optimizer_cost(const struct store *s, enum optimizer_kind kind)
 {
     const double slabs = 1 + 2 * (1 + optimizers[kind].n_states);
-    return (struct cost){.bytes = slabs * sizeof(float) * (double)store_numel(s)};
+    struct cost cost = {.bytes = slabs * sizeof(float) * (double)store_numel(s)};
+    if (optimizers[kind].cost)
+        optimizers[kind].cost(s, &cost);
+    return cost;
 }
 
 /* Packing reads f32 and writes bf16, for each of both copies. */
@@ -45,7 +48,8 @@ static int optimize(struct rehearsal *r)
                                         .beta1 = 0.9f,
                                         .beta2 = 0.95f,
                                         .eps = 1e-8f,
-                                        .momentum = 0.9f};
+                                        .momentum = 0.9f,
+                                        .adam_lr = 1e-3f};
     cost = optimizer_cost(s, r->args.optimizer);
     span = profile_begin(p);
     const int rc = optimizers[r->args.optimizer].step(s, &args);

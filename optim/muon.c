@@ -4,7 +4,7 @@
 #include "autograd/kernels/rows.h"
 #include "optim/optimizer.h"
 
-enum { PART = 1 << 14 };
+enum { PART = 1 << 14, STEPS = 5 };
 
 /* The memory of one matrix: x and y [rows,cols], gram and poly [n,n] with n the shorter side. */
 struct newton_schulz {
@@ -96,6 +96,25 @@ static void step_matrix(struct store *s, const struct param *p, const struct opt
         rows->scale(n, keep, p->latent + j, p->latent + j);
         rows->axpy(n, -lr, z.x + j, p->latent + j);
     }
+}
+
+void muon_cost(const struct store *s, struct cost *cost)
+{
+    struct product most = {.kind = COST_FORWARD, .dt = &dtype_f32};
+    double flops = 0;
+    for (int i = 0; i < s->n; i++) {
+        const int64_t *dim = s->p[i].used.dim;
+        if (!optimizer_is_muons(&s->p[i]))
+            continue;
+        const int64_t n = dim[dim[0] > dim[1]], long_side = dim[dim[0] <= dim[1]];
+        const double outer = 2 * (double)n * (double)n * (double)long_side;
+        flops += STEPS * (2 * outer + 2 * (double)n * (double)n * (double)n);
+        if (outer > most.flops)
+            most = (struct product){COST_FORWARD, &dtype_f32, n, n, long_side, 0, 0, outer, 1};
+    }
+    most.times = flops > 0 ? flops / most.flops : 0;
+    if (flops > 0)
+        cost->product[cost->n++] = most;
 }
 
 int muon_step(struct store *s, const struct optimizer_args *a)

@@ -6,10 +6,10 @@
 #include "autograd/kernels/rows.h"
 
 const struct optimizer optimizers[] = {
-    [OPTIMIZER_ADAMW] = {"adamw", adamw_step, 2, NULL},
-    [OPTIMIZER_SGD] = {"sgd", sgd_step, 1, NULL},
-    [OPTIMIZER_MUON] = {"muon", muon_step, 2, muon_scratch},
-    [OPTIMIZER_LION] = {"lion", lion_step, 1, NULL},
+    [OPTIMIZER_ADAMW] = {"adamw", adamw_step, 2, NULL, NULL},
+    [OPTIMIZER_SGD] = {"sgd", sgd_step, 1, NULL, NULL},
+    [OPTIMIZER_MUON] = {"muon", muon_step, 2, muon_scratch, muon_cost},
+    [OPTIMIZER_LION] = {"lion", lion_step, 1, NULL, NULL},
 };
 
 bool optimizer_is_muons(const struct param *p)

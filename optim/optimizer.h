@@ -2,7 +2,7 @@
 #ifndef ATTAR_OPTIM_OPTIMIZER_H
 #define ATTAR_OPTIM_OPTIMIZER_H
 
-#include "autograd/autograd.h"
+#include "autograd/cost.h"
 
 struct optimizer_args {
     int64_t step;       /* 1 for the first */
@@ -29,6 +29,8 @@ struct optimizer {
     int n_states; /* slabs it keeps: for `attar check` */
     /* Floats of scratch it keeps for this store, beside its slabs; NULL: none. */
     size_t (*scratch)(const struct store *s);
+    /* Adds what a step takes beyond a pass over weights, gradients and slabs; NULL: nothing. */
+    void (*cost)(const struct store *s, struct cost *cost);
 };
 
 /* Ordered as in the config's enum. */
@@ -50,6 +52,7 @@ int lion_step(struct store *s, const struct optimizer_args *a);
    values near 1. AdamW takes the others. */
 int muon_step(struct store *s, const struct optimizer_args *a);
 size_t muon_scratch(const struct store *s);
+void muon_cost(const struct store *s, struct cost *cost); /* all products as the largest ones */
 
 /* Is the parameter one of Muon's? The matrices of the blocks are: two dimensions and a name that
    starts with "blk.". Embeddings, the head, gains and biases are not. */

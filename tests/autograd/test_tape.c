@@ -36,7 +36,7 @@ static void backward(struct ctx *ctx, struct node *node)
         *dx = (fresh ? 0 : *dx) + 2 * *(const float *)node->out[0]->grad;
 }
 
-static const struct op op = {"twice", forward, backward};
+static const struct op op = {"twice", forward, backward, NULL};
 static int ids[] = {0, 1, 2, 3, 4, 5};
 
 static struct tensor *twice(struct ctx *ctx, int id, struct tensor *x)

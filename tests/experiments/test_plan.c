@@ -105,7 +105,7 @@ static void model_bytes(void **state)
     assert_int_equal(transformer_init(&m, &d, STORE_FROZEN), 0);
     assert_int_equal(transformer_params(&d, &rest), store_numel(&m.store));
     assert_int_equal(rest, store_numel(&m.store) - 2 * C * V);
-    const struct plan_model p = plan_model(&d, 2);
+    const struct plan_model p = plan_model(&d, 2, false);
     assert_int_equal(p.weights, 4 * store_numel(&m.store));
     assert_int_equal(p.states, 2 * p.weights);
     assert_int_equal(p.tables, 2 * T * 4 * sizeof(float));
