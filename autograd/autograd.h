@@ -58,6 +58,7 @@ struct tensor {
     void *grad;               /* of dtype dt, same shape; NULL: no gradient has arrived (yet) */
     bool needs_grad;
     bool stale;                  /* grad holds what does not count: a parameter's of last step */
+    struct tensor *whole;        /* this one is a part of it (ctx_part()), as its gradient is */
     const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
 };
 
@@ -101,6 +102,10 @@ void *ctx_push(struct ctx *ctx, size_t bytes);
 struct tensor *ctx_tensor(struct ctx *ctx, const struct dtype *dt, int nd, const int64_t *dim);
 struct tensor *ctx_matrix(struct ctx *ctx, const struct dtype *dt, int64_t rows, int64_t cols);
 struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t); /* shape and dtype of t */
+
+/* Indices [i, i + n) of t's first dimension, in t's memory, t's panels too where they can be cut.
+   What gradient it gets is added to t's. NULL: failed. */
+struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n);
 
 /* Memory of one op: on the high end, popped by ctx_release(ctx, mark). NULL: failed. */
 size_t ctx_mark(const struct ctx *ctx);
@@ -198,7 +203,8 @@ struct param {
     struct reparam *chain; /* NULL: used is latent */
     bool product;          /* linears multiply with it: it has panels under bf16 */
     struct panels *panels; /* NULL until store_panels() */
-    float init_std;        /* normal with this deviation; 0: ones (norm gains) */
+    float init_std;        /* normal with this deviation; 0: init_mean everywhere */
+    float init_mean;       /* 1, as norm gains are, unless the caller says otherwise */
     bool decay;            /* weight decay applies (matrices) */
 };
 

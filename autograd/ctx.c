@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/kernels/gemm_bf16.h"
+
 int ctx_init(struct ctx *ctx, size_t bytes)
 {
     *ctx = (struct ctx){.measuring = !bytes, .act = &dtype_f32};
@@ -97,11 +99,53 @@ struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t)
     return ctx_tensor(ctx, t->dt, t->nd, t->dim);
 }
 
+/* Panels of rows [i, i + n) of t, where they begin and end with whole ones. */
+static const struct panels *part_panels(struct ctx *ctx, const struct tensor *t, int64_t i,
+                                        int64_t n)
+{
+    _Static_assert(PANEL % PANEL_K == 0, "a panel's columns are whole steps of a product");
+    if (!t->panels || i % PANEL || n % PANEL)
+        return NULL;
+    struct panels *p = ctx_push(ctx, sizeof *p);
+    if (!p)
+        return NULL;
+    *p = *t->panels;
+    if (!ctx->measuring) {
+        p->forward += i * panel_depth(tensor_cols(t));
+        p->backward += i * PANEL;
+    }
+    return p;
+}
+
+struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n)
+{
+    struct tensor *part = t ? ctx_push(ctx, sizeof *part) : NULL;
+    if (!part)
+        return NULL;
+    if (i < 0 || n < 1 || n > t->dim[0] - i)
+        return ctx_fail(ctx, "indices %lld to %lld of %lld", (long long)i, (long long)(i + n),
+                        (long long)t->dim[0]);
+    *part = *t;
+    part->dim[0] = n;
+    part->grad = NULL;
+    part->stale = false;
+    part->whole = t;
+    part->panels = part_panels(ctx, t, i, n);
+    if (!ctx->measuring)
+        part->data = (char *)t->data + (size_t)i * (tensor_bytes(t) / (size_t)t->dim[0]);
+    return part;
+}
+
 void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
 {
     *fresh = false;
     if (!t || !t->needs_grad)
         return NULL;
+    if (t->whole) {
+        char *all = ctx_grad_sum(ctx, t->whole);
+        t->grad = all ? all + ((char *)t->data - (char *)t->whole->data) : NULL;
+        return t->grad;
+    }
     if (!t->grad) {
         *fresh = true;
         t->grad = ctx_scratch(ctx, tensor_bytes(t));
@@ -123,7 +167,7 @@ void *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
 void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
                     bool *taken)
 {
-    *taken = in && in->needs_grad && !in->grad && in->dt == out->dt;
+    *taken = in && in->needs_grad && !in->grad && !in->whole && in->dt == out->dt;
     if (!*taken)
         return ctx_grad(ctx, in, fresh);
     *fresh = true;

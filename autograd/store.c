@@ -32,6 +32,7 @@ int store_add(struct store *s, const char *name, int nd, const int64_t *dim, flo
     for (int i = 0; i < nd; i++)
         p->used.dim[i] = dim[i];
     p->init_std = init_std;
+    p->init_mean = 1;
     p->decay = p->product = nd > 1;
     s->len += (numel + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
     return 0;
@@ -131,7 +132,7 @@ void store_init(struct store *s, uint64_t seed)
             rng_normal(rng_key(seed, p->name), p->init_std, p->latent, n);
         else
             for (size_t j = 0; j < n; j++)
-                p->latent[j] = 1;
+                p->latent[j] = p->init_mean;
     }
     store_project(s);
 }

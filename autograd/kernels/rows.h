@@ -25,6 +25,9 @@ struct lion_args {
     float grad_scale; /* as for adamw */
 };
 
+/* gelu's 2 u = x (GELU_1 + GELU_3 x^2) */
+static const float GELU_1 = 1.59576912f, GELU_3 = 0.0713548163f;
+
 struct rows {
     const char *name;
     float (*dot)(int64_t n, const float *a, const float *b);
@@ -43,6 +46,16 @@ struct rows {
     /* dx (acc: +)= r * (g - x r mean(g x r)), g = dy * w; dw += dy * x * r. dx or dw may be NULL */
     void (*rmsnorm_backward)(int64_t n, const float *x, const float *w, float r, const float *dy,
                              float *dx, bool acc, float *dw);
+    /* y = (x - mean) * r * w + b with r = 1 / sqrt(variance + eps), returned; *mean = mean */
+    float (*layernorm)(int64_t n, const float *x, const float *w, const float *b, float eps,
+                       float *mean, float *y);
+    /* dx (acc: +)= r * (g - mean(g) - z mean(g z)), g = dy * w, z = (x - mean) * r; dw += dy * z;
+       db += dy. dx, dw or db may be NULL */
+    void (*layernorm_backward)(int64_t n, const float *x, const float *w, float mean, float r,
+                               const float *dy, float *dx, bool acc, float *dw, float *db);
+    /* y = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU by tanh; dx (acc: +)= */
+    void (*gelu)(int64_t n, const float *x, float *y);
+    void (*gelu_backward)(int64_t n, const float *x, const float *dy, float *dx, bool acc);
     /* y = silu(g) * u */
     void (*swiglu)(int64_t n, const float *g, const float *u, float *y);
     void (*swiglu_backward)(int64_t n, const float *g, const float *u, const float *dy, float *dg,

@@ -76,9 +76,61 @@ static void rmsnorm_backward(int64_t n, const float *x, const float *w, float r,
     }
 }
 
+static float layernorm(int64_t n, const float *x, const float *w, const float *b, float eps,
+                       float *mean, float *y)
+{
+    float sum = 0, square = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    const float middle = sum / (float)n;
+    for (int64_t i = 0; i < n; i++)
+        square += (x[i] - middle) * (x[i] - middle);
+    const float r = 1 / sqrtf(square / (float)n + eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (x[i] - middle) * r * w[i] + b[i];
+    *mean = middle;
+    return r;
+}
+
+static void layernorm_backward(int64_t n, const float *x, const float *w, float mean, float r,
+                               const float *dy, float *dx, bool acc, float *dw, float *db)
+{
+    float sum = 0, along = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += dy[i] * w[i];
+        along += dy[i] * w[i] * (x[i] - mean);
+    }
+    sum /= (float)n;
+    along *= r * r / (float)n;
+    for (int64_t i = 0; i < n; i++) {
+        const float d = dy[i], away = x[i] - mean;
+        if (dx)
+            dx[i] = (acc ? dx[i] : 0) + r * (d * w[i] - sum - away * along);
+        if (dw)
+            dw[i] += d * away * r;
+        if (db)
+            db[i] += d;
+    }
+}
+
 static float sigmoid(float x)
 {
     return 1 / (1 + expf(-x));
+}
+
+static void gelu(int64_t n, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * sigmoid(x[i] * (GELU_1 + GELU_3 * x[i] * x[i]));
+}
+
+static void gelu_backward(int64_t n, const float *x, const float *dy, float *dx, bool acc)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float xx = x[i] * x[i], s = sigmoid(x[i] * (GELU_1 + GELU_3 * xx));
+        const float slope = s + x[i] * (s * (1 - s)) * (GELU_1 + 3 * GELU_3 * xx);
+        dx[i] = (acc ? dx[i] : 0) + dy[i] * slope;
+    }
 }
 
 static void swiglu(int64_t n, const float *g, const float *u, float *y)
@@ -177,6 +229,10 @@ const struct rows rows_scalar = {
     .softmax_backward = softmax_backward,
     .rmsnorm = rmsnorm,
     .rmsnorm_backward = rmsnorm_backward,
+    .layernorm = layernorm,
+    .layernorm_backward = layernorm_backward,
+    .gelu = gelu,
+    .gelu_backward = gelu_backward,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
     .rope_adjacent = rope_adjacent,

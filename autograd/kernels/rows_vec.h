@@ -121,9 +121,75 @@ static void rmsnorm_backward(int64_t n, const float *x, const float *w, float r,
     }
 }
 
+static float layernorm(int64_t n, const float *x, const float *w, const float *b, float eps,
+                       float *mean, float *y)
+{
+    vf sum = vf_set(0), square = vf_set(0);
+    int64_t i = 0;
+    for (; i < n; i += VF_N)
+        sum = sum + at(x, i, n);
+    const float middle = vf_sum(sum) / (float)n;
+    const vf minus = vf_set(-middle);
+    for (i = 0; i + VF_N <= n; i += VF_N) {
+        const vf away = vf_load(x + i) + minus;
+        square = vf_fma(away, away, square);
+    }
+    if (i < n) {
+        const vf away = vf_load_part(x + i, n - i, middle) + minus;
+        square = vf_fma(away, away, square);
+    }
+    const float r = 1 / sqrtf(vf_sum(square) / (float)n + eps);
+    for (i = 0; i < n; i += VF_N)
+        put(y, i, n, vf_fma((at(x, i, n) + minus) * vf_set(r), at(w, i, n), at(b, i, n)));
+    *mean = middle;
+    return r;
+}
+
+static void layernorm_backward(int64_t n, const float *x, const float *w, float mean, float r,
+                               const float *dy, float *dx, bool acc, float *dw, float *db)
+{
+    const vf minus = vf_set(-mean), scaled = vf_set(r);
+    vf sum = vf_set(0), along = vf_set(0);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf g = at(dy, i, n) * at(w, i, n); // 0 behind the end
+        sum = sum + g;
+        along = vf_fma(g, at(x, i, n) + minus, along);
+    }
+    const vf shift = vf_set(vf_sum(sum) / (float)n);
+    const vf turn = vf_set(-vf_sum(along) * r * r / (float)n);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf d = at(dy, i, n), away = at(x, i, n) + minus;
+        if (dx)
+            put_acc(acc, dx, i, n, scaled * vf_fma(away, turn, d * at(w, i, n) - shift));
+        if (dw)
+            put(dw, i, n, vf_fma(d * away, scaled, at(dw, i, n)));
+        if (db)
+            put(db, i, n, at(db, i, n) + d);
+    }
+}
+
 static inline vf sigmoid(vf x)
 {
     return vf_set(1) / (vf_set(1) + vf_exp(vf_set(0) - x));
+}
+
+static void gelu(int64_t n, const float *x, float *y)
+{
+    const vf one = vf_set(GELU_1), three = vf_set(GELU_3);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf v = at(x, i, n);
+        put(y, i, n, v * sigmoid(v * vf_fma(v * v, three, one)));
+    }
+}
+
+static void gelu_backward(int64_t n, const float *x, const float *dy, float *dx, bool acc)
+{
+    const vf one = vf_set(GELU_1), three = vf_set(GELU_3), slope3 = vf_set(3 * GELU_3);
+    for (int64_t i = 0; i < n; i += VF_N) {
+        const vf v = at(x, i, n), vv = v * v, s = sigmoid(v * vf_fma(vv, three, one));
+        const vf slope = vf_fma(v * (s * (vf_set(1) - s)), vf_fma(vv, slope3, one), s);
+        put_acc(acc, dx, i, n, at(dy, i, n) * slope);
+    }
 }
 
 static void swiglu(int64_t n, const float *g, const float *u, float *y)
@@ -247,6 +313,10 @@ const struct rows ROWS_TABLE = {
     .softmax_backward = softmax_backward,
     .rmsnorm = rmsnorm,
     .rmsnorm_backward = rmsnorm_backward,
+    .layernorm = layernorm,
+    .layernorm_backward = layernorm_backward,
+    .gelu = gelu,
+    .gelu_backward = gelu_backward,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
     .rope_adjacent = rope_adjacent,

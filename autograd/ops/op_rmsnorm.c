@@ -12,11 +12,22 @@ struct rmsnorm {
     float *r; /* [N] 1/rms */
 };
 
+/* The rows that are normed: as long as the gain, be they a part of x's. */
+static int64_t cols(const struct node *node)
+{
+    return tensor_numel(node->in[1]);
+}
+
+static int64_t count(const struct node *node)
+{
+    return tensor_numel(node->in[0]) / cols(node);
+}
+
 static void forward(struct ctx *ctx, struct node *node)
 {
     const struct tensor *x = node->in[0], *w = node->in[1];
     const struct rmsnorm *s = node->saved;
-    const int64_t N = tensor_rows(x), C = tensor_cols(x);
+    const int64_t N = count(node), C = cols(node);
     const struct tensor *y = node->out[0];
     const size_t mark = ctx_mark(ctx);
     const struct act_buf buf = act_buf(ctx, x->dt != &dtype_f32 || y->dt != &dtype_f32, 2, C);
@@ -38,7 +49,7 @@ static void backward_rows(const struct node *node, int64_t from, int64_t to, voi
 {
     const struct tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
     const struct rmsnorm *s = node->saved;
-    const int64_t C = tensor_cols(x);
+    const int64_t C = cols(node);
     for (int64_t i = from; i < to; i++) {
         const float *xi = act_get(x->dt, x->data, i, C, act_row(buf, 0));
         const float *dy = act_get(y->dt, y->grad, i, C, act_row(buf, 1));
@@ -51,7 +62,7 @@ static void backward_rows(const struct node *node, int64_t from, int64_t to, voi
 static void backward(struct ctx *ctx, struct node *node)
 {
     struct tensor *x = node->in[0], *w = node->in[1], *y = node->out[0];
-    const int64_t N = tensor_rows(x), C = tensor_cols(x), step = (N + PARTS - 1) / PARTS;
+    const int64_t N = count(node), C = cols(node), step = (N + PARTS - 1) / PARTS;
     bool fresh, taken;
     void *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
     float *dw = ctx_grad_sum(ctx, w);
@@ -84,11 +95,11 @@ struct tensor *op_rmsnorm(struct ctx *ctx, struct tensor *x, struct tensor *w, f
 {
     if (!x || !w || ctx->failed)
         return NULL;
-    if (tensor_numel(w) != tensor_cols(x))
+    if (tensor_cols(x) % tensor_numel(w))
         return ctx_fail(ctx, "rmsnorm: a gain of %lld on rows of %lld", (long long)tensor_numel(w),
                         (long long)tensor_cols(x));
     struct rmsnorm *s = ctx_push(ctx, sizeof *s);
-    float *r = ctx_push(ctx, (size_t)tensor_rows(x) * sizeof *r);
+    float *r = ctx_push(ctx, (size_t)(tensor_numel(x) / tensor_numel(w)) * sizeof *r);
     struct tensor *y = ctx_tensor(ctx, ctx->act, x->nd, x->dim);
     if (!y)
         return NULL;

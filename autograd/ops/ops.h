@@ -21,9 +21,15 @@ int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[]
 /* y [N,C] = rows tok[i] of w [V,C]. tok must stay until backward. Saves nothing. */
 struct tensor *op_embedding(struct ctx *ctx, struct tensor *w, const int32_t *tok, int64_t n);
 
-/* y = x / sqrt(mean(x^2) + eps) * w, w [C]. Saves x, 1/rms [N].
-   Zhang, Sennrich, "Root Mean Square Layer Normalization", 2019, eq. 4. */
+/* y = x / sqrt(mean(x^2) + eps) * w, w [C]. A shorter gain w [D] norms each run of D by itself:
+   heads. Saves x, 1/rms [N]. Zhang, Sennrich, "Root Mean Square Layer Normalization", 2019,
+   eq. 4. */
 struct tensor *op_rmsnorm(struct ctx *ctx, struct tensor *x, struct tensor *w, float eps);
+
+/* y = (x - mean(x)) / sqrt(variance(x) + eps) * w + b, w and b [C]. Saves x, mean and 1/deviation
+   [N]. Ba, Kiros, Hinton, "Layer Normalization", 2016, eq. 4. */
+struct tensor *op_layernorm(struct ctx *ctx, struct tensor *x, struct tensor *w, struct tensor *b,
+                            float eps);
 
 /* Rotates each head of x [N,H*D] by its position pos[i], in place: x's values are gone, the result
    shares its memory. Saves nothing. Su et al., "RoFormer", 2021, eq. 34. */
@@ -48,6 +54,10 @@ struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k,
 
 /* y = silu(gate) * up. Saves both. Shazeer, "GLU Variants Improve Transformer", 2020, eq. 6. */
 struct tensor *op_swiglu(struct ctx *ctx, struct tensor *gate, struct tensor *up);
+
+/* y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2. Saves x. Hendrycks, Gimpel, "Gaussian Error
+   Linear Units", 2016, section 2. */
+struct tensor *op_gelu(struct ctx *ctx, struct tensor *x);
 
 struct tensor *op_add(struct ctx *ctx, struct tensor *a, struct tensor *b);
 struct tensor *op_scale(struct ctx *ctx, struct tensor *x, float factor);

@@ -38,6 +38,21 @@ static bool shared(struct ctx *ctx, const void *arg, struct tensor *const in[],
     return (out[0] = op_add(ctx, op_add(ctx, y[0], in[7]), x)) != NULL;
 }
 
+/* One weight and one bias, read as two parts, the second of which comes first. */
+static bool parts(struct ctx *ctx, const void *arg, struct tensor *const in[], struct tensor *out[],
+                  struct loss *loss)
+{
+    const int64_t first = *(const int *)arg;
+    struct tensor *w[2] = {0}, *b[2] = {0};
+    (void)loss;
+    for (int i = 0; i < 2 && in[1] && in[4]; i++) {
+        const int64_t at = i ? 0 : first, n = i ? first : in[1]->dim[0] - first;
+        w[i] = ctx_part(ctx, in[1], at, n);
+        b[i] = ctx_part(ctx, in[4], at, n);
+    }
+    return op_linear(ctx, in[0], 2, w, b, NULL, out) == 0;
+}
+
 static bool same_weight(struct ctx *ctx, const void *arg, struct tensor *const in[],
                         struct tensor *out[], struct loss *loss)
 {
@@ -60,7 +75,7 @@ static bool residual_is_x(struct ctx *ctx, const void *arg, struct tensor *const
 
 static void gradients(void)
 {
-    static const int one = 1, two = 2, three = 3;
+    static const int one = 1, two = 2, three = 3, some = 32;
     const struct gradcheck cases[] = {
         {"linear", {{5, 6}, {7, 6, W}}, no_bias, &one},
         {"linear, bias", {{5, 6}, {7, 6, W}, [4] = {0, 7, B}}, build, &one},
@@ -92,6 +107,14 @@ static void gradients(void)
          {{5, 6}, {65, 6, .frozen = true, .dt = &dtype_bf16}, {4, 6, W}},
          no_bias,
          &two},
+        {"linear, parts of one weight",
+         {{5, 6}, {7, 6, W}, [4] = {0, 7, .param = true}},
+         parts,
+         &two},
+        {"linear, parts of a weight without memory of its own",
+         {{3, 8}, {40, 8, .std = 0.4f}, [4] = {0, 40}},
+         parts,
+         &some},
         {"linear, one row", {{1, 30}, {66, 30, W}}, no_bias, &one},
         {"linear, 130 rows", {{130, 5}, {3, 5, W}, [4] = {0, 3, B}}, build, &one},
     };
@@ -101,7 +124,7 @@ static void gradients(void)
 
 static void misuse(void)
 {
-    static const int none = 0, minus = -1, one = 1, two = 2, four = 4;
+    static const int none = 0, minus = -1, one = 1, two = 2, four = 4, seven = 7;
     const struct {
         struct gradcheck c;
         const char *part;
@@ -116,6 +139,8 @@ static void misuse(void)
          "residual"},
         {{"trained f16", {{5, 6}, {7, 6, .dt = &dtype_f16}}, no_bias, &one}, "f16"},
         {{"same weight", {{5, 6}, {7, 6, W}}, same_weight, &two}, "twice"},
+        {{"nothing left", {{5, 6}, {7, 6, W}, [4] = {0, 7}}, parts, &seven}, "indices 7 to 7 of 7"},
+        {{"before the first", {{5, 6}, {7, 6, W}, [4] = {0, 7}}, parts, &minus}, "-1 to 7 of 7"},
         {{"none", {{5, 6}, {7, 6, W}}, no_bias, &none}, "0 weights"},
         {{"fewer", {{5, 6}, {7, 6, W}}, no_bias, &minus}, "-1 weights"},
         {{"four", {{5, 6}, {7, 6, W}}, no_bias, &four}, "4 weights"},

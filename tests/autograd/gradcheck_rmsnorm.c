@@ -42,6 +42,10 @@ void gradcheck_rmsnorm(void **state)
                                       .in = {{33, 5}, {0, 5, .mean = 1, .param = true}},
                                       .build = shared,
                                       .arg = &large});
+    gradcheck_run(&(struct gradcheck){.name = "rmsnorm of heads",
+                                      .in = {{5, 12}, {0, 4, .mean = 1, .param = true}},
+                                      .build = build,
+                                      .arg = &eps});
     gradcheck_refuses(&(struct gradcheck){.name = "rmsnorm",
                                           .in = {{5, 9}, {0, 8, .param = true}},
                                           .build = build,

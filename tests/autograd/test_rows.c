@@ -262,7 +262,144 @@ static struct vec gates(const struct input *in)
     return g;
 }
 
+/* ---- layer norms: rows around a mean of 3, so that what is left of it counts ---- */
+
+struct normal {
+    struct vec x;
+    double mean, r; /* of f64 */
+};
+
+static struct normal normal_new(const struct input *in)
+{
+    struct normal s = {.x = vec_copy(in->a)};
+    double square = 0;
+    for (int64_t i = 0; i < in->n; i++)
+        s.mean += (s.x.p[i] += 3) / (double)in->n;
+    for (int64_t i = 0; i < in->n; i++)
+        square += (s.x.p[i] - s.mean) * (s.x.p[i] - s.mean);
+    s.r = 1 / sqrt(square / (double)in->n + 1e-3);
+    return s;
+}
+
+static void layernorm(const struct rows *r, const struct input *in)
+{
+    const int64_t n = in->n;
+    if (n == 0)
+        return; // has no mean
+    const struct normal s = normal_new(in);
+    struct vec y = vec_nan(n, 1), over = vec_copy(s.x);
+    float mean, again;
+    const float got = r->layernorm(n, s.x.p, in->b.p, in->c.p, 1e-3f, &mean, y.p);
+    assert_true(r->layernorm(n, over.p, in->b.p, in->c.p, 1e-3f, &again, over.p) == got);
+    assert_true(mean == again);
+    const double size = 4 * fabs(s.mean) * (1 + (double)n / 256); // a scalar sum of n drifts
+    near("layernorm's mean", 0, mean, s.mean, EPS * size);
+    near("layernorm's r", 0, got, s.r, EPS * (size * size * s.r * s.r + 8 + (double)n / 256) * s.r);
+    for (int64_t i = 0; i < n; i++) {
+        const double away = (s.x.p[i] - s.mean) * s.r, v = away * in->b.p[i] + in->c.p[i];
+        const double most = EPS * (size * s.r + (12 + (double)n / 256) * fabs(away));
+        near("layernorm", i, y.p[i], v,
+             most * fabs((double)in->b.p[i]) + EPS * fabs((double)in->c.p[i]));
+        assert_true(over.p[i] == y.p[i]);
+    }
+    vec_free(s.x), vec_free(y), vec_free(over);
+}
+
+/* place: what dx lies over; 0 nothing, 1 dy, 2 x, 3 there is none. which: bit 0 dw, 1 db wanted */
+static void layernorm_backward_as(const struct rows *r, const struct input *in, bool acc, int place,
+                                  int which)
+{
+    const int64_t n = in->n;
+    const struct normal s = normal_new(in);
+    const float mean = (float)s.mean, rr = (float)s.r;
+    struct vec x = vec_copy(s.x), dy = vec_copy(in->c), dw = vec_new(4, n, 2),
+               db = vec_new(6, n, 1);
+    struct vec dx = acc ? vec_new(5, n, 3) : vec_nan(n, 3);
+    struct vec dx0 = vec_copy(dx), dw0 = vec_copy(dw), db0 = vec_copy(db);
+    float *to = place == 1 ? dy.p : place == 2 ? x.p : place == 3 ? NULL : dx.p;
+    r->layernorm_backward(n, x.p, in->b.p, mean, rr, dy.p, to, acc, which & 1 ? dw.p : NULL,
+                          which & 2 ? db.p : NULL);
+    double sum = 0, along = 0, size = 0, size_along = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)in->c.p[i] * in->b.p[i], z = ((double)s.x.p[i] - mean) * rr;
+        sum += g / (double)n;
+        size += fabs(g) / (double)n;
+        along += g * z / (double)n;
+        size_along += fabs(g * z) / (double)n;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const double d = in->c.p[i], g = d * in->b.p[i], z = ((double)s.x.p[i] - mean) * rr;
+        const double old = acc ? dx0.p[i] : 0, more = 1 + (double)n / 256;
+        if (to)
+            near("layernorm's dx", i, to[i], old + rr * (g - sum - z * along),
+                 8 * EPS * (fabs(old) + rr * (fabs(g) + more * (size + fabs(z) * size_along))));
+        const double w = which & 1 ? d * z : 0, b = which & 2 ? d : 0;
+        near("layernorm's dw", i, dw.p[i], dw0.p[i] + w, 3 * EPS * (fabs(w) + fabs(dw0.p[i])));
+        near("layernorm's db", i, db.p[i], db0.p[i] + b, EPS * (fabs(b) + fabs(db0.p[i])));
+    }
+    vec_free(s.x), vec_free(x), vec_free(dy), vec_free(dw), vec_free(db), vec_free(dx);
+    vec_free(dx0), vec_free(dw0), vec_free(db0);
+}
+
+static void layernorm_backward(const struct rows *r, const struct input *in)
+{
+    for (int which = 0; which < 4; which++) {
+        for (int place = 0; place < 4; place++)
+            layernorm_backward_as(r, in, false, place, which);
+        layernorm_backward_as(r, in, true, 0, which);
+    }
+}
+
 static const double TINY = 1e-34; /* what a bounded exp leaves of a sigmoid that is zero */
+
+/* GELU's 2 u, and how much of it is rounding: the sigmoid of it is off by as much of itself */
+static double gelu_at(double x, double *doubt)
+{
+    const double u = 2 * sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x);
+    *doubt = EPS * (4 + 3 * fabs(u));
+    return u;
+}
+
+static void gelu(const struct rows *r, const struct input *in)
+{
+    struct vec x = gates(in), y = vec_nan(in->n, 1), over = vec_copy(x);
+    r->gelu(in->n, x.p, y.p);
+    r->gelu(in->n, over.p, over.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        double doubt;
+        const double v = x.p[i] / (1 + exp(-gelu_at(x.p[i], &doubt)));
+        near("gelu", i, y.p[i], v, doubt * fabs(v) + TINY);
+        assert_true(over.p[i] == y.p[i]);
+    }
+    vec_free(x), vec_free(y), vec_free(over);
+}
+
+/* place: what dx lies over; 0 nothing, 1 dy, 2 x */
+static void gelu_backward_as(const struct rows *r, const struct input *in, bool acc, int place)
+{
+    struct vec x = gates(in), x0 = vec_copy(x), dy = vec_copy(in->c);
+    struct vec dx = acc ? vec_new(5, in->n, 3) : vec_nan(in->n, 3), dx0 = vec_copy(dx);
+    float *to = place == 1 ? dy.p : place == 2 ? x.p : dx.p;
+    r->gelu_backward(in->n, x.p, dy.p, to, acc);
+    for (int64_t i = 0; i < in->n; i++) {
+        double doubt;
+        const double v = x0.p[i], u = gelu_at(v, &doubt), s = 1 / (1 + exp(-u));
+        const double slope = 2 * sqrt(2 / 3.14159265358979323846) * (1 + 3 * 0.044715 * v * v);
+        const double turn = v * s / (1 + exp(u)) * slope, d = in->c.p[i], old = acc ? dx0.p[i] : 0;
+        // 1 - s is off by a part of 1
+        const double size = doubt * (s + fabs(turn)) + 4 * EPS * s * fabs(v * slope);
+        near("gelu's dx", i, to[i], old + d * (s + turn),
+             fabs(d) * size + 2 * EPS * fabs(old) + TINY * (1 + fabs(v * slope)));
+    }
+    vec_free(x), vec_free(x0), vec_free(dy), vec_free(dx), vec_free(dx0);
+}
+
+static void gelu_backward(const struct rows *r, const struct input *in)
+{
+    for (int place = 0; place < 3; place++)
+        gelu_backward_as(r, in, false, place);
+    gelu_backward_as(r, in, true, 0);
+}
 
 static void swiglu(const struct rows *r, const struct input *in)
 {
@@ -486,6 +623,10 @@ static const struct {
     ENTRY(softmax_backward),
     ENTRY(rmsnorm),
     ENTRY(rmsnorm_backward),
+    ENTRY(layernorm),
+    ENTRY(layernorm_backward),
+    ENTRY(gelu),
+    ENTRY(gelu_backward),
     ENTRY(swiglu),
     ENTRY(swiglu_backward),
     ENTRY(rope_adjacent),
