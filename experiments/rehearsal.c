@@ -188,8 +188,8 @@ int rehearsal_plan(const struct rehearsal_args *a, struct profile *p)
     plan.profile = p;
     if (!plan_train(a->dims, &plan) || p->failed || transformer_init(&m, a->dims, STORE_SHAPES))
         return -1;
-    repeat(p, a->batch / a->micro);
     add(p, "data", (struct cost){0});
+    repeat(p, a->batch / a->micro);
     add(p, "gradient norm", norm_cost(&m.store));
     add(p, "optimizer", optimizer_cost(&m.store, a->optimizer));
     add(p, "projection", project_cost(&m.store, a->bf16));

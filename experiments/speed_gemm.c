@@ -60,7 +60,7 @@ static void print_json(const struct line *l, bool bf16, bool first, struct buf *
                first ? "" : ", ", bf16 ? "bf16" : "f32", (long long)l->p->M, (long long)l->p->N,
                (long long)l->p->K);
     for (int i = 0; i < 2 * KINDS; i++)
-        buf_printf(out, ", \"%s_%s\": %.1f", names[i % KINDS], i < KINDS ? "one" : "all",
+        buf_printf(out, ", \"%s_%s\": %.4g", names[i % KINDS], i < KINDS ? "one" : "all",
                    1e-9 * (i < KINDS ? l->one : l->all)[i % KINDS]);
     buf_text(out, "}");
 }
