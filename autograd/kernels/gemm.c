@@ -25,8 +25,8 @@ static struct own own_gemm(enum cpu_level level)
     if (level >= CPU_AVX2)
         return (struct own){gemm_avx2, "avx2", false};
 #elif defined __aarch64__
-    (void)level;
-    return (struct own){gemm_neon, "neon", true};
+    if (level >= CPU_NEON)
+        return (struct own){gemm_neon, "neon", true};
 #endif
     return (struct own){gemm_portable, "portable", true};
 }

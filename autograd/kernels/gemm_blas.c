@@ -82,11 +82,15 @@ __attribute__((constructor)) static void one_thread(void)
 
 int gemm_repair(const char **want)
 {
+    int forbidden = 0;
+    *want = NULL;
+#if defined __x86_64__
     const enum cpu_level level = cpu_level();
     *want = level >= CPU_AVX512 ? "SKYLAKEX" : level >= CPU_AVX2 ? "HASWELL" : NULL;
+    forbidden = level == CPU_AVX2 && cpu_hardware() > CPU_AVX2;
+#endif
     const char *have = openblas_get_corename();
     // only the known bad fallback is replaced, and what ATTAR_CPU forbids
-    const int forbidden = level == CPU_AVX2 && cpu_hardware() > CPU_AVX2;
     if (!*want || getenv("OPENBLAS_CORETYPE") || !strcasecmp(have, *want) ||
         (strcasecmp(have, "Prescott") && !forbidden))
         return 0;

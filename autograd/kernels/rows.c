@@ -11,6 +11,6 @@ __attribute__((constructor)) void rows_init(void)
     const enum cpu_level level = cpu_level();
     rows = level >= CPU_AVX512 ? &rows_avx512 : level >= CPU_AVX2 ? &rows_avx2 : &rows_scalar;
 #elif defined __aarch64__
-    rows = &rows_neon;
+    rows = cpu_level() >= CPU_NEON ? &rows_neon : &rows_scalar;
 #endif
 }
