@@ -1,108 +1,97 @@
 /*
- * f32 matrix products of the shapes that training has, by the GEMM that the environment asks for:
- * ATTAR_GEMM=own|openblas, ATTAR_CPU=avx2|avx512, OPENBLAS_CORETYPE.
+ * Matrix products of the shapes that training has (gemm_shapes.h). f32: by the GEMM that the
+ * environment asks for, ATTAR_GEMM=own|openblas, ATTAR_CPU=avx2|avx512, OPENBLAS_CORETYPE. bf16: by
+ * the linear op, the way training runs it, asked for one of its products at a time.
  *
- *   bench_gemm [--tokens 2048 --d 256 --ff 768 --vocab 2048 --threads 2 --seconds 0.2]
- *
- * Prints one JSON line: GFLOP/s of each shape, its best run in `seconds`, and `gflops` of all of
- * them one after the other.
+ *   bench_gemm [--precision f32|bf16] [--shape tiny|small|gpt2 | --d 256 --ff 768 --vocab 2048]
+ *              [--tokens 2048 --threads 2 --seconds 0.2]
  */
-#include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "autograd/base/clock.h"
 #include "autograd/base/err.h"
-#include "autograd/base/mem.h"
 #include "autograd/kernels/gemm.h"
+#include "autograd/kernels/gemm_bf16.h"
+#include "autograd/ops/ops.h"
+#include "tests/bench/gemm_shapes.h"
 
-enum { TOKENS, D, FF, VOCAB, THREADS, N_SIZES };
+static double run_f32(const struct matmul *p, void *state)
+{
+    const struct shape *s = p->shape;
+    const double start = clock_seconds();
+    (void)state;
+    gemm(s->ta, s->tb, p->m, p->n, p->k, p->a, s->ta ? p->m : p->k, p->b, s->tb ? p->k : p->n,
+         s->add, p->c, p->n);
+    return clock_seconds() - start;
+}
 
-static const char *const size_flags[] = {"--tokens", "--d", "--ff", "--vocab", "--threads"};
+static double measure_f32(const struct matmul *p)
+{
+    return best_run(p, run_f32, NULL);
+}
 
-/* C [m,n] (acc: +)= A B; m, n and k are sizes above. */
-static const struct shape {
-    const char *name;
-    int m, n, k;
-    bool ta, tb, acc;
-} shapes[] = {
-    {"attn_forward", TOKENS, D, D, false, true, false},
-    {"ffn_up_forward", TOKENS, FF, D, false, true, false},
-    {"ffn_down_forward", TOKENS, D, FF, false, true, true},
-    {"head_forward", TOKENS, VOCAB, D, false, true, false},
-    {"ffn_up_dx", TOKENS, D, FF, false, false, false},
-    {"ffn_up_dw", FF, D, TOKENS, true, false, true},
-    {"ffn_down_dx", TOKENS, FF, D, false, false, false},
-    {"ffn_down_dw", D, FF, TOKENS, true, false, true},
-    {"head_dx", TOKENS, D, VOCAB, false, false, false},
-    {"head_dw", VOCAB, D, TOKENS, true, false, true},
+/* A linear op y = x w^T one of whose three products is p: y (tb), dw (ta), dx (neither). */
+struct linear {
+    struct ctx ctx;
+    struct store store; /* of w alone */
+    struct tensor x;
 };
 
-static void die(const char *what)
+/* What the op made of p. */
+static const void *result(const struct matmul *p, const struct linear *l, const struct tensor *y)
 {
-    fprintf(stderr, "bench_gemm: %s\n", what);
-    exit(1);
+    return p->shape->tb ? y->data : p->shape->ta ? l->store.p->latent_grad : l->x.grad;
 }
 
-static float *matrix(int64_t n)
+static double run_bf16(const struct matmul *p, void *state)
 {
-    float *x = mem_slab((size_t)n, sizeof *x);
-    if (!x)
-        die(err_text());
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (float)(i % 17 - 8) / 8;
-    return x;
-}
-
-/* Seconds of the best run. */
-static double measure(const struct shape *s, const long *size, double seconds)
-{
-    const int64_t m = size[s->m], n = size[s->n], k = size[s->k];
-    float *a = matrix(m * k), *b = matrix(k * n), *c = matrix(m * n);
-    double best = 1e9;
-    for (double end = clock_seconds() + seconds, start = clock_seconds(), stop; start < end;
-         start = stop) {
-        gemm(s->ta, s->tb, m, n, k, a, s->ta ? m : k, b, s->tb ? k : n, s->acc, c, n);
-        stop = clock_seconds();
-        if (stop - start < best)
-            best = stop - start;
+    struct linear *l = state;
+    struct tensor *w = &l->store.p->used, *y;
+    bool fresh;
+    store_zero_grad(&l->store);
+    ctx_reset(&l->ctx);
+    l->x.grad = NULL;
+    double start = clock_seconds();
+    if (!op_linear(&l->ctx, &l->x, 1, &w, NULL, NULL, &y) && l->ctx.recording) {
+        memcpy(ctx_grad(&l->ctx, y, &fresh), p->a, tensor_bytes(y));
+        start = clock_seconds();
+        tape_backward(&l->ctx, NULL);
     }
-    free(a);
-    free(b);
-    free(c);
+    const double stop = clock_seconds();
+    if (l->ctx.failed)
+        die(l->ctx.text);
+    memcpy(p->c, result(p, l, y), (size_t)(p->m * p->n) * (p->c_bf16 ? 2 : 4));
+    return stop - start;
+}
+
+static double measure_bf16(const struct matmul *p)
+{
+    const bool dx = !p->shape->ta && !p->shape->tb, dw = p->shape->ta;
+    const int64_t tokens = dw ? p->k : p->m, in = p->shape->tb ? p->k : p->n;
+    const int64_t dim[] = {dx ? p->k : dw ? p->m : p->n, in};
+    struct linear l = {.x = {.dt = &dtype_bf16, .nd = 2, .dim = {tokens, in}, .needs_grad = dx}};
+    void *x = dx ? matrix(tokens * in, true) : NULL;
+    l.x.data = dx ? x : dw ? p->b : p->a;
+    const size_t bytes = tensor_bytes(&l.x) + 2 * (size_t)(tokens * dim[0]) * sizeof(uint16_t);
+    if (store_add(&l.store, "weight", 2, dim, 0) || store_alloc(&l.store, STORE_TRAINED) ||
+        store_panels(&l.store) || ctx_init(&l.ctx, 4 * bytes + ((size_t)1 << 28)))
+        die(err_text());
+    for (int64_t i = 0; !dw && i < dim[0] * in; i++)
+        l.store.p->latent[i] = value(p->b, i, true);
+    store_project(&l.store);
+    l.store.p->used.needs_grad = dw;
+    l.ctx.act = &dtype_bf16;
+    l.ctx.recording = dx || dw;
+    const double best = best_run(p, run_bf16, &l);
+    ctx_free(&l.ctx);
+    store_free(&l.store);
+    free(x);
     return best;
 }
 
 int main(int argc, char **argv)
 {
-    long size[N_SIZES] = {2048, 256, 768, 2048, 2};
-    double seconds = 0.2, work = 0, time = 0;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        int k = 0;
-        while (k < N_SIZES && strcmp(argv[i], size_flags[k]))
-            k++;
-        if (k < N_SIZES)
-            size[k] = strtol(argv[i + 1], NULL, 10);
-        else if (!strcmp(argv[i], "--seconds"))
-            seconds = strtod(argv[i + 1], NULL);
-        else
-            die(argv[i]);
-    }
-    omp_set_num_threads((int)size[THREADS]);
+    const struct gemm_bench b = gemm_arguments(argc, argv);
     if (gemm_init(argv))
         die(err_text());
-    printf("{\"gemm\": \"%s\"", gemm_describe());
-    for (int k = 0; k < N_SIZES; k++)
-        printf(", \"%s\": %ld", size_flags[k] + 2, size[k]);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        const struct shape *s = &shapes[i];
-        const double t = measure(s, size, seconds);
-        const double flops = 2.0 * (double)size[s->m] * (double)size[s->n] * (double)size[s->k];
-        printf(", \"%s\": %.1f", s->name, 1e-9 * flops / t);
-        work += flops;
-        time += t;
-    }
-    printf(", \"gflops\": %.1f}\n", 1e-9 * work / time);
+    gemm_report(&b, b.bf16 ? gemm_bf16->name : gemm_describe(),
+                b.bf16 ? measure_bf16 : measure_f32);
     return 0;
 }
