@@ -9,8 +9,8 @@ struct plan_args {
     int64_t n_seqs, T; /* sequences that go through the model at once */
     int64_t parts;     /* most attention sequences in one of them: 1, or T with mask_documents */
     bool recompute;
-    bool bf16; /* activations, and products */
-    bool drops; /* dropout is active */
+    bool bf16;               /* activations, and products */
+    bool drops;              /* dropout is active */
     struct profile *profile; /* NULL, or where the costs of the pass are added */
 };
 

@@ -1,5 +1,6 @@
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "autograd/base/cpu.h"
@@ -74,6 +75,8 @@ static int make_plan(const struct speed_args *a, struct rates *rates, struct res
     t->plan = e.step;
     t->measuring = rates->seconds;
     t->peak = rates_peak(rates);
+    fprintf(stderr, "planned: %.0f tokens/s; %lld steps will take %.1f s\n", tokens_of(a) / e.step,
+            (long long)(a->steps + WARM_UP), (double)(a->steps + WARM_UP) * e.step);
     return 0;
 }
 

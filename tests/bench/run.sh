@@ -91,6 +91,14 @@ quickstart() {
     record quickstart tests/quickstart.sh --json
 }
 
+# planned and measured speed of models of 1M to 124M parameters; goes on where it was stopped
+plan() {
+    echo "-- plan"
+    few=''
+    [ -z "$dry" ] || few='--dry --size 1M --steps 1'
+    "$python" tests/bench/bench_plan.py "$build/attar" $few || failed=$((failed + 1))
+}
+
 # what stands between a command and its first result
 startup() {
     record startup-version "$python" tests/bench/time_command.py -- "$build/attar" --version
@@ -161,7 +169,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm recompute attention startup tokenizer corpus xz_baseline shakespeare quickstart; do
+for m in train gemm recompute attention plan startup tokenizer corpus xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

@@ -20,11 +20,13 @@ MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` maps a row's first cell to its results file; `cells` makes the others of that file's newest record."""
+    """`rows` maps a row's first cell to its results file; `cells` makes the others of that file's newest record, or of
+    what `pick` makes of all its records and the first cell."""
 
     header: tuple[str, ...]
     rows: dict[str, str]
     cells: Callable[[dict], Iterable[str]]
+    pick: Callable[[list[dict], str], dict] = lambda records, first: records[-1]
 
 
 def number(x: float) -> str:
@@ -55,6 +57,26 @@ def pair_side(*names: str) -> Callable[[dict], Iterable[str]]:
         for name in names:
             yield ", ".join(number(record["sides"][label]["last"][name]) for label in record["labels"])
     return cells
+
+
+PLAN_CONTEXTS = (128, 512, 2048)
+
+
+def plan_pick(records: list[dict], first: str) -> dict:
+    """The newest bench_plan.py records of one size and precision, "6M, bf16", by context."""
+    size, precision = first.split(", ")
+    by_context = {r["seq"]: r for r in records if (r["size"], r["precision"]) == (size, precision)}
+    missing = [str(seq) for seq in PLAN_CONTEXTS if seq not in by_context]
+    if missing:
+        sys.exit(f"results/plan.jsonl: {first} lacks contexts {', '.join(missing)}; run bench_plan.py")
+    return by_context[PLAN_CONTEXTS[-1]] | {"by_context": by_context}
+
+
+def plan_cells(record: dict) -> Iterable[str]:
+    """Planned and measured tokens/s and their ratio, for each context."""
+    for seq in PLAN_CONTEXTS:
+        r = record["by_context"][seq]
+        yield f"{number(r['planned_tokens_per_s'])}, {number(r['tokens_per_s'])}: **{r['ratio']:.2f}**"
 
 
 def tokenizer_cells(record: dict) -> Iterable[str]:
@@ -100,6 +122,10 @@ TABLES = {
     "tokenizer": Table(
         ("BPE, one core", "attar, MB/s (range)", "Hugging Face, MB/s (range)", "ratio", "runs"),
         {"training": "tokenizer-train", "encoding": "tokenizer-encode"}, tokenizer_cells),
+    "plan": Table(
+        ("tokens/s, planned and measured: ratio", *(f"context {seq:,}" for seq in PLAN_CONTEXTS)),
+        {f"{size}, {precision}": "plan" for size in ("1M", "6M", "25M", "124M") for precision in ("f32", "bf16")},
+        plan_cells, plan_pick),
     "torch-compile": Table(
         ("PyTorch, 5.8M llama", "compiled, tokens/s (range)", "eager, tokens/s (range)", "ratio (quartiles)", "rounds"),
         {"f32": "train-torch-f32", "bf16": "train-torch-bf16"}, pair_cells),
@@ -110,10 +136,12 @@ TABLES = {
 
 
 def build(table: Table) -> str:
+    if not any((results.FOLDER / f"{name}.jsonl").exists() for name in table.rows.values()):
+        return "\nNot measured yet.\n\n"
     lines = [table.header, ("---",) + ("---:",) * (len(table.header) - 1)]
     origins: dict[str, None] = {}
     for first, name in table.rows.items():
-        record = results.read(name)[-1]
+        record = table.pick(results.read(name), first)
         cells = (first, *table.cells(record))
         if len(cells) != len(table.header):
             sys.exit(f"table row {first}: {len(cells)} cells for {len(table.header)} columns")
