@@ -2,7 +2,11 @@
  * Training speed: random tokens of fixed shape; a step is forward, mean cross-entropy, backward,
  * clipping and AdamW, as train_torch.py has it. Also the memory of one forward and backward pass.
  *
- *   bench_train [--d 256 --layers 6 ... --recompute 1 --memory 1]
+ *   bench_train [--shape tiny|small] [--d 256 --layers 6 ...] [--precision f32|bf16]
+ *               [--recompute 1 --memory 1]
+ *
+ * --shape: defaults of what the model and the batch look like, the same as train_torch.py's. bf16:
+ * activations and products, with f32 master weights.
  *
  * Prints one JSON line: tokens_per_s is the median over the steps after the warm-up, first_step_s
  * the time from main to the end of the first step, arena_mib what a step needs beside the weights.
@@ -18,6 +22,7 @@
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
 #include "autograd/kernels/gemm.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
 #include "experiments/plan.h"
@@ -25,28 +30,38 @@
 #include "optim/optimizer.h"
 
 struct bench {
-    long d, layers, heads, kv_heads, ff, vocab, seq, batch, threads, steps, warmup, tie;
-    long recompute, memory;
+    long d, layers, heads, kv_heads, ff, vocab, seq, batch, tie;
+    long threads, steps, warmup, bf16, recompute, memory, shape;
 };
+
+static const struct bench shapes[] = {
+    {256, 6, 4, 2, 768, 2048, 256, 8, .threads = 2, .steps = 20, .warmup = 4},
+    {512, 8, 8, 8, 1536, 8192, 512, 4, .threads = 2, .steps = 20, .warmup = 4},
+};
+static const char *const shape_names[] = {"tiny", "small", NULL};
+static const char *const precisions[] = {"f32", "bf16", NULL};
 
 static const struct {
     const char *name;
     size_t offset;
+    const char *const *words; /* the value is the place of a word here; NULL: a number */
 } flags[] = {
-    {"--d", offsetof(struct bench, d)},
-    {"--layers", offsetof(struct bench, layers)},
-    {"--heads", offsetof(struct bench, heads)},
-    {"--kv-heads", offsetof(struct bench, kv_heads)},
-    {"--ff", offsetof(struct bench, ff)},
-    {"--vocab", offsetof(struct bench, vocab)},
-    {"--seq", offsetof(struct bench, seq)},
-    {"--batch", offsetof(struct bench, batch)},
-    {"--threads", offsetof(struct bench, threads)},
-    {"--steps", offsetof(struct bench, steps)},
-    {"--warmup", offsetof(struct bench, warmup)},
-    {"--tie", offsetof(struct bench, tie)},
-    {"--recompute", offsetof(struct bench, recompute)},
-    {"--memory", offsetof(struct bench, memory)}, // only the plan: nothing is computed
+    {"--shape", offsetof(struct bench, shape), shape_names},
+    {"--precision", offsetof(struct bench, bf16), precisions},
+    {"--d", offsetof(struct bench, d), NULL},
+    {"--layers", offsetof(struct bench, layers), NULL},
+    {"--heads", offsetof(struct bench, heads), NULL},
+    {"--kv-heads", offsetof(struct bench, kv_heads), NULL},
+    {"--ff", offsetof(struct bench, ff), NULL},
+    {"--vocab", offsetof(struct bench, vocab), NULL},
+    {"--seq", offsetof(struct bench, seq), NULL},
+    {"--batch", offsetof(struct bench, batch), NULL},
+    {"--threads", offsetof(struct bench, threads), NULL},
+    {"--steps", offsetof(struct bench, steps), NULL},
+    {"--warmup", offsetof(struct bench, warmup), NULL},
+    {"--tie", offsetof(struct bench, tie), NULL},
+    {"--recompute", offsetof(struct bench, recompute), NULL},
+    {"--memory", offsetof(struct bench, memory), NULL}, // only the plan: nothing is computed
 };
 
 static void die(const char *what)
@@ -55,16 +70,30 @@ static void die(const char *what)
     exit(1);
 }
 
-static struct bench arguments(int argc, char **argv)
+static long number(const char *const *words, const char *word)
 {
-    struct bench b = {256, 6, 4, 2, 768, 2048, 256, 8, 2, 20, 4, 0, 0, 0};
+    char *end;
+    long x = 0;
+    if (!words) {
+        x = strtol(word, &end, 10);
+        return *end || end == word ? -1 : x;
+    }
+    while (words[x] && strcmp(words[x], word))
+        x++;
+    return words[x] ? x : -1;
+}
+
+static struct bench arguments(struct bench b, int argc, char **argv)
+{
     for (int i = 1; i < argc; i += 2) {
         size_t k = 0;
         while (k < sizeof flags / sizeof *flags && strcmp(argv[i], flags[k].name))
             k++;
-        if (k == sizeof flags / sizeof *flags || i + 1 == argc)
+        const bool known = k < sizeof flags / sizeof *flags && i + 1 < argc;
+        const long x = known ? number(flags[k].words, argv[i + 1]) : -1;
+        if (x < 0)
             die(argv[i]);
-        *(long *)((char *)&b + flags[k].offset) = strtol(argv[i + 1], NULL, 10);
+        *(long *)((char *)&b + flags[k].offset) = x;
     }
     return b;
 }
@@ -131,6 +160,7 @@ static double step(struct transformer *m, struct ctx *ctx, const struct data *x,
         tape_backward(ctx, NULL);
     if (ctx->failed)
         die(ctx->text);
+    store_pullback(&m->store);
     const double count = (double)loss.count, norm = grad_norm(&m->store) / count;
     const struct optimizer_args args = {.step = done + 1,
                                         .lr = 1e-3f,
@@ -141,6 +171,7 @@ static double step(struct transformer *m, struct ctx *ctx, const struct data *x,
                                         .eps = 1e-8f};
     if (optimizers[OPTIMIZER_ADAMW].step(&m->store, &args))
         die(err_text());
+    store_project(&m->store);
     return loss.nll / count;
 }
 
@@ -152,10 +183,8 @@ static int by_value(const void *a, const void *b)
 
 static size_t plan(const struct bench *b, const struct transformer_dims *dims)
 {
-    const struct plan_args args = {.n_seqs = b->batch,
-                                   .T = b->seq,
-                                   .parts = 1,
-                                   .recompute = b->recompute};
+    const struct plan_args args = {
+        .n_seqs = b->batch, .T = b->seq, .parts = 1, .bf16 = b->bf16, .recompute = b->recompute};
     const size_t bytes = plan_train(dims, &args);
     if (!bytes)
         die(err_text());
@@ -169,14 +198,15 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
     getrusage(RUSAGE_SELF, &usage);
     qsort(rate, (size_t)b->steps, sizeof *rate, by_value);
     const double median = (rate[(b->steps - 1) / 2] + rate[b->steps / 2]) / 2;
-    printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"precision\": \"f32\", "
+    printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"precision\": \"%s\", "
            "\"d\": %ld, \"layers\": %ld, \"heads\": %ld, \"kv_heads\": %ld, \"ff\": %ld, "
            "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"threads\": %ld, \"tie\": %s, "
            "\"recompute\": %s, \"params\": %lld, \"steps\": %ld, \"tokens_per_s\": %.1f, "
            "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
            "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
-           rows->name, gemm_describe(), b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab,
-           b->seq, b->batch, b->threads, b->tie ? "true" : "false", b->recompute ? "true" : "false",
+           rows->name, b->bf16 ? gemm_bf16->name : gemm_describe(), precisions[b->bf16], b->d,
+           b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq, b->batch, b->threads,
+           b->tie ? "true" : "false", b->recompute ? "true" : "false",
            (long long)store_numel(&m->store), b->steps, median, rate[0], rate[b->steps - 1], first,
            (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
 }
@@ -184,7 +214,8 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
 int main(int argc, char **argv)
 {
     const double start = clock_seconds();
-    struct bench b = arguments(argc, argv);
+    struct bench b = arguments(shapes[0], argc, argv);
+    b = arguments(shapes[b.shape], argc, argv);
     omp_set_num_threads((int)b.threads);
     if (gemm_init(argv))
         die(err_text());
@@ -197,9 +228,11 @@ int main(int argc, char **argv)
     }
     struct transformer m;
     struct ctx ctx;
-    if (transformer_init(&m, &dims, STORE_TRAINED) || ctx_init(&ctx, arena))
+    if (transformer_init(&m, &dims, STORE_TRAINED) || ctx_init(&ctx, arena) ||
+        (b.bf16 && store_panels(&m.store)))
         die(err_text());
     ctx.recompute = b.recompute;
+    ctx.act = b.bf16 ? &dtype_bf16 : &dtype_f32;
     store_init(&m.store, 1);
     const size_t n = (size_t)(b.batch * b.seq);
     struct data x = {.tok = mem_new(n, sizeof *x.tok),
