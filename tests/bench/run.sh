@@ -110,7 +110,7 @@ startup() {
         skip "time to the first token: $(tail -1 "$runs/log")"
     fi
     # its corpus is there by now
-    record startup-run "$python" tests/bench/time_command.py --runs 10 --until "$runs/first/01-pretrain/metrics.jsonl" -- \
+    record startup-run "$python" tests/bench/time_command.py --runs 10 --until "$runs/first/01-pretrain/metrics.jsonl" '"loss"' -- \
         "$build/attar" run experiments/configs/quickstart.yaml out="$runs" name=first
     rm -rf "$runs"
     record startup-step "$python" tests/bench/time_command.py --runs 5 -- \

@@ -1,10 +1,10 @@
 """Wall time and memory of a command, N runs after one that is not counted; one JSON line.
 
-  time_command.py [--runs N] [--json FILE | --until FILE] -- COMMAND ...
+  time_command.py [--runs N] [--json FILE | --until FILE TEXT] -- COMMAND ...
 
 --json: also the fields of this JSON file, which the command has written (a stage's summary.json); then a single run
-is enough and none comes before it. --until: the time until this file has a line; the command is then killed, and the
-file removed again. The command's output is thrown away; if it fails, its errors are shown.
+is enough and none comes before it. --until: the time until the file holds the text; the command is then killed, and
+the file removed again. The command's output is thrown away; if it fails, its errors are shown.
 """
 
 import argparse
@@ -18,22 +18,26 @@ import tempfile
 import time
 
 
-def has_line(path: str) -> bool:
-    return os.path.exists(path) and os.path.getsize(path) > 0
+def holds(path: str, text: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return text in file.read()
+    except FileNotFoundError:
+        return False
 
 
-def once(command: list[str], until: str | None) -> tuple[float, float]:
+def once(command: list[str], until: list[str] | None) -> tuple[float, float]:
     """Seconds, and MiB at the peak."""
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        while until and not has_line(until) and child.poll() is None:
+        while until and not holds(*until) and child.poll() is None:
             time.sleep(0.0005)
         seconds = time.perf_counter() - start
-        reached = until is not None and has_line(until)
+        reached = until is not None and holds(*until)
         if reached:
             child.kill()
-            os.remove(until)
+            os.remove(until[0])
         if child.returncode is None:
             _, child.returncode, usage = os.wait4(child.pid, 0)
             if reached:
@@ -49,7 +53,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description="time a command")
     p.add_argument("--runs", type=int, default=20)
     p.add_argument("--json")
-    p.add_argument("--until")
+    p.add_argument("--until", nargs=2)
     a = p.parse_args(sys.argv[1:cut])
     command = sys.argv[cut + 1:]
     if not command or a.runs < 1:
