@@ -73,6 +73,10 @@ struct rows {
     void (*widen)(int64_t n, const uint16_t *x, float *y);
     void (*narrow)(int64_t n, const float *x, uint16_t *y);
     double (*sum_squares)(int64_t n, const float *x); /* accumulated in f64 */
+    /* y (acc: +)= f * x, but 0 where the draw is below `below`: column c's is word c % 4 of
+       rng_block(key, row, c - c % 4) */
+    void (*dropout)(int64_t n, uint64_t key, uint64_t row, uint32_t below, float f, const float *x,
+                    bool acc, float *y);
 };
 
 /* The table for cpu_level(): chosen before main, and again by rows_init() after cpu_set_level(). */

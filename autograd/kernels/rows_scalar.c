@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/base/rng.h"
 #include "autograd/kernels/rows.h"
 
 static float dot(int64_t n, const float *a, const float *b)
@@ -218,6 +219,17 @@ static double sum_squares(int64_t n, const float *x)
     return sum;
 }
 
+static void dropout(int64_t n, uint64_t key, uint64_t row, uint32_t below, float f, const float *x,
+                    bool acc, float *y)
+{
+    uint32_t r[4];
+    for (int64_t i = 0; i < n; i++) {
+        if (i % 4 == 0)
+            rng_block(key, row, (uint64_t)i, r);
+        y[i] = (acc ? y[i] : 0) + (r[i % 4] < below ? 0 : f * x[i]);
+    }
+}
+
 const struct rows rows_scalar = {
     .name = "scalar",
     .dot = dot,
@@ -242,4 +254,5 @@ const struct rows rows_scalar = {
     .widen = widen,
     .narrow = narrow,
     .sum_squares = sum_squares,
+    .dropout = dropout,
 };

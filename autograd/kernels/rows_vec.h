@@ -4,6 +4,7 @@
  */
 #include <math.h>
 
+#include "autograd/kernels/rng_vec.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/kernels/vec.h"
 
@@ -302,6 +303,20 @@ static double sum_squares(int64_t n, const float *x)
     return total;
 }
 
+static void dropout(int64_t n, uint64_t key, uint64_t row, uint32_t below, float f, const float *x,
+                    bool acc, float *y)
+{
+    uint32_t r[DRAWS];
+    for (int64_t i = 0; i < n; i += DRAWS) {
+        const int64_t k = n - i < DRAWS ? n - i : DRAWS;
+        draws(key, row, (uint64_t)i, r);
+        for (int64_t j = 0; j < k; j++) {
+            const float v = r[j] < below ? 0 : f * x[i + j];
+            y[i + j] = acc ? y[i + j] + v : v;
+        }
+    }
+}
+
 const struct rows ROWS_TABLE = {
     .name = ROWS_NAME,
     .dot = dot,
@@ -326,4 +341,5 @@ const struct rows ROWS_TABLE = {
     .widen = widen,
     .narrow = narrow,
     .sum_squares = sum_squares,
+    .dropout = dropout,
 };

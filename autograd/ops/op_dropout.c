@@ -1,4 +1,4 @@
-#include "autograd/base/rng.h"
+#include "autograd/kernels/rows.h"
 #include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
@@ -8,22 +8,6 @@ struct dropout {
     const uint64_t *row_id;
 };
 
-/* y [n] (acc: +)= row i of x masked and scaled. */
-static void mask_row(const struct dropout *d, int64_t i, int64_t n, const float *x, bool acc,
-                     float *y)
-{
-    const uint32_t threshold = (uint32_t)((double)d->p * 0x1p32);
-    const float keep = 1 / (1 - d->p);
-    for (int64_t c = 0; c < n; c += 4) {
-        uint32_t r[4];
-        rng_block(d->key, d->row_id[i], (uint64_t)c, r);
-        for (int64_t j = 0; j < 4 && c + j < n; j++) {
-            const float v = r[j] < threshold ? 0 : x[c + j] * keep;
-            y[c + j] = acc ? y[c + j] + v : v;
-        }
-    }
-}
-
 /* y (acc: +)= x masked, rows of t's shape and dtype: forward and backward alike. */
 static void mask(struct ctx *ctx, const struct tensor *t, const struct dropout *d, const void *x,
                  bool acc, void *y)
@@ -31,12 +15,14 @@ static void mask(struct ctx *ctx, const struct tensor *t, const struct dropout *
     const int64_t N = tensor_rows(t), C = tensor_cols(t);
     const size_t mark = ctx_mark(ctx);
     const struct act_buf buf = act_buf(ctx, t->dt != &dtype_f32, 2, C);
+    const uint32_t below = (uint32_t)((double)d->p * 0x1p32);
+    const float keep = 1 / (1 - d->p);
     if (!ctx->measuring && !ctx->failed && y) {
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < N; i++) {
             const float *xi = act_get(t->dt, x, i, C, act_row(&buf, 0));
             float *yi = act_add(t->dt, y, i, C, !acc, act_row(&buf, 1));
-            mask_row(d, i, C, xi, acc, yi);
+            rows->dropout(C, d->key, d->row_id[i], below, keep, xi, acc, yi);
             act_put(t->dt, y, i, C, yi);
         }
     }

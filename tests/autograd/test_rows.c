@@ -605,6 +605,30 @@ static void widen(const struct rows *r, const struct input *in)
     free(x), vec_free(y);
 }
 
+/* The very draws of rng_block(); what is dropped is 0 even of infinity. */
+static void dropout(const struct rows *r, const struct input *in)
+{
+    const uint64_t key = 0x123456789abcdef1, row = 0xfedcba9876543210 + (uint64_t)in->n;
+    const uint32_t below = 0x60000000;
+    struct vec x = vec_copy(in->a), y = vec_nan(in->n, 3), sum = vec_copy(in->b);
+    uint32_t draw[4] = {0};
+    for (int64_t i = 0; i < in->n; i++) {
+        if (i % 4 == 0)
+            rng_block(key, row, (uint64_t)i, draw);
+        x.p[i] = draw[i % 4] < below && i % 3 ? INFINITY : x.p[i];
+    }
+    r->dropout(in->n, key, row, below, 1.7f, x.p, false, y.p);
+    r->dropout(in->n, key, row, below, 1.7f, x.p, true, sum.p);
+    r->dropout(in->n, key, row, below, 1.7f, x.p, false, x.p);
+    for (int64_t i = 0; i < in->n; i++) {
+        if (i % 4 == 0)
+            rng_block(key, row, (uint64_t)i, draw);
+        const float want = draw[i % 4] < below ? 0 : 1.7f * in->a.p[i];
+        assert_true(y.p[i] == want && sum.p[i] == in->b.p[i] + want && x.p[i] == want);
+    }
+    vec_free(x), vec_free(y), vec_free(sum);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name, offsetof(struct rows, name)                                                   \
@@ -636,6 +660,7 @@ static const struct {
     ENTRY(widen),
     ENTRY(narrow),
     ENTRY(sum_squares),
+    ENTRY(dropout),
 };
 enum { CHECKS = sizeof checks / sizeof *checks };
 _Static_assert(sizeof(struct rows) == sizeof(char *) + CHECKS * sizeof(void (*)(void)),
