@@ -75,6 +75,7 @@ static void losses(const struct head *h, int64_t n0, int64_t n, struct loss *los
             char *row = h->scratch + (size_t)omp_get_thread_num() * h->bytes;
             rows->narrow(h->V, z, (uint16_t *)row);
             memcpy(z, row, (size_t)h->V * sizeof(uint16_t));
+            ((uint16_t *)z)[h->V] = 0; // products read whole pairs
         }
     }
     for (int64_t i = 0; i < n; i++) {
@@ -112,7 +113,7 @@ static void backward_hidden(const struct head *h, int64_t n0, int64_t m0, int64_
     for (int64_t k = 0; k < V; k += DEEP) {
         const bool last = k + DEEP >= V;
         const struct gemm_term term = {(const uint16_t *)(h->logits + m0 * V) + k, 2 * V,
-                                       h->panels.backward + k * PANEL, last ? V - k : DEEP,
+                                       h->panels.backward + k * PANEL, last ? (V - k + 1) / 2 * 2 : DEEP,
                                        panel_depth(V)};
         const struct gemm_out out = {.c = last ? (void *)dx : sum,
                                      .ldc = C,
