@@ -8,6 +8,7 @@
 #include "autograd/base/mem.h"
 #include "datasets/h5file.h"
 #include "experiments/cmd.h"
+#include "optim/ema.h"
 
 enum { FORMAT = 1, GROUP_MAX = 96, NAME_MAX_H5 = 240 };
 
@@ -31,6 +32,9 @@ static const struct attr state_attrs[] = {
     STATE(best_valid, KIND_DOUBLE), STATE(best_step, KIND_INT64), STATE(last_valid, KIND_DOUBLE),
     STATE(last_bpb, KIND_DOUBLE),   STATE(left, KIND_INT32),      {0},
 };
+
+/* The average's group, and an attribute that it has. */
+static const char average[] = "optim/ema", unaveraged[] = "last_unaveraged";
 
 #define DIMS(name, member, kind)                                                                   \
     {                                                                                              \
@@ -168,6 +172,9 @@ static int write_all(struct h5file *f, const struct transformer *m,
         snprintf(group, sizeof group, "optim/%s", m->store.state[i].name);
         if (write_slab(f, group, m, m->store.state[i].slab))
             return -1;
+        if (!strcmp(group, average) &&
+            h5file_set_double(f, average, unaveraged, state->last_unaveraged))
+            return -1;
     }
     return 0;
 }
@@ -208,6 +215,10 @@ static int read_header(struct checkpoint *c)
         read_attrs(f, "/", state_attrs, &c->state) ||
         read_attrs(f, "model", dims_attrs, &c->dims) || h5file_read_text(f, "config", &c->config) ||
         h5file_read_text(f, "tokenizer", &c->tokenizer))
+        return -1;
+    c->state.last_unaveraged = NAN;
+    c->averaged = h5file_has(f, average);
+    if (c->averaged && h5file_get_double(f, average, unaveraged, &c->state.last_unaveraged))
         return -1;
     // what a file claims must fit into it, before anything that large is allocated
     int64_t rest;
@@ -257,7 +268,8 @@ static int read_slab(struct h5file *f, const char *group, const struct transform
 /* Slabs are known by the optimizer's literal names; the file's are copied for good. */
 static const char *state_name(const char *name)
 {
-    static const char *const known[] = {"adam.m", "adam.v", "sgd.momentum"};
+    static const char *const known[] = {"adam.m", "adam.v", "sgd.momentum", "muon.m",
+                                        "muon.v", "lion.m", ema_name};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i], name))
             return known[i];
@@ -290,7 +302,8 @@ static int note_state(void *arg, const char *name)
 int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim)
 {
     struct states states = {0};
-    if (read_slab(c->file, "weights", m, m->store.latent))
+    const char *weights = c->averaged && !with_optim ? average : "weights";
+    if (read_slab(c->file, weights, m, m->store.latent))
         return -1;
     if (with_optim && h5file_each(c->file, note_state, &states))
         return err_in("%s", h5file_path(c->file));

@@ -7,6 +7,8 @@
  *     /config       the run's resolved config (YAML)      /tokenizer   tokenizer.json
  *     /model        attributes and per-layer lists: struct transformer_dims
  *     /weights/NAME f32, GGUF's names and shapes          /optim/STATE/NAME   likewise
+ *     /optim/ema    the average of the weights, if the stage keeps one: it is the model then, and
+ *                   /weights is what training goes on with
  *
  * RNG state and data position are the step itself: every draw is a function of (seed, step).
  */
@@ -28,6 +30,7 @@ struct checkpoint_state {
     double best_valid; /* NAN: not evaluated yet */
     int64_t best_step;
     double last_valid, last_bpb; /* NAN: none */
+    double last_unaveraged;      /* where last_valid is the average's: of the weights; or NAN */
     int left; /* enum checkpoint_left: what an interrupted step has yet to do before the next one */
 };
 
@@ -45,6 +48,7 @@ struct checkpoint {
     struct h5file *file;
     struct transformer_dims dims;
     struct checkpoint_state state;
+    bool averaged; /* it has an average of the weights */
     struct buf stage, config, config_hash, corpus_hash, tokenizer;
 };
 
@@ -52,8 +56,9 @@ struct checkpoint {
 int checkpoint_open(struct checkpoint *c, const char *path);
 void checkpoint_close(struct checkpoint *c);
 
-/* The weights into a model that transformer_init() made from c->dims; with_optim: the optimizer's
-   states as well. 0, or -1 with err() set. */
+/* The weights into a model that transformer_init() made from c->dims. with_optim: those that were
+   trained, and the optimizer's states, to go on; otherwise their average, if there is one. 0, or -1
+   with err() set. */
 int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim);
 
 /* Opens, makes the model, loads, parses the tokenizer, closes: for use without training. 0 or -1;

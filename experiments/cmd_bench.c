@@ -159,6 +159,7 @@ static int by_config(const struct bench_flags *f, struct config *c, struct trans
     a->step.batch = t->batch_tokens / a->step.T;
     a->step.micro = config_micro_batch(t, a->step.T) / a->step.T;
     a->step.optimizer = (enum optimizer_kind)t->optimizer;
+    a->step.ema = t->ema > 0;
     a->step.recompute = t->recompute == RECOMPUTE_BLOCKS;
     a->precision = (enum config_precision)t->precision;
     a->what = c->name;

@@ -48,14 +48,17 @@ static int print_memory(const struct config_train *t, const struct transformer_d
                         struct plan_args plan)
 {
     static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
-    const int states = optimizers[t->optimizer].n_states;
-    const struct plan_model m = plan_model(dims, states, plan.bf16);
-    const size_t fixed = m.weights + m.grads + m.states + m.panels + m.tables;
-    printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB%s",
+    const struct plan_model m =
+        plan_model(dims, (enum optimizer_kind)t->optimizer, t->ema > 0, plan.bf16);
+    const size_t fixed = m.weights + m.grads + m.states + m.average + m.panels + m.tables;
+    printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB",
            (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,
-           (double)m.states / MB, (double)m.tables / MB, m.panels ? "" : "\n");
+           (double)m.states / MB, (double)m.tables / MB);
+    if (m.average)
+        printf(",\n                      averaged weights %.1f MB", (double)m.average / MB);
     if (m.panels)
-        printf(",\n                      weights in bf16 %.1f MB\n", (double)m.panels / MB);
+        printf(",\n                      weights in bf16 %.1f MB", (double)m.panels / MB);
+    printf("\n");
     const size_t eval = plan_eval(dims, &plan);
     for (int r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCKS; r++) {
         plan.recompute = r == RECOMPUTE_BLOCKS;
@@ -73,18 +76,20 @@ static void print_disk(const struct config_train *t, const struct transformer_di
 {
     int64_t rest;
     const double one = (double)transformer_params(dims, &rest) * sizeof(float) *
-                       (1 + optimizers[t->optimizer].n_states);
+                       (1 + optimizers[t->optimizer].n_states + (t->ema > 0));
     printf("  disk                %.1f MB a checkpoint, at most %.1f MB at a time (%lld kept, the "
            "best,\n                      one being written)\n",
            one / MB, one / MB * (double)(t->keep_last + 2), (long long)t->keep_last);
 }
 
-/* Validations of a stage of so many steps: after every eval_every, and at the end. */
+/* Validations of a stage of so many steps: after every eval_every, and at the end; with averaged
+   weights each is two. */
 static int64_t validations(const struct config_train *t, int64_t steps)
 {
+    const int64_t each = t->ema > 0 ? 2 : 1;
     if (!t->eval_every)
-        return 1;
-    return steps / t->eval_every + (steps % t->eval_every != 0);
+        return each;
+    return each * (steps / t->eval_every + (steps % t->eval_every != 0));
 }
 
 static int print_rate(const struct config *c, const struct config_train *t,
@@ -155,6 +160,7 @@ static int print_training(const struct config *c, int i, int vocab)
                                         .batch = t->batch_tokens / T,
                                         .micro = plan.n_seqs,
                                         .optimizer = (enum optimizer_kind)t->optimizer,
+                                        .ema = t->ema > 0,
                                         .recompute = plan.recompute,
                                         .bf16 = plan.bf16};
     return print_rate(c, t, &step);

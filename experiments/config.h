@@ -74,9 +74,14 @@ struct config_train {
     double lr, min_lr_ratio;
     int schedule;               /* enum schedule_kind */
     struct share warmup, decay; /* of the steps: share_of() */
-    double beta1, beta2, eps;   /* adamw */
-    double momentum;            /* sgd   */
-    bool nesterov;              /* sgd   */
+    double adam_lr;             /* muon: of what AdamW takes */
+    int muon_scale;             /* muon: enum muon_scale     */
+    double beta1, beta2;        /* adamw, muon, lion */
+    double eps;                 /* adamw, muon       */
+    double momentum;            /* sgd, muon         */
+    bool nesterov;              /* sgd, muon         */
+    double ema;                 /* decay of the weights' average; 0: none */
+    bool ema_warmup;
     double weight_decay, grad_clip, label_smoothing, z_loss;
     int recompute;                       /* enum config_recompute                      */
     int precision;                       /* enum config_precision, see config_bf16()   */

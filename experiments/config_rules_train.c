@@ -107,6 +107,33 @@ static void rules_schedule(const struct config_train *t, const struct yaml *node
     }
 }
 
+/* Defaults that differ from the tables', and what muon's original scale asks for. */
+static void rules_optimizer(struct config_train *t, const struct yaml *node, struct mistakes *bad)
+{
+    const bool muon = t->optimizer == OPTIMIZER_MUON, lion = t->optimizer == OPTIMIZER_LION;
+    const bool lr = yaml_get(node, "lr"), adam_lr = yaml_get(node, "adam_lr");
+    if (!config_sound(node, "optimizer"))
+        return;
+    if (muon && !yaml_get(node, "momentum"))
+        t->momentum = 0.95;
+    if (muon && !yaml_get(node, "nesterov"))
+        t->nesterov = t->momentum > 0;
+    if (muon && t->muon_scale == MUON_ORIGINAL && !(lr && adam_lr))
+        mistake_add(bad, config_place(node, "muon_scale"),
+                    "muon_scale: original needs lr and adam_lr, which have nothing to do with each "
+                    "other then: 0.02 and 1e-3 are a start");
+    else if (muon && !adam_lr)
+        t->adam_lr = t->lr;
+    if (lion && !yaml_get(node, "beta2"))
+        t->beta2 = 0.99;
+    if (lion && !lr) // as Chen et al. advise: the rate a tenth of AdamW's, the decay tenfold
+        t->lr /= 10;
+    if (lion && !yaml_get(node, "weight_decay"))
+        t->weight_decay = 1;
+    if (t->nesterov && t->momentum == 0 && (muon || t->optimizer == OPTIMIZER_SGD))
+        config_useless(node, "nesterov", "momentum is 0", bad);
+}
+
 static void rules_validation(const struct config *c, const struct config_train *t,
                              const struct yaml *node, struct mistakes *bad)
 {
@@ -125,8 +152,7 @@ void config_rules_train(const struct config *c, struct config_stage *s, const st
     if (length)
         rules_schedule(t, node, bad);
     rules_validation(c, t, node, bad);
-    if (t->optimizer == OPTIMIZER_SGD && t->nesterov && t->momentum == 0)
-        config_useless(node, "nesterov", "momentum is 0", bad);
+    rules_optimizer(t, node, bad);
     if (c->model.context && config_sound(node, "batch_tokens") &&
         config_sound(node, "micro_batch_tokens") && config_batch_check(t, c->model.context)) {
         const bool micro = !strncmp(err_text(), "micro", 5);

@@ -9,8 +9,13 @@ static const char *const rope_types[] = {[ROPE_SCALING_NONE] = "none",
                                          [ROPE_SCALING_LINEAR] = "linear",
                                          [ROPE_SCALING_LLAMA3] = "llama3",
                                          NULL};
-static const char *const optimizer_names[] = {
-    [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_SGD] = "sgd", NULL};
+static const char *const optimizer_names[] = {[OPTIMIZER_ADAMW] = "adamw",
+                                              [OPTIMIZER_SGD] = "sgd",
+                                              [OPTIMIZER_MUON] = "muon",
+                                              [OPTIMIZER_LION] = "lion",
+                                              NULL};
+static const char *const muon_scale_names[] = {
+    [MUON_MATCH_RMS] = "match_rms_adamw", [MUON_ORIGINAL] = "original", NULL};
 static const char *const schedule_names[] = {[SCHEDULE_COSINE] = "cosine",
                                              [SCHEDULE_LINEAR] = "linear",
                                              [SCHEDULE_CONSTANT] = "constant",
@@ -146,7 +151,12 @@ static const struct field train_fields[] = {
     {AT(micro_batch_tokens), .type = FIELD_INT, .min = 2, .max = 1 << 30,
      .doc = "tokens at once; a divisor of batch_tokens (default: the largest up to 2Ki)"},
     {AT(optimizer), .type = FIELD_ENUM, .names = optimizer_names, .def = "adamw",
-     .doc = "update rule"},
+     .doc = "update rule; muon takes the matrices of the blocks, adamw what is left"},
+    {AT(muon_scale), .type = FIELD_ENUM, .names = muon_scale_names, .def = "match_rms_adamw",
+     .when = "optimizer=muon",
+     .doc = "how far muon goes: as adamw would, at its lr; or as first published, lr 0.02"},
+    {AT(adam_lr), .type = FIELD_FLOAT, .min = 1e-12, .max = 100, .when = "optimizer=muon",
+     .doc = "highest learning rate of what adamw takes (default lr)"},
     {AT(min_lr_ratio), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0.1",
      .when = "schedule=cosine|linear|wsd", .doc = "last learning rate, as a part of lr"},
     {AT(schedule), .type = FIELD_ENUM, .names = schedule_names, .def = "cosine",
@@ -156,17 +166,22 @@ static const struct field train_fields[] = {
     {AT(decay), .type = FIELD_SHARE, .def = "20%", .min = 0, .max = 1e12, .when = "schedule=wsd",
      .doc = "last steps, in which the learning rate falls"},
     {AT(beta1), .type = FIELD_FLOAT, .min = 0, .max = 0.99999, .def = "0.9",
-     .when = "optimizer=adamw", .doc = "memory of the mean gradient"},
+     .when = "optimizer=adamw|muon|lion", .doc = "memory of the mean gradient"},
     {AT(beta2), .type = FIELD_FLOAT, .min = 0, .max = 0.999999, .def = "0.95",
-     .when = "optimizer=adamw", .doc = "memory of the mean squared gradient"},
-    {AT(eps), .type = FIELD_FLOAT, .min = 1e-20, .max = 1, .def = "1e-8", .when = "optimizer=adamw",
-     .doc = "added to the root of the mean square"},
+     .when = "optimizer=adamw|muon|lion",
+     .doc = "memory of the mean squared gradient; lion: of the momentum (default 0.99)"},
+    {AT(eps), .type = FIELD_FLOAT, .min = 1e-20, .max = 1, .def = "1e-8",
+     .when = "optimizer=adamw|muon", .doc = "added to the root of the mean square"},
     {AT(momentum), .type = FIELD_FLOAT, .min = 0, .max = 0.99999, .def = "0.9",
-     .when = "optimizer=sgd", .doc = "memory of past updates"},
-    {AT(nesterov), .type = FIELD_BOOL, .def = "false", .when = "optimizer=sgd",
-     .doc = "look ahead along the momentum"},
+     .when = "optimizer=sgd|muon", .doc = "memory of past gradients (muon: default 0.95)"},
+    {AT(nesterov), .type = FIELD_BOOL, .def = "false", .when = "optimizer=sgd|muon",
+     .doc = "look ahead along the momentum (muon: default true)"},
     {AT(weight_decay), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.1",
-     .doc = "shrinks matrices: decoupled in adamw, part of the gradient in sgd"},
+     .doc = "shrinks matrices: in sgd part of the gradient, else decoupled (lion: default 1)"},
+    {AT(ema), .type = FIELD_FLOAT, .min = 0, .max = 0.9999999, .def = "0",
+     .doc = "decay of an average of the weights, the stage's model then; 0 for none"},
+    {AT(ema_warmup), .type = FIELD_BOOL, .def = "true", .when = "ema",
+     .doc = "a lower decay at first: (1 + steps) / (10 + steps)"},
     {AT(grad_clip), .type = FIELD_FLOAT, .min = 0, .max = INFINITY, .def = "1",
      .doc = "largest norm of the gradient; 0 for no limit"},
     {AT(label_smoothing), .type = FIELD_FLOAT, .min = 0, .max = 0.9, .def = "0",
@@ -204,13 +219,13 @@ static const struct field train_fields[] = {
 
 static const struct field pretrain_fields[] = {
     {AT(lr), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "1e-3",
-     .doc = "highest learning rate"},
+     .doc = "highest learning rate (lion: default 1e-4)"},
     {0},
 };
 
 static const struct field finetune_train_fields[] = {
     {AT(lr), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "1e-4",
-     .doc = "highest learning rate"},
+     .doc = "highest learning rate (lion: default 1e-5)"},
     {0},
 };
 #undef AT

@@ -6,6 +6,7 @@
 #include "datasets/corpus.h"
 #include "experiments/checkpoint.h"
 #include "experiments/inspect.h"
+#include "optim/ema.h"
 
 /* ---- tokenizer ---- */
 
@@ -122,6 +123,8 @@ static int note_state(void *arg, const char *name)
         return 0;
     name += sizeof group - 1;
     const int n = (int)strcspn(name, "/");
+    if (n == (int)strlen(ema_name) && !strncmp(name, ema_name, (size_t)n))
+        return 0;
     struct buf item = {0};
     buf_printf(&item, "%.*s, ", n, name);
     if (!item.failed && (!b->p || !strstr(b->p, item.p)))
@@ -148,9 +151,12 @@ static int print_checkpoint(const char *path, struct buf *out)
                  (long long)s->tokens, s->seconds);
     print_loss(out, "training", s->smooth, -1);
     print_loss(out, "validation", s->last_valid, -1);
+    print_loss(out, "as trained", s->last_unaveraged, -1);
     print_loss(out, "best", s->best_valid, s->best_step);
     if (!isnan(s->last_bpb))
         inspect_line(out, "bits per byte", "%.4f", s->last_bpb);
+    if (c.averaged)
+        inspect_line(out, "weights", "averaged; those that were trained are kept to go on from");
     inspect_line(out, "optimizer", "%.*s", (int)(states.n ? states.n - 2 : 4),
                  states.n ? states.p : "none");
     buf_text(out, "\n");

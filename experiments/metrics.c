@@ -131,6 +131,8 @@ int metrics_valid(struct metrics *m, const struct metrics_valid *v)
         line_number(m, own[i].name, own[i].value);
     if (v->bytes > 0)
         line_number(m, "bits_per_byte", v->loss * (double)v->tokens / (double)v->bytes / log(2));
+    if (v->unaveraged)
+        line_number(m, "valid_loss_unaveraged", *v->unaveraged);
     line_number(m, "time", v->time);
     return line_end(m, v->step) ? -1 : report_bad(m, v->step, own, 2);
 }

@@ -3,6 +3,8 @@
  * (optimizer steps done); its other keys say what it is:
  *   {"step":12,"loss":3.2,"lr":0.003,"grad_norm":0.8,"tokens":98304,"tokens_per_s":9200,"time":8.8}
  *   {"step":100,"valid_loss":3.4,"perplexity":29.9,"bits_per_byte":1.6,"time":80.1}
+ *       of the model that the stage hands on; where that is an average of the weights, also
+ *       "valid_loss_unaveraged", of the weights that are trained
  *   {"step":100,"sample":" beginning ...","prompt":"In the"}
  *   {"step":100,"event":"save","message":"checkpoint.h5","at":"2026-11-22T15:00:00Z"}
  * Numbers read back exactly: a float as float, a double that is no float as double. NaN and
@@ -54,6 +56,7 @@ struct metrics_valid {
     int64_t tokens; /* scored tokens and the bytes of their text, for bits per byte; */
     int64_t bytes;  /* 0: unknown, and left out */
     double time;
+    const double *unaveraged; /* loss of the weights as trained, where `loss` is their average's */
 };
 
 /*

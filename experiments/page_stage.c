@@ -60,11 +60,12 @@ static struct svg_series series(const struct report_curve *c, const char *label,
     return (struct svg_series){label, c->x, c->y, c->n, color, mark};
 }
 
-/* A curve and, where there are enough points, its means over it. */
+/* A curve and, where there are enough points, its means over it. of (or NULL): the stage whose
+   validations are drawn as well. */
 static void add_smoothed(struct buf *b, const struct report_curve *c, struct svg_chart *chart,
-                         const struct report_curve *dots, bool big)
+                         const struct report_stage *of, bool big)
 {
-    struct svg_series s[3];
+    struct svg_series s[4];
     char label[48];
     const size_t window = page_window(c->n);
     double *y = NULL;
@@ -77,8 +78,11 @@ static void add_smoothed(struct buf *b, const struct report_curve *c, struct svg
         snprintf(label, sizeof label, "smoothed over %zu steps", window);
         s[chart->n++] = (struct svg_series){label, c->x, y, y ? c->n : 0, 0, SVG_LINE};
     }
-    if (dots && dots->n)
-        s[chart->n++] = series(dots, "validation", 1, SVG_DOTS);
+    if (of && of->unaveraged.n)
+        s[chart->n++] = series(&of->unaveraged, "validation, as trained", 2, SVG_DOTS);
+    if (of && of->valid.n)
+        s[chart->n++] = series(&of->valid, of->unaveraged.n ? "validation, averaged" : "validation",
+                               1, SVG_DOTS);
     add_figure(b, chart, big);
     free(y);
 }
@@ -121,7 +125,7 @@ static void add_charts(struct buf *b, const struct report_stage *s)
                               .x_label = "step",
                               .y_label = "nats per token",
                               .log_y = spans(&s->loss, 50)};
-        add_smoothed(b, &s->loss, &c, &s->valid, true);
+        add_smoothed(b, &s->loss, &c, s, true);
     }
     if (s->n_terms)
         add_terms(b, s);

@@ -66,28 +66,26 @@ size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *ar
     return measure(dims, args, false);
 }
 
-/* Bytes of the weights' copies in bf16; 0 with a warning if there is no memory to count them. */
-static size_t panels(const struct transformer_dims *dims)
-{
-    struct transformer m;
-    if (transformer_init(&m, dims, STORE_SHAPES)) {
-        err_warn("%s", err_text());
-        return 0;
-    }
-    const size_t bytes = store_panels_bytes(&m.store);
-    transformer_free(&m);
-    return bytes;
-}
-
-struct plan_model plan_model(const struct transformer_dims *dims, int states, bool bf16)
+struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer_kind optimizer,
+                             bool ema, bool bf16)
 {
     int64_t rest;
+    const struct optimizer *o = &optimizers[optimizer];
     const size_t slab = (size_t)transformer_params(dims, &rest) * sizeof(float);
-    return (struct plan_model){
+    struct plan_model p = {
         .weights = slab,
         .grads = slab,
-        .states = (size_t)states * slab,
-        .panels = bf16 ? panels(dims) : 0,
+        .states = (size_t)o->n_states * slab,
+        .average = ema ? slab : 0,
         .tables = (size_t)dims->context * (size_t)dims->head_dim * sizeof(float),
     };
+    struct transformer m;
+    if (transformer_init(&m, dims, STORE_SHAPES)) {
+        err_warn("%s: not all memory is counted", err_text());
+        return p;
+    }
+    p.states += o->scratch ? o->scratch(&m.store) * sizeof(float) : 0;
+    p.panels = bf16 ? store_panels_bytes(&m.store) : 0;
+    transformer_free(&m);
+    return p;
 }

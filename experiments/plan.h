@@ -4,6 +4,7 @@
 #define ATTAR_EXPERIMENTS_PLAN_H
 
 #include "layers/transformer.h"
+#include "optim/optimizer.h"
 
 struct plan_args {
     int64_t n_seqs, T; /* sequences that go through the model at once */
@@ -19,11 +20,12 @@ struct plan_args {
 size_t plan_train(const struct transformer_dims *dims, const struct plan_args *args);
 size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *args);
 
-/* Bytes outside the arena: weights, gradients, `states` optimizer slabs, the weights' panels where
-   products are of bf16, rotary tables. */
+/* Bytes outside the arena: weights, gradients, the optimizer's slabs and scratch, the weights'
+   average (if `ema`) and their panels (where products are of bf16), rotary tables. */
 struct plan_model {
-    size_t weights, grads, states, panels, tables;
+    size_t weights, grads, states, average, panels, tables;
 };
-struct plan_model plan_model(const struct transformer_dims *dims, int states, bool bf16);
+struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer_kind optimizer,
+                             bool ema, bool bf16);
 
 #endif

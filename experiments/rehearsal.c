@@ -6,6 +6,7 @@
 #include "autograd/base/clock.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
+#include "optim/ema.h"
 
 /* ---- what a step does beside its ops ---- */
 
@@ -14,13 +15,14 @@ static struct cost norm_cost(const struct store *s)
     return (struct cost){.bytes = sizeof(float) * (double)store_numel(s)};
 }
 
-/* Reads the gradient; reads and writes the weights and every state. */
-static struct cost optimizer_cost(const struct store *s, enum optimizer_kind kind)
+/* Reads the gradient; reads and writes the weights, every state and the average. */
+static struct cost optimizer_cost(const struct store *s, const struct rehearsal_args *a)
 {
-    const double slabs = 1 + 2 * (1 + optimizers[kind].n_states);
+    const struct optimizer *o = &optimizers[a->optimizer];
+    const double slabs = 1 + 2 * (1 + o->n_states) + (a->ema ? 3 : 0);
     struct cost cost = {.bytes = slabs * sizeof(float) * (double)store_numel(s)};
-    if (optimizers[kind].cost)
-        optimizers[kind].cost(s, &cost);
+    if (o->cost)
+        o->cost(s, &cost);
     return cost;
 }
 
@@ -50,9 +52,11 @@ static int optimize(struct rehearsal *r)
                                         .eps = 1e-8f,
                                         .momentum = 0.9f,
                                         .adam_lr = 1e-3f};
-    cost = optimizer_cost(s, r->args.optimizer);
+    cost = optimizer_cost(s, &r->args);
     span = profile_begin(p);
-    const int rc = optimizers[r->args.optimizer].step(s, &args);
+    int rc = optimizers[r->args.optimizer].step(s, &args);
+    if (!rc && r->args.ema)
+        rc = ema_update(s, &(struct ema_args){.decay = 0.999}, args.step);
     profile_add(p, &span, "optimizer", false, &cost);
 
     cost = project_cost(s, r->args.bf16);
@@ -191,7 +195,7 @@ int rehearsal_plan(const struct rehearsal_args *a, struct profile *p)
     add(p, "data", (struct cost){0});
     repeat(p, a->batch / a->micro);
     add(p, "gradient norm", norm_cost(&m.store));
-    add(p, "optimizer", optimizer_cost(&m.store, a->optimizer));
+    add(p, "optimizer", optimizer_cost(&m.store, a));
     add(p, "projection", project_cost(&m.store, a->bf16));
     transformer_free(&m);
     return 0;

@@ -15,6 +15,7 @@ struct rehearsal_args {
     int64_t T, batch; /* tokens of a sequence, sequences of an optimizer step */
     int64_t micro;    /* sequences at once; divides batch */
     enum optimizer_kind optimizer;
+    bool ema; /* the weights are averaged */
     bool recompute, bf16;
 };
 

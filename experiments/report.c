@@ -41,9 +41,13 @@ static struct report_curve *curve_of(struct report_stage *s, const char *key)
     const struct {
         const char *key;
         struct report_curve *curve;
-    } known[] = {{"loss", &s->loss},        {"lr", &s->lr},
-                 {"grad_norm", &s->grad},   {"tokens_per_s", &s->speed},
-                 {"valid_loss", &s->valid}, {"bits_per_byte", &s->bits}};
+    } known[] = {{"loss", &s->loss},
+                 {"lr", &s->lr},
+                 {"grad_norm", &s->grad},
+                 {"tokens_per_s", &s->speed},
+                 {"valid_loss", &s->valid},
+                 {"bits_per_byte", &s->bits},
+                 {"valid_loss_unaveraged", &s->unaveraged}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(key, known[i].key))
             return known[i].curve;
@@ -233,8 +237,8 @@ static int stage_load(struct report_stage *s, const char *folder, time_t *newest
 
 static void stage_free(struct report_stage *s)
 {
-    struct report_curve *const curves[] = {&s->loss,  &s->lr,    &s->grad,
-                                           &s->speed, &s->valid, &s->bits};
+    struct report_curve *const curves[] = {&s->loss,  &s->lr,   &s->grad,      &s->speed,
+                                           &s->valid, &s->bits, &s->unaveraged};
     for (size_t i = 0; i < sizeof curves / sizeof curves[0]; i++)
         curve_free(curves[i]);
     for (int i = 0; i < REPORT_TERMS; i++)

@@ -42,7 +42,7 @@ struct report_stage {
     char name[256]; /* of its folder: 01-pretrain */
     bool finished;  /* it has a summary */
     struct summary summary;
-    struct report_curve loss, lr, grad, speed, valid, bits, term[REPORT_TERMS];
+    struct report_curve loss, lr, grad, speed, valid, bits, unaveraged, term[REPORT_TERMS];
     int n_terms;
     struct report_text sample[REPORT_SAMPLES], event[REPORT_EVENTS];
     int n_samples, n_events;

@@ -129,7 +129,8 @@ static int make_model(struct stage *s)
                                          .best_valid = NAN,
                                          .best_step = -1,
                                          .last_valid = NAN,
-                                         .last_bpb = NAN};
+                                         .last_bpb = NAN,
+                                         .last_unaveraged = NAN};
     const int rc = resume(s);
     if (rc)
         return rc < 0 ? -1 : 0;
@@ -210,15 +211,21 @@ static int check_prompt(const struct stage *s)
 
 static int summarize(const struct stage *s, const struct train *t)
 {
-    char arena[32], first[32];
-    const char *precision = config_bf16(&s->config->train) ? "bf16" : "f32";
-    const struct summary_fact facts[] = {{"precision", precision},
+    char arena[32], first[32], averaged[32], trained[32];
+    const bool ema = s->config->train.ema > 0 && s->valid;
+    const struct summary_fact facts[] = {{"precision",
+                                          config_bf16(&s->config->train) ? "bf16" : "f32"},
                                          {"arena bytes", arena},
-                                         {"seconds to the first step", first}};
+                                         {"seconds to the first step", first},
+                                         {"validation loss, averaged weights", averaged},
+                                         {"validation loss, weights as trained", trained}};
+    enum { FACTS = sizeof facts / sizeof *facts };
     struct summary sum;
     summary_init(&sum);
     snprintf(arena, sizeof arena, "%zu", t->arena_peak);
     snprintf(first, sizeof first, "%.3f", t->seconds_to_first);
+    snprintf(averaged, sizeof averaged, "%.4f", t->state.last_valid);
+    snprintf(trained, sizeof trained, "%.4f", t->state.last_unaveraged);
     sum.steps = t->state.step;
     sum.tokens = t->state.tokens;
     sum.seconds = t->state.seconds;
@@ -229,7 +236,7 @@ static int summarize(const struct stage *s, const struct train *t)
     sum.best_valid_loss = t->state.best_valid;
     sum.best_step = t->state.best_step;
     sum.fact = facts;
-    sum.n_facts = sizeof facts / sizeof *facts;
+    sum.n_facts = ema ? FACTS : FACTS - 2;
     return run_summary(s->run, s->index, &sum);
 }
 

@@ -10,9 +10,10 @@
 #include "autograd/base/cpu.h"
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
-#include "experiments/decode.h"
+#include "experiments/exam.h"
 #include "experiments/interrupt.h"
 #include "experiments/plan.h"
+#include "optim/ema.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
@@ -61,78 +62,15 @@ static bool save_is_due(const struct train *t)
            (c->save_minutes > 0 && since >= 60 * c->save_minutes);
 }
 
-/* ---- evaluation and samples ---- */
-
-/* 0; 1: interrupted; -1 with err() set. */
-static int evaluate(struct train *t)
-{
-    const struct config_train *c = &t->stage->train;
-    if (!t->valid)
-        return 0;
-    struct loss loss = {0};
-    const int64_t all = loader_windows(t->valid->loader), T = t->valid->T;
-    const int64_t some = (c->eval_tokens + T - 1) / T;
-    const int64_t windows = c->eval_tokens && some < all ? some : all;
-    t->ctx.recording = t->ctx.training = false;
-    progress_leave(&t->progress);
-    const int rc = feed_evaluate(t->valid, t->m, &t->ctx, windows, "evaluate", &loss);
-    progress_return(&t->progress, PROGRESS_VALIDATION);
-    if (rc || !loss.count)
-        return rc;
-    // the bytes of the scored tokens: all of the part's, or in proportion
-    const double bytes = (double)t->valid_bytes * (double)windows / (double)all;
-    const struct metrics_valid v = {.step = t->state.step,
-                                    .loss = loss.nll / (double)loss.count,
-                                    .tokens = loss.count,
-                                    .bytes = (int64_t)(bytes + 0.5),
-                                    .time = clock_seconds() - t->started};
-    t->state.last_valid = v.loss;
-    t->state.last_bpb = bytes > 0 ? loss.nll / log(2) / bytes : NAN;
-    if (!(t->state.best_valid <= v.loss)) {
-        t->state.best_valid = v.loss;
-        t->state.best_step = t->state.step;
-    }
-    progress_clear(&t->progress);
-    fprintf(stderr, "step %lld  validation loss %.4f  perplexity %.3f  bits per byte %.4f\n",
-            (long long)v.step, v.loss, exp(v.loss), t->state.last_bpb);
-    return metrics_valid(&t->metrics, &v);
-}
-
-/* 0; 1: interrupted; -1 with err() set. */
-static int sample(struct train *t)
-{
-    const struct config_train *c = &t->stage->train;
-    const struct sampler_args args = {.temp = c->sample_temp,
-                                      .top_k = 40,
-                                      .top_p = 0.95,
-                                      .min_p = 0.05,
-                                      .repeat_penalty = 1,
-                                      .seed = t->config->seed};
-    struct buf text = {0};
-    const char *prompt = c->sample_prompt ? c->sample_prompt : "";
-    progress_leave(&t->progress);
-    int rc = decode_sample(t->m, t->tok, prompt, c->sample_tokens, &args, &interrupt_flag, &text);
-    progress_return(&t->progress, PROGRESS_SAMPLE);
-    if (!rc && interrupt_flag)
-        rc = 1;
-    if (!rc) {
-        progress_clear(&t->progress);
-        fprintf(stderr, "--- sample at step %lld ---\n%s%s\n---\n", (long long)t->state.step,
-                prompt, text.p ? text.p : "");
-        rc = metrics_sample(&t->metrics, t->state.step, prompt, text.p ? text.p : "", text.n);
-    }
-    buf_free(&text);
-    return rc;
-}
-
 /* ---- a step ---- */
 
-static struct schedule schedule_of(const struct train *t)
+/* The one that reaches this learning rate. */
+static struct schedule schedule_of(const struct train *t, double lr)
 {
     const struct config_train *c = &t->stage->train;
     return (struct schedule){.kind = (enum schedule_kind)c->schedule,
-                             .lr = c->lr,
-                             .min = c->lr * c->min_lr_ratio,
+                             .lr = lr,
+                             .min = lr * c->min_lr_ratio,
                              .steps = t->steps,
                              .warmup = share_of(c->warmup, t->steps),
                              .decay = share_of(c->decay, t->steps)};
@@ -209,8 +147,12 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
 {
     const struct config_train *c = &t->stage->train;
     const double clip = c->grad_clip > 0 ? fmin(1, c->grad_clip / (norm + 1e-6)) : 1;
+    const struct schedule adam = schedule_of(t, c->adam_lr);
+    const struct ema_args ema = {.decay = c->ema, .warmup = c->ema_warmup};
     const struct optimizer_args args = {.step = t->state.step + 1,
                                         .lr = (float)lr,
+                                        .adam_lr = (float)schedule_lr(&adam, t->state.step),
+                                        .muon_scale = c->muon_scale,
                                         .grad_scale = (float)(clip / (double)tokens),
                                         .weight_decay = (float)c->weight_decay,
                                         .beta1 = (float)c->beta1,
@@ -218,7 +160,8 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
                                         .eps = (float)c->eps,
                                         .momentum = (float)c->momentum,
                                         .nesterov = c->nesterov};
-    if (optimizers[c->optimizer].step(&t->m->store, &args))
+    if (optimizers[c->optimizer].step(&t->m->store, &args) ||
+        (c->ema > 0 && ema_update(&t->m->store, &ema, args.step)))
         return -1;
     store_project(&t->m->store);
     return 0;
@@ -308,13 +251,13 @@ static int after_step(struct train *t)
     const int64_t s = t->state.step;
     const bool last = s == t->steps;
     if (t->state.left == LEFT_EVALUATION) {
-        const int rc = last || (c->eval_every && s % c->eval_every == 0) ? evaluate(t) : 0;
+        const int rc = last || (c->eval_every && s % c->eval_every == 0) ? exam_validate(t) : 0;
         if (rc)
             return rc;
         t->state.left = LEFT_SAMPLE;
     }
     if (c->sample_every && (last || s % c->sample_every == 0)) {
-        const int rc = sample(t);
+        const int rc = exam_sample(t);
         if (rc)
             return rc;
     }
@@ -360,7 +303,7 @@ static int leave(struct train *t)
 
 static int loop(struct train *t)
 {
-    const struct schedule schedule = schedule_of(t);
+    const struct schedule schedule = schedule_of(t, t->stage->train.lr);
     const double begin = clock_seconds();
     int rc = t->state.left ? after_step(t) : 0;
     while (!rc && t->state.step < t->steps && !interrupt_flag) {

@@ -72,7 +72,6 @@ static float scale_of(int kind, double m, double n)
 static void step_matrix(struct store *s, const struct param *p, const struct optimizer_args *a,
                         float *m)
 {
-    enum { STEPS = 5 };
     const int64_t at = p->latent - s->latent, size = tensor_numel(&p->used);
     struct newton_schulz z = {.rows = p->used.dim[0], .cols = p->used.dim[1], .x = s->scratch};
     z.n = z.rows < z.cols ? z.rows : z.cols;

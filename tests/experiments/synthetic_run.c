@@ -80,7 +80,7 @@ static int write_log(struct metrics *m, int steps, int until, double from, bool 
         if (step % every)
             continue;
         const double v = loss_at((double)step / steps, from) + 0.08;
-        const struct metrics_valid valid = {step, v, 40000, 108000, step * 0.73};
+        const struct metrics_valid valid = {step, v, 40000, 108000, step * 0.73, NULL};
         const char *text = tale[step / every < 3 ? step / every : 3];
         if (metrics_valid(m, &valid) ||
             metrics_sample(m, step, "In the beginning", text, strlen(text)) ||

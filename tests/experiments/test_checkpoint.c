@@ -1,4 +1,5 @@
 /* What a checkpoint claims is held against the file before anything is made from it. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 
 #include "autograd/base/err.h"
 #include "experiments/checkpoint.h"
+#include "optim/ema.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/tiny_model.h"
 
@@ -29,6 +31,41 @@ static void what_is_saved_is_read(void **state)
     assert_int_equal(back.store.len, m.store.len);
     assert_memory_equal(back.store.latent, m.store.latent, m.store.len * sizeof(float));
     tokenizer_free(tok);
+    transformer_free(&back);
+    transformer_free(&m);
+}
+
+/* With an average beside the weights, that is the model; the weights are for going on. */
+static void an_average_is_the_model(void **state)
+{
+    struct transformer m, back;
+    struct tokenizer *tok;
+    struct checkpoint c;
+    const char *path = scratch_path(*state, "c.h5");
+    tiny_model(&m, true, false);
+    tiny_model_save(path, &m);
+    assert_int_equal(checkpoint_open(&c, path), 0);
+    assert_true(!c.averaged && isnan(c.state.last_unaveraged));
+    checkpoint_close(&c);
+    for (int64_t step = 1; step <= 2; step++) {
+        assert_int_equal(ema_update(&m.store, &(struct ema_args){.decay = 0.5}, step), 0);
+        m.store.latent[3] += 1;
+    }
+    tiny_model_save(path, &m);
+    const float *average = store_state(&m.store, ema_name);
+    assert_int_equal(checkpoint_use(path, &back, &tok), 0);
+    assert_memory_equal(back.store.latent, average, m.store.len * sizeof(float));
+    assert_int_equal(back.store.n_states, 0);
+    tokenizer_free(tok);
+    transformer_free(&back);
+    assert_int_equal(checkpoint_open(&c, path), 0);
+    assert_true(c.averaged && c.state.last_unaveraged == 2.9375);
+    assert_int_equal(transformer_init(&back, &c.dims, STORE_TRAINED), 0);
+    assert_int_equal(checkpoint_load(&c, &back, true), 0);
+    assert_memory_equal(back.store.latent, m.store.latent, m.store.len * sizeof(float));
+    assert_memory_equal(store_state(&back.store, ema_name), average, m.store.len * sizeof(float));
+    assert_int_equal(back.store.n_states, 1);
+    checkpoint_close(&c);
     transformer_free(&back);
     transformer_free(&m);
 }
@@ -61,6 +98,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
         TEST(what_is_saved_is_read),
+        TEST(an_average_is_the_model),
         TEST(a_model_must_fit_into_its_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,6 +175,48 @@ static void values(void **state)
     buf_free(&out);
 }
 
+static void train_of(const char *settings, struct config_train *t)
+{
+    struct buf text = {0}, out = {0};
+    struct config c;
+    buf_printf(&text,
+               "name: v\ndata: {corpus: a.txt, tokenizer: {type: byte}}\n"
+               "model: {n_layers: 1, d_model: 8, n_heads: 2, d_ff: 8, context: 8}\n"
+               "stages:\n  - pretrain: {steps: 3, batch_tokens: 8, %s}\n",
+               settings);
+    if (parse(&c, text.p, 0, NULL, &out))
+        fail_msg("%s", out.p);
+    *t = c.stages[0].train;
+    config_free(&c);
+    buf_free(&text);
+    buf_free(&out);
+}
+
+/* What is not given depends on the optimizer; what is given does not. */
+static void defaults_of_optimizers(void **state)
+{
+    struct config_train t;
+    (void)state;
+    train_of("optimizer: adamw", &t);
+    assert_true(t.lr == 1e-3 && t.beta2 == 0.95 && t.weight_decay == 0.1 && t.ema == 0);
+    train_of("optimizer: sgd", &t);
+    assert_true(t.lr == 1e-3 && t.momentum == 0.9 && !t.nesterov);
+    train_of("optimizer: muon", &t);
+    assert_true(t.lr == 1e-3 && t.adam_lr == 1e-3 && t.muon_scale == MUON_MATCH_RMS);
+    assert_true(t.momentum == 0.95 && t.nesterov && t.beta2 == 0.95 && t.weight_decay == 0.1);
+    train_of("optimizer: muon, momentum: 0.9, nesterov: false, lr: 3e-3, adam_lr: 1e-4", &t);
+    assert_true(t.lr == 3e-3 && t.adam_lr == 1e-4 && t.momentum == 0.9 && !t.nesterov);
+    train_of("optimizer: muon, lr: 0.02, adam_lr: 2e-3, muon_scale: original", &t);
+    assert_true(t.lr == 0.02 && t.adam_lr == 2e-3 && t.muon_scale == MUON_ORIGINAL);
+    train_of("optimizer: muon, momentum: 0", &t);
+    assert_true(t.momentum == 0 && !t.nesterov);
+    train_of("optimizer: lion, ema: 0.99", &t);
+    assert_true(t.lr == 1e-4 && t.beta1 == 0.9 && t.beta2 == 0.99 && t.weight_decay == 1);
+    assert_true(t.ema == 0.99 && t.ema_warmup);
+    train_of("optimizer: lion, lr: 1e-3, beta2: 0.95, weight_decay: 0.1", &t);
+    assert_true(t.lr == 1e-3 && t.beta2 == 0.95 && t.weight_decay == 0.1);
+}
+
 static void batches_and_steps(void **state)
 {
     (void)state;
@@ -332,6 +374,10 @@ static void resolved_round_trip(void **state)
     static const char *const sets[][6] = {
         {NULL},
         {"pretrain.optimizer=sgd", "pretrain.nesterov=true", "pretrain.schedule=wsd"},
+        {"pretrain.optimizer=muon", "pretrain.ema=0.9999", "pretrain.ema_warmup=false"},
+        {"pretrain.optimizer=muon", "pretrain.muon_scale=original", "pretrain.lr=0.02",
+         "pretrain.adam_lr=1e-3", "pretrain.momentum=0"},
+        {"pretrain.optimizer=lion", "pretrain.lr=0"},
         {"pretrain.sample_every=5", "pretrain.sample_prompt=\"a\\n\\\"b: # c\\u2028\\x85\"",
          "seed=0"},
         {"data.tokenizer={type: bpe, vocab_size: 1K}", "data.valid_fraction=0", "out=a b"},
@@ -427,7 +473,7 @@ int main(void)
         cmocka_unit_test(values),           cmocka_unit_test(batches_and_steps),
         cmocka_unit_test(bounds),           cmocka_unit_test(overrides),
         cmocka_unit_test(broken_overrides), cmocka_unit_test(resolved_round_trip),
-        cmocka_unit_test(differences),
+        cmocka_unit_test(differences),      cmocka_unit_test(defaults_of_optimizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,25 @@ static void values_table(void **state)
     buf_free(&b);
 }
 
+/* Validations of averaged weights are told apart from those of the weights as trained. */
+static void averages_are_named(void **state)
+{
+    (void)state;
+    synthetic_run_make("01-a");
+    synthetic_run_put("01-a/metrics.jsonl",
+                      "{\"step\":1,\"loss\":5,\"tokens\":10,\"time\":2}\n"
+                      "{\"step\":1,\"valid_loss\":4,\"valid_loss_unaveraged\":4.25}\n");
+    struct buf b = page_of_run();
+    assert_non_null(strstr(b.p, "validation, as trained"));
+    assert_non_null(strstr(b.p, "validation, averaged"));
+    buf_free(&b);
+    synthetic_run_put("01-a/metrics.jsonl", "{\"step\":1,\"loss\":5,\"tokens\":10,\"time\":2}\n"
+                                            "{\"step\":1,\"valid_loss\":4}\n");
+    b = page_of_run();
+    assert_null(strstr(b.p, "averaged"));
+    buf_free(&b);
+}
+
 /* A summary's figures win; the log's stand in for those it lacks. */
 static void figures_come_from_summary_or_log(void **state)
 {
@@ -210,9 +229,14 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, synthetic_run_setup, synthetic_run_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(page_is_whole_and_self_contained), TEST(long_runs_stay_small),
-        TEST(little_data_makes_a_page),         cmocka_unit_test(values_table),
-        TEST(figures_come_from_summary_or_log), TEST(short_memory_is_an_error),
+        TEST(page_is_whole_and_self_contained),
+        TEST(long_runs_stay_small),
+        TEST(little_data_makes_a_page),
+        cmocka_unit_test(values_table),
+        TEST(figures_come_from_summary_or_log),
+        TEST(short_memory_is_an_error),
+        TEST(averages_are_named),
+        TEST(short_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,10 +105,16 @@ static void model_bytes(void **state)
     assert_int_equal(transformer_init(&m, &d, STORE_FROZEN), 0);
     assert_int_equal(transformer_params(&d, &rest), store_numel(&m.store));
     assert_int_equal(rest, store_numel(&m.store) - 2 * C * V);
-    const struct plan_model p = plan_model(&d, 2, false);
+    const struct plan_model p = plan_model(&d, OPTIMIZER_ADAMW, false, false);
     assert_int_equal(p.weights, 4 * store_numel(&m.store));
     assert_int_equal(p.states, 2 * p.weights);
     assert_int_equal(p.tables, 2 * T * 4 * sizeof(float));
+    assert_int_equal(p.average, 0);
+    assert_int_equal(plan_model(&d, OPTIMIZER_LION, true, false).states, p.weights);
+    assert_int_equal(plan_model(&d, OPTIMIZER_LION, true, false).average, p.weights);
+    // the largest matrix of a block twice, and two squares of its shorter side
+    const size_t most = 2 * (64 + 16 * (L - 1)) * C + 2 * C * C;
+    assert_int_equal(plan_model(&d, OPTIMIZER_MUON, false, false).states, 2 * p.weights + 4 * most);
     transformer_free(&m);
 }
 

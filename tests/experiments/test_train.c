@@ -127,6 +127,8 @@ static const char *const variants[] = {
     "pretrain.micro_batch_tokens=128 model.dropout=0.2 data.mask_documents=true",
     ("data.tokenizer.type=bpe data.tokenizer.vocab_size=300 model.dropout=0.1 "
      "pretrain.optimizer=sgd pretrain.micro_batch_tokens=256 pretrain.lr=0.5"),
+    "pretrain.optimizer=muon pretrain.ema=0.9 pretrain.eval_every=2",
+    "pretrain.optimizer=lion pretrain.ema=0.99 pretrain.ema_warmup=false model.tie_embeddings=true",
 };
 
 static void stopped_is_unbroken(void **state)

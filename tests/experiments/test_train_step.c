@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -87,7 +88,7 @@ static double moved(const char *from, const char *to)
 }
 
 struct lines {
-    double norm[STEPS], lr[STEPS], valid[STEPS];
+    double norm[STEPS], lr[STEPS], valid[STEPS], unaveraged[STEPS];
     int n, n_valid;
 };
 
@@ -99,8 +100,10 @@ static int note(void *arg, int64_t step, const json_t *line)
         l->norm[l->n] = metrics_number(line, "grad_norm");
         l->lr[l->n++] = metrics_number(line, "lr");
     }
-    if (json_object_get(line, "valid_loss"))
+    if (json_object_get(line, "valid_loss")) {
+        l->unaveraged[l->n_valid] = metrics_number(line, "valid_loss_unaveraged");
         l->valid[l->n_valid++] = metrics_number(line, "valid_loss");
+    }
     return 0;
 }
 
@@ -173,6 +176,106 @@ static void evaluations(void **state)
     summary_free(&s);
 }
 
+static double fact(const struct summary *s, const char *name)
+{
+    for (int64_t i = 0; i < s->n_facts; i++)
+        if (!strcmp(s->fact[i].name, name))
+            return atof(s->fact[i].value);
+    return NAN;
+}
+
+/* The largest difference of weights; with_optim: of those that were trained. */
+static double apart(const char *a, const char *b, bool with_optim)
+{
+    struct transformer m[2];
+    double most = 0;
+    for (int i = 0; i < 2; i++) {
+        struct checkpoint c;
+        char path[300];
+        path_of(path, i ? b : a, "checkpoint.h5");
+        if (checkpoint_open(&c, path) || transformer_init(&m[i], &c.dims, STORE_TRAINED) ||
+            checkpoint_load(&c, &m[i], with_optim))
+            fail_msg("%s", err_text());
+        checkpoint_close(&c);
+    }
+    for (size_t k = 0; k < m[0].store.len; k++)
+        most = fmax(most, fabs((double)m[0].store.latent[k] - m[1].store.latent[k]));
+    transformer_free(&m[0]);
+    transformer_free(&m[1]);
+    return most;
+}
+
+/* Averaging changes nothing of the training, and its figures are of what comes out of it. */
+static void averaged_weights(void **state)
+{
+    (void)state;
+    struct summary s;
+    char path[300];
+    run("plain", "pretrain.sample_every=3");
+    run("ema", "pretrain.sample_every=3 pretrain.ema=0.8");
+    assert_true(apart("plain/01-pretrain", "ema/01-pretrain", true) == 0);
+    assert_true(apart("plain/01-pretrain", "ema/01-pretrain", false) > 1e-3);
+    const struct lines plain = lines_of("plain"), ema = lines_of("ema");
+    for (int i = 0; i < 4; i++) {
+        assert_true(ema.unaveraged[i] == plain.valid[i] && isnan(plain.unaveraged[i]));
+        assert_true(ema.valid[i] != plain.valid[i]);
+    }
+    const struct checkpoint_state end = state_of("ema");
+    assert_true(end.last_valid == ema.valid[3] && end.last_unaveraged == ema.unaveraged[3]);
+    assert_int_equal(end.best_step, state_of("plain").best_step);
+    path_of(path, "ema", "01-pretrain/summary.json");
+    assert_int_equal(summary_read(&s, path), 0);
+    assert_true(fabs(s.valid_loss - ema.valid[3]) < 1e-6);
+    assert_true(fabs(fact(&s, "validation loss, averaged weights") - ema.valid[3]) < 1e-4);
+    assert_true(fabs(fact(&s, "validation loss, weights as trained") - plain.valid[3]) < 1e-4);
+    summary_free(&s);
+    path_of(path, "ema", "02-evaluate/summary.json");
+    assert_int_equal(summary_read(&s, path), 0);
+    assert_true(fabs(s.row[0].loss - ema.valid[3]) < 1e-6);
+    summary_free(&s);
+}
+
+/* A stage that moves nothing ends with what it began with: the average of the stage before. */
+static void a_stage_starts_from_the_average(void **state)
+{
+    scratch_text(
+        scratch_path(*state, "t.yaml"),
+        "name: t\n"
+        "data: {corpus: text.txt, tokenizer: {type: byte}, valid_fraction: 20%}\n"
+        "model: {n_layers: 2, d_model: 32, n_heads: 4, d_ff: 64, context: 64}\n"
+        "stages:\n"
+        "  - pretrain: {steps: 6, batch_tokens: 256, lr: 1e-2, ema: 0.9}\n"
+        "  - pretrain: {name: still, from: pretrain, steps: 1, batch_tokens: 256, lr: 0}\n");
+    run("two", "seed=1");
+    assert_true(apart("two/01-pretrain", "two/02-still", false) == 0);
+    assert_true(apart("two/01-pretrain", "two/02-still", true) > 1e-3);
+}
+
+/* Muon moves what is its own at lr, AdamW the rest at adam_lr. */
+static void two_rates(void **state)
+{
+    (void)state;
+    struct transformer a, b;
+    run("still", "pretrain.lr=0 pretrain.steps=1");
+    run("muon", "pretrain.optimizer=muon pretrain.steps=1 pretrain.warmup=0 pretrain.lr=1e-3 "
+                "pretrain.adam_lr=1e-2 pretrain.weight_decay=0 pretrain.schedule=constant");
+    load(&a, "still");
+    load(&b, "muon");
+    const struct param *p = store_find(&a.store, "output_norm.weight");
+    const struct param *q = store_find(&b.store, "output_norm.weight");
+    for (int i = 0; i < 32; i++)
+        assert_true(fabs(fabs((double)q->latent[i] - p->latent[i]) - 1e-2) < 1e-3);
+    p = store_find(&a.store, "blk.1.ffn_up.weight");
+    q = store_find(&b.store, "blk.1.ffn_up.weight");
+    double sum = 0;
+    for (int i = 0; i < 64 * 32; i++)
+        sum += pow((double)q->latent[i] - p->latent[i], 2);
+    const double rms = sqrt(sum / (64 * 32));
+    assert_true(rms > 0.7 * 0.2e-3 && rms < 1.3 * 0.2e-3); // as far as AdamW would, on average
+    transformer_free(&a);
+    transformer_free(&b);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
@@ -180,6 +283,9 @@ int main(void)
         TEST(gradient_is_a_mean_and_clipped),
         TEST(every_step_has_its_rate_and_its_samples),
         TEST(evaluations),
+        TEST(averaged_weights),
+        TEST(a_stage_starts_from_the_average),
+        TEST(two_rates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

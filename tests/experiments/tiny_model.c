@@ -59,7 +59,8 @@ void tiny_model_save(const char *path, const struct transformer *m)
                                            .best_valid = 2.75,
                                            .best_step = 10,
                                            .last_valid = 2.875,
-                                           .last_bpb = NAN};
+                                           .last_bpb = NAN,
+                                           .last_unaveraged = 2.9375};
     const struct checkpoint_source source = {"pretrain", "name: tiny\n", "c0ffee", "decade",
                                              json.p};
     if (checkpoint_save(path, m, &state, &source))
