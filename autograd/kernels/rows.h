@@ -41,6 +41,11 @@ struct rows {
     /* y = f * p * (x - shift): a softmax row's gradient from its values p and theirs x */
     void (*softmax_backward)(int64_t n, const float *p, const float *x, float shift, float f,
                              float *y);
+    /* for attention in bf16. y = exp(f * x - shift); returns its sum before rounding */
+    float (*exp_bf16)(int64_t n, const float *x, float f, float shift, uint16_t *y);
+    /* p = exp(f * s - lse), ds = f * p * (dp - delta): one key and n queries */
+    void (*softmax_backward_bf16)(int64_t n, const float *s, const float *dp, const float *lse,
+                                  const float *delta, float f, uint16_t *p, uint16_t *ds);
     /* y = x * r * w with r = 1 / sqrt(mean(x^2) + eps), returned */
     float (*rmsnorm)(int64_t n, const float *x, const float *w, float eps, float *y);
     /* dx (acc: +)= r * (g - x r mean(g x r)), g = dy * w; dw += dy * x * r. dx or dw may be NULL */

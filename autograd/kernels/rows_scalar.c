@@ -54,6 +54,27 @@ static void softmax_backward(int64_t n, const float *p, const float *x, float sh
         y[i] = f * p[i] * (x[i] - shift);
 }
 
+static float exp_bf16(int64_t n, const float *x, float f, float shift, uint16_t *y)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float e = expf(f * x[i] - shift);
+        rows_scalar.narrow(1, &e, &y[i]);
+        sum += e;
+    }
+    return sum;
+}
+
+static void softmax_backward_bf16(int64_t n, const float *s, const float *dp, const float *lse,
+                                  const float *delta, float f, uint16_t *p, uint16_t *ds)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float e = expf(f * s[i] - lse[i]), d = f * e * (dp[i] - delta[i]);
+        rows_scalar.narrow(1, &e, &p[i]);
+        rows_scalar.narrow(1, &d, &ds[i]);
+    }
+}
+
 static float rmsnorm(int64_t n, const float *x, const float *w, float eps, float *y)
 {
     const float r = 1 / sqrtf(dot(n, x, x) / (float)n + eps);
@@ -239,6 +260,8 @@ const struct rows rows_scalar = {
     .axpy = axpy,
     .exp_sum = exp_sum,
     .softmax_backward = softmax_backward,
+    .exp_bf16 = exp_bf16,
+    .softmax_backward_bf16 = softmax_backward_bf16,
     .rmsnorm = rmsnorm,
     .rmsnorm_backward = rmsnorm_backward,
     .layernorm = layernorm,

@@ -98,6 +98,32 @@ static void softmax_backward(int64_t n, const float *p, const float *x, float sh
         put(y, i, n, vf_set(f) * at(p, i, n) * (at(x, i, n) - vf_set(shift)));
 }
 
+static float exp_bf16(int64_t n, const float *x, float f, float shift, uint16_t *y)
+{
+    const vf factor = vf_set(f), minus = vf_set(-shift);
+    vf sum = vf_set(0);
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N) {
+        const vf e = vf_exp(vf_fma(factor, vf_load(x + i), minus));
+        vf_narrow(y + i, e);
+        sum = sum + e;
+    }
+    return vf_sum(sum) + rows_scalar.exp_bf16(n - i, x + i, f, shift, y + i);
+}
+
+static void softmax_backward_bf16(int64_t n, const float *s, const float *dp, const float *lse,
+                                  const float *delta, float f, uint16_t *p, uint16_t *ds)
+{
+    const vf factor = vf_set(f), zero = vf_set(0);
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N) {
+        const vf e = vf_exp(vf_fma(factor, vf_load(s + i), zero - vf_load(lse + i)));
+        vf_narrow(p + i, e);
+        vf_narrow(ds + i, factor * e * (vf_load(dp + i) - vf_load(delta + i)));
+    }
+    rows_scalar.softmax_backward_bf16(n - i, s + i, dp + i, lse + i, delta + i, f, p + i, ds + i);
+}
+
 static float rmsnorm(int64_t n, const float *x, const float *w, float eps, float *y)
 {
     const float r = 1 / sqrtf(dot(n, x, x) / (float)n + eps);
@@ -326,6 +352,8 @@ const struct rows ROWS_TABLE = {
     .axpy = axpy,
     .exp_sum = exp_sum,
     .softmax_backward = softmax_backward,
+    .exp_bf16 = exp_bf16,
+    .softmax_backward_bf16 = softmax_backward_bf16,
     .rmsnorm = rmsnorm,
     .rmsnorm_backward = rmsnorm_backward,
     .layernorm = layernorm,

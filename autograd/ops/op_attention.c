@@ -2,7 +2,7 @@
  * Tiles of queries against tiles of keys. Forward keeps a running maximum and sum per query (online
  * softmax) and stores only the log-sum-exp; backward makes the probabilities again from it. Work is
  * cut by shapes alone: forward by (sequence, head, query tile), backward by (sequence, kv head),
- * which owns its slices of dq, dk and dv.
+ * which owns its slices of dq, dk and dv. Tensors in bf16 go another way (attention_bf16.c).
  */
 #include <math.h>
 #include <omp.h>
@@ -10,18 +10,9 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/rows.h"
-#include "autograd/ops/ops.h"
+#include "autograd/ops/attention.h"
 
 enum { BQ = 64, BK = 64 }; /* queries and keys of a tile */
-
-struct attention {
-    int64_t D, H, Hkv;
-    float scale;
-    float *lse; /* [N,H] */
-    int n_seqs;
-    struct attention_seq *seqs;
-    int64_t *first; /* [n_seqs + 1] query tiles before each sequence */
-};
 
 /* One head of one sequence. */
 struct head {
@@ -54,6 +45,11 @@ static struct head head_of(const struct node *node, int seq, int64_t h)
         .H = a->H,
         .scale = a->scale,
     };
+}
+
+static bool in_bf16(const struct tensor *q)
+{
+    return q->dt == &dtype_bf16;
 }
 
 static int64_t at_most(int64_t n, int64_t most)
@@ -112,6 +108,10 @@ static void forward_tile(const struct head *a, int64_t q0, float *s)
 static void forward(struct ctx *ctx, struct node *node)
 {
     const struct attention *a = node->saved;
+    if (in_bf16(node->in[0])) {
+        attention_bf16_forward(ctx, node);
+        return;
+    }
     const size_t mark = ctx_mark(ctx);
     size_t bytes = BQ * BK * sizeof(float);
     char *scratch = ctx_thread_scratch(ctx, &bytes);
@@ -209,6 +209,10 @@ static void backward(struct ctx *ctx, struct node *node)
 {
     const struct attention *a = node->saved;
     struct grads g;
+    if (in_bf16(node->in[0])) {
+        attention_bf16_backward(ctx, node);
+        return;
+    }
     g.dq = ctx_grad(ctx, node->in[0], &g.fresh_q);
     g.dk = ctx_grad(ctx, node->in[1], &g.fresh_k);
     g.dv = ctx_grad(ctx, node->in[2], &g.fresh_v);
@@ -266,6 +270,9 @@ static bool fits(struct ctx *ctx, const struct tensor *q, const struct tensor *k
         !tensor_same_shape(k, v) || tensor_rows(k) != tensor_rows(q))
         ctx_fail(ctx, "attention: queries of %lld and keys of %lld with heads of %lld",
                  (long long)wide, (long long)narrow, (long long)D);
+    else if (q->dt != k->dt || q->dt != v->dt || (cached && in_bf16(q)))
+        ctx_fail(ctx, "attention: queries in %s, keys in %s, values in %s%s", q->dt->name,
+                 k->dt->name, v->dt->name, cached ? ", a cache" : "");
     else if (!covered || at != tensor_rows(q))
         ctx_fail(ctx, "attention: the sequences do not cover %lld rows in order",
                  (long long)tensor_rows(q));
@@ -288,9 +295,10 @@ struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k,
     if (!y)
         return NULL;
     memcpy(own, seqs, (size_t)n_seqs * sizeof *own);
+    const int64_t tile = in_bf16(q) ? ATTENTION_BLOCK : BQ;
     first[0] = 0;
     for (int i = 0; i < n_seqs; i++)
-        first[i + 1] = first[i] + (seqs[i].len + BQ - 1) / BQ;
+        first[i + 1] = first[i] + (seqs[i].len + tile - 1) / tile;
     *a = (struct attention){.D = head_dim,
                             .H = H,
                             .Hkv = tensor_cols(k) / head_dim,
@@ -299,6 +307,7 @@ struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k,
                             .n_seqs = n_seqs,
                             .seqs = own,
                             .first = first};
+    a->split = attention_bf16_splits(a, q == k || q == v || k == v);
     struct node node = {.op = &op, .in = {q, k, v}, .out = {y}, .saved = a};
     return ctx_run(ctx, &node);
 }

@@ -587,6 +587,66 @@ static void narrow(const struct rows *r, const struct input *in)
     free(y), vec_free(x);
 }
 
+static double of_bf16(uint16_t h)
+{
+    float x;
+    rows_scalar.widen(1, &h, &x);
+    return x;
+}
+
+/* Two roundings of exp's argument in f32, one of its value to bf16. */
+static double exp_off(double want, double argument)
+{
+    return want * (0x1p-8 + EPS * (2 + fabs(argument)));
+}
+
+static void exp_bf16(const struct rows *r, const struct input *in)
+{
+    uint16_t *y = malloc(((size_t)in->n + 1) * sizeof *y);
+    const float f = 3, shift = 1.5f;
+    double all = 0;
+    y[in->n] = 0x1234;
+    const float sum = r->exp_bf16(in->n, in->a.p, f, shift, y);
+    for (int64_t i = 0; i < in->n; i++) {
+        const double argument = (double)f * in->a.p[i], want = exp(argument - shift);
+        near("exp_bf16", i, of_bf16(y[i]), want, exp_off(want, fabs(argument) + shift));
+        all += want;
+    }
+    near("sum of exp_bf16, before rounding", 0, sum, all, 40 * EPS * all + 1e-6 * all);
+    assert_int_equal(y[in->n], 0x1234);
+    for (int64_t i = 0; i < in->n && in->n < 40; i++) { // a masked score adds nothing
+        struct vec x = vec_copy(in->a);
+        x.p[i] = -INFINITY;
+        const float rest = r->exp_bf16(in->n, x.p, f, shift, y);
+        const double gone = exp((double)f * in->a.p[i] - shift);
+        assert_true(of_bf16(y[i]) < TINY);
+        near("sum without one", i, rest, all - gone, 40 * EPS * all + 1e-6 * all);
+        x.p[i] = NAN;
+        assert_true(isnan(r->exp_bf16(in->n, x.p, f, shift, y)) && isnan(of_bf16(y[i])));
+        vec_free(x);
+    }
+    free(y);
+}
+
+static void softmax_backward_bf16(const struct rows *r, const struct input *in)
+{
+    const int64_t n = in->n;
+    struct vec delta = vec_new(6, n, 2);
+    uint16_t *p = malloc(((size_t)n + 1) * sizeof *p), *ds = malloc(((size_t)n + 1) * sizeof *ds);
+    const float f = 0.7f;
+    p[n] = ds[n] = 0x1234;
+    r->softmax_backward_bf16(n, in->a.p, in->b.p, in->c.p, delta.p, f, p, ds);
+    for (int64_t i = 0; i < n; i++) {
+        const double s = (double)f * in->a.p[i], lse = in->c.p[i], e = exp(s - lse);
+        const double apart = (double)in->b.p[i] - delta.p[i], off = exp_off(e, fabs(s) + fabs(lse));
+        near("p", i, of_bf16(p[i]), e, off);
+        near("ds", i, of_bf16(ds[i]), f * e * apart,
+             f * fabs(apart) * off + 4 * EPS * f * e * (fabs(apart) + fabs((double)in->b.p[i])));
+    }
+    assert_true(p[n] == 0x1234 && ds[n] == 0x1234);
+    free(p), free(ds), vec_free(delta);
+}
+
 /* All values of a half: a length n sees those from 97 n on. */
 static void widen(const struct rows *r, const struct input *in)
 {
@@ -657,6 +717,8 @@ static const struct {
     ENTRY(rope_half),
     ENTRY(adamw),
     ENTRY(lion),
+    ENTRY(exp_bf16),
+    ENTRY(softmax_backward_bf16),
     ENTRY(widen),
     ENTRY(narrow),
     ENTRY(sum_squares),
