@@ -51,7 +51,6 @@ static const struct attr dims_attrs[] = {
     DIMS("d_ff", d_ff, KIND_LAYERS),
     DIMS("tie_embeddings", tied, KIND_BOOL),
     DIMS("norm_eps", norm_eps, KIND_DOUBLE),
-    DIMS("rope_style", rope.style, KIND_INT32),
     DIMS("rope_scaling", rope.scaling, KIND_INT32),
     DIMS("rope_base", rope.base, KIND_DOUBLE),
     DIMS("rope_factor", rope.factor, KIND_DOUBLE),
@@ -161,7 +160,7 @@ static int write_all(struct h5file *f, const struct transformer *m,
         h5file_set_text(f, "/", "stage", source->stage) ||
         h5file_set_text(f, "/", "config_hash", source->config_hash) ||
         h5file_set_text(f, "/", "corpus_hash", source->corpus_hash) ||
-        h5file_set_text(f, "model", "arch", "llama") ||
+        h5file_set_text(f, "model", "arch", archs[m->dims.arch].name) ||
         write_attrs(f, "/", state_attrs, state, 0) ||
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
         write_text(f, "config", source->config) || write_text(f, "tokenizer", source->tokenizer) ||
@@ -205,9 +204,11 @@ static int read_header(struct checkpoint *c)
         return err("%s: checkpoint format %lld, this program reads %d", h5file_path(f),
                    (long long)format, FORMAT);
     int bad = h5file_get_text(f, "model", "arch", &arch);
-    if (!bad && (!arch.p || strcmp(arch.p, "llama")))
-        bad = err("%s: architecture '%s', this program knows llama", h5file_path(f),
+    const int known = bad ? -1 : arch_find(arch.p ? arch.p : "");
+    if (!bad && known < 0)
+        bad = err("%s: architecture '%s' is unknown to this program", h5file_path(f),
                   arch.p ? arch.p : "");
+    c->dims.arch = (enum arch)known;
     buf_free(&arch);
     if (bad || h5file_get_text(f, "/", "stage", &c->stage) ||
         h5file_get_text(f, "/", "config_hash", &c->config_hash) ||

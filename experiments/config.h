@@ -23,7 +23,6 @@ enum { CONFIG_STAGES_MAX = 64 };
 
 enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
-enum config_arch { ARCH_LLAMA };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
 enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE };
@@ -55,7 +54,7 @@ struct config_rope_scaling {
 /* Given if and only if a stage starts from scratch; else n_layers is 0, and the shape is the
    checkpoint's. */
 struct config_model {
-    int arch; /* enum config_arch */
+    int arch; /* enum arch */
     int64_t n_layers, d_model, context;
     struct ints n_heads, n_kv_heads, d_ff; /* 1 or n_layers elements, see ints_at() */
     int64_t head_dim;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "experiments/config_parts.h"
+#include "layers/arch.h"
 
 /* A count for all layers that is written as a list of equal ones becomes one count. */
 static void simplify(struct ints *list)
@@ -51,22 +52,28 @@ static void rules_head_dim(struct config_model *m, const struct yaml *node, stru
     if (!m->n_heads.n || !config_sound(node, "n_heads") || !config_sound(node, "head_dim"))
         return;
     if (!m->head_dim) {
+        const struct field *model = field_find(config_fields, "model")->fields;
         const int64_t heads = m->n_heads.value[0];
         if (!m->d_model || !config_sound(node, "d_model"))
             return;
-        if (m->n_heads.n > 1)
+        const bool may = field_applies(model, field_find(model, "head_dim"), m);
+        if (m->n_heads.n > 1 && may)
             mistake_add(bad, config_place(node, "n_heads"),
                         "missing key 'head_dim' in model: needed where n_heads differ by layer");
+        else if (m->n_heads.n > 1)
+            mistake_add(bad, config_place(node, "n_heads"),
+                        "n_heads: %s has heads of d_model / n_heads, so one count for all layers",
+                        archs[m->arch].name);
         else if (m->d_model % heads)
             mistake_add(bad, config_place(node, "d_model"),
                         "d_model: %" PRId64 " is no multiple of %" PRId64
-                        " heads: the nearest are %" PRId64 " and %" PRId64 ", or give head_dim",
+                        " heads: the nearest are %" PRId64 " and %" PRId64 "%s",
                         m->d_model, heads, m->d_model / heads * heads,
-                        (m->d_model / heads + 1) * heads);
+                        (m->d_model / heads + 1) * heads, may ? ", or give head_dim" : "");
         else
             m->head_dim = m->d_model / heads;
     }
-    if (m->head_dim % 2)
+    if (m->head_dim % 2 && !(archs[m->arch].traits & ARCH_LEARNED))
         mistake_add(bad, config_place(node, "head_dim"),
                     "head_dim: %" PRId64 " is odd, and rotary positions turn pairs", m->head_dim);
 }
@@ -74,6 +81,8 @@ static void rules_head_dim(struct config_model *m, const struct yaml *node, stru
 void config_rules_model(struct config *c, const struct yaml *node, struct mistakes *bad)
 {
     struct config_model *m = &c->model;
+    if (!yaml_get(node, "tie_embeddings"))
+        m->tie_embeddings = archs[m->arch].traits & ARCH_TIED;
     rules_heads(m, node, bad);
     rules_head_dim(m, node, bad);
     check_length(m, "d_ff", &m->d_ff, node, bad);

@@ -1,10 +1,10 @@
 #include <math.h>
 
 #include "experiments/config_parts.h"
+#include "layers/arch.h"
 
 static const char *const tokenizer_types[] = {"byte", "bpe", "file", NULL};
 static const char *const valid_names[] = {"hash", "tail", NULL};
-static const char *const arch_names[] = {"llama", NULL};
 static const char *const rope_types[] = {[ROPE_SCALING_NONE] = "none",
                                          [ROPE_SCALING_LINEAR] = "linear",
                                          [ROPE_SCALING_LLAMA3] = "llama3",
@@ -89,22 +89,22 @@ static const struct field model_fields[] = {
      .doc = "width of the residual stream"},
     {AT(n_heads), .type = FIELD_INTS, .min = 1, .max = 1024, .flags = FIELD_REQUIRED,
      .doc = "query heads: one count for all layers, or one a layer"},
-    {AT(n_kv_heads), .type = FIELD_INTS, .min = 1, .max = 1024,
+    {AT(n_kv_heads), .type = FIELD_INTS, .min = 1, .max = 1024, .when = "arch=llama|qwen2|qwen3",
      .doc = "key and value heads (default n_heads); n_heads is a multiple"},
     {AT(d_ff), .type = FIELD_INTS, .min = 1, .max = 1 << 20, .flags = FIELD_REQUIRED,
      .doc = "width inside the feed-forward part"},
-    {AT(head_dim), .type = FIELD_INT, .min = 2, .max = 4096,
+    {AT(head_dim), .type = FIELD_INT, .min = 2, .max = 4096, .when = "arch=llama|qwen3",
      .doc = "width of a head, even (default d_model / n_heads)"},
     {AT(context), .type = FIELD_INT, .min = 2, .max = 1 << 24, .flags = FIELD_REQUIRED,
      .doc = "tokens in a sequence"},
     {AT(rope_base), .type = FIELD_FLOAT, .min = 1, .max = 1e12, .def = "10000",
-     .doc = "base of the rotary frequencies"},
+     .when = "arch=llama|qwen2|qwen3", .doc = "base of the rotary frequencies"},
     {AT(rope_scaling), .type = FIELD_MAP, .fields = rope_scaling_fields,
-     .doc = "rotary frequencies for longer contexts"},
+     .when = "arch=llama|qwen2|qwen3", .doc = "rotary frequencies for longer contexts"},
     {AT(norm_eps), .type = FIELD_FLOAT, .min = 1e-12, .max = 0.1, .def = "1e-5",
-     .doc = "added to the mean square in RMS norms"},
-    {AT(tie_embeddings), .type = FIELD_BOOL, .def = "false",
-     .doc = "let the head share the embedding's weights"},
+     .doc = "added to the mean square (variance) in norms"},
+    {AT(tie_embeddings), .type = FIELD_BOOL,
+     .doc = "let the head share the embedding's weights (default true for gpt2, else false)"},
     {AT(dropout), .type = FIELD_FLOAT, .min = 0, .max = 0.9, .def = "0",
      .doc = "probability of dropping an activation in training"},
     {AT(init_std), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.02",

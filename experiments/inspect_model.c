@@ -62,12 +62,15 @@ static void print_layers(struct buf *out, const char *label, const int *value, i
 
 static void print_model(struct buf *out, const struct transformer_dims *d)
 {
-    static const char *const style[] = {"adjacent pairs", "halves"};
-    static const char *const scaling[] = {"", ", linear scaling", ", llama3 scaling"};
+    static const char *const scaling[] = {[ROPE_SCALING_NONE] = "",
+                                          [ROPE_SCALING_LINEAR] = ", linear scaling",
+                                          [ROPE_SCALING_LLAMA3] = ", llama3 scaling"};
+    const unsigned traits = archs[d->arch].traits;
     int64_t rest;
     const int64_t all = transformer_params(d, &rest);
-    inspect_line(out, "model", "llama, %d layers, width %d, vocabulary %d%s, context %d",
-                 d->n_layers, d->d_model, d->vocab, d->tied ? " (tied)" : "", d->context);
+    inspect_line(out, "model", "%s, %d layers, width %d, vocabulary %d%s, context %d",
+                 archs[d->arch].name, d->n_layers, d->d_model, d->vocab, d->tied ? " (tied)" : "",
+                 d->context);
     inspect_line(out, "parameters", "%lld, %lld without embedding and head", (long long)all,
                  (long long)rest);
     print_layers(out, "heads", d->n_heads, d->n_layers);
@@ -75,10 +78,12 @@ static void print_model(struct buf *out, const struct transformer_dims *d)
     inspect_line(out, "head size", "%d", d->head_dim);
     print_layers(out, "feed-forward", d->d_ff, d->n_layers);
     inspect_line(out, "norm epsilon", "%g", d->norm_eps);
-    inspect_line(out, "rope", "base %g, %s%s", d->rope.base, style[d->rope.style == ROPE_HALF],
-                 scaling[d->rope.scaling == ROPE_SCALING_LINEAR   ? 1
-                         : d->rope.scaling == ROPE_SCALING_LLAMA3 ? 2
-                                                                  : 0]);
+    if (traits & ARCH_LEARNED)
+        inspect_line(out, "positions", "learned");
+    else
+        inspect_line(out, "rope", "base %g, %s%s", d->rope.base,
+                     traits & ARCH_ROPE_HALF ? "halves" : "adjacent pairs",
+                     scaling[d->rope.scaling]);
 }
 
 /* "validation 2.75 at step 3" where there is one */

@@ -6,14 +6,12 @@
 #include "datasets/tokenizer.h"
 #include "experiments/checkpoint.h"
 
-/* Each architecture's own way to rotate. */
-static const enum rope_style rope_styles[] = {[ARCH_LLAMA] = ROPE_ADJACENT};
-
 int model_dims(const struct config_model *c, int vocab, struct transformer_dims *d)
 {
     if (c->n_layers > LAYERS_MAX)
         return err("n_layers: %lld is above %d", (long long)c->n_layers, LAYERS_MAX);
     *d = (struct transformer_dims){
+        .arch = (enum arch)c->arch,
         .n_layers = (int)c->n_layers,
         .d_model = (int)c->d_model,
         .vocab = vocab,
@@ -23,8 +21,7 @@ int model_dims(const struct config_model *c, int vocab, struct transformer_dims 
         .norm_eps = c->norm_eps,
         .dropout = c->dropout,
         .init_std = c->init_std,
-        .rope = {.style = rope_styles[c->arch],
-                 .scaling = (enum rope_scaling)c->rope_scaling.type,
+        .rope = {.scaling = (enum rope_scaling)c->rope_scaling.type,
                  .base = c->rope_base,
                  .factor = c->rope_scaling.factor,
                  .low_freq = c->rope_scaling.low_freq_factor,

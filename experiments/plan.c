@@ -72,12 +72,13 @@ struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer
     int64_t rest;
     const struct optimizer *o = &optimizers[optimizer];
     const size_t slab = (size_t)transformer_params(dims, &rest) * sizeof(float);
+    const bool rotary = !(archs[dims->arch].traits & ARCH_LEARNED);
     struct plan_model p = {
         .weights = slab,
         .grads = slab,
         .states = (size_t)o->n_states * slab,
         .average = ema ? slab : 0,
-        .tables = (size_t)dims->context * (size_t)dims->head_dim * sizeof(float),
+        .tables = rotary ? (size_t)dims->context * (size_t)dims->head_dim * sizeof(float) : 0,
     };
     struct transformer m;
     if (transformer_init(&m, dims, STORE_SHAPES)) {

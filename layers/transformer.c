@@ -1,127 +1,23 @@
 #include "layers/transformer.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "autograd/base/mem.h"
-#include "autograd/base/rng.h"
-
-/* ---- parameters: one table of a block's, one of the rest ---- */
-
-/* Which of the dims a side of a matrix is. */
-enum side { SIDE_NONE, SIDE_C, SIDE_Q, SIDE_KV, SIDE_F, SIDE_V };
-
-struct weight {
-    const char *name; /* %d: the layer */
-    size_t offset;    /* of the struct param * */
-    enum side rows, cols;
-    bool adds; /* its output is added to the residual stream */
-};
-
-#define IN_BLOCK(member) offsetof(struct block, member)
-#define IN_MODEL(member) offsetof(struct transformer, member)
-
-static const struct weight block_weights[] = {
-    {"blk.%d.attn_norm.weight", IN_BLOCK(attn_norm), SIDE_NONE, SIDE_C, false},
-    {"blk.%d.attn_q.weight", IN_BLOCK(attn_q), SIDE_Q, SIDE_C, false},
-    {"blk.%d.attn_k.weight", IN_BLOCK(attn_k), SIDE_KV, SIDE_C, false},
-    {"blk.%d.attn_v.weight", IN_BLOCK(attn_v), SIDE_KV, SIDE_C, false},
-    {"blk.%d.attn_output.weight", IN_BLOCK(attn_output), SIDE_C, SIDE_Q, true},
-    {"blk.%d.ffn_norm.weight", IN_BLOCK(ffn_norm), SIDE_NONE, SIDE_C, false},
-    {"blk.%d.ffn_gate.weight", IN_BLOCK(ffn_gate), SIDE_F, SIDE_C, false},
-    {"blk.%d.ffn_up.weight", IN_BLOCK(ffn_up), SIDE_F, SIDE_C, false},
-    {"blk.%d.ffn_down.weight", IN_BLOCK(ffn_down), SIDE_C, SIDE_F, true},
-};
-
-static const struct weight first_weight = {"token_embd.weight", IN_MODEL(token_embd), SIDE_V,
-                                           SIDE_C, false};
-static const struct weight last_weights[] = {
-    {"output_norm.weight", IN_MODEL(output_norm), SIDE_NONE, SIDE_C, false},
-    {"output.weight", IN_MODEL(output), SIDE_V, SIDE_C, false}, // not if tied: keep it last
-};
-
-enum {
-    BLOCK_WEIGHTS = sizeof block_weights / sizeof *block_weights,
-    LAST_WEIGHTS = sizeof last_weights / sizeof *last_weights,
-};
-
-static int64_t side(const struct transformer_dims *d, int l, enum side s)
-{
-    switch (s) {
-    case SIDE_C:
-        return d->d_model;
-    case SIDE_Q:
-        return (int64_t)d->n_heads[l] * d->head_dim;
-    case SIDE_KV:
-        return (int64_t)d->n_kv_heads[l] * d->head_dim;
-    case SIDE_F:
-        return d->d_ff[l];
-    case SIDE_V:
-        return d->vocab;
-    case SIDE_NONE:
-        break;
-    }
-    return 1;
-}
-
-static int declare(struct transformer *m, const struct weight *w, int l)
-{
-    const struct transformer_dims *d = &m->dims;
-    const int64_t dim[] = {side(d, l, w->rows), side(d, l, w->cols)};
-    const bool gain = w->rows == SIDE_NONE;
-    const double std = d->init_std > 0 ? d->init_std : 0.02;
-    char name[PARAM_NAME];
-    snprintf(name, sizeof name, w->name, l);
-    return store_add(&m->store, name, gain ? 1 : 2, gain ? dim + 1 : dim,
-                     gain ? 0 : (float)(w->adds ? std / sqrt(2.0 * d->n_layers) : std));
-}
-
-static void bind(struct transformer *m, const struct weight *w, int l, void *owner)
-{
-    char name[PARAM_NAME];
-    snprintf(name, sizeof name, w->name, l);
-    struct param **at = (struct param **)(void *)((char *)owner + w->offset);
-    *at = store_find(&m->store, name);
-}
-
-static int declare_all(struct transformer *m)
-{
-    if (declare(m, &first_weight, 0))
-        return -1;
-    for (int l = 0; l < m->dims.n_layers; l++)
-        for (int i = 0; i < BLOCK_WEIGHTS; i++)
-            if (declare(m, &block_weights[i], l))
-                return -1;
-    for (int i = 0; i < LAST_WEIGHTS - m->dims.tied; i++)
-        if (declare(m, &last_weights[i], 0))
-            return -1;
-    return 0;
-}
-
-static void bind_all(struct transformer *m)
-{
-    bind(m, &first_weight, 0, m);
-    for (int l = 0; l < m->dims.n_layers; l++)
-        for (int i = 0; i < BLOCK_WEIGHTS; i++)
-            bind(m, &block_weights[i], l, &m->blocks[l]);
-    for (int i = 0; i < LAST_WEIGHTS - m->dims.tied; i++)
-        bind(m, &last_weights[i], 0, m);
-    if (m->dims.tied)
-        m->output = m->token_embd;
-}
+#include "layers/weights.h"
 
 int transformer_check(const struct transformer_dims *d)
 {
     enum { MOST = 1 << 24 };
+    if ((unsigned)d->arch >= ARCH_N)
+        return err("model: architecture %d is unknown", d->arch);
+    const bool rotary = !(archs[d->arch].traits & ARCH_LEARNED);
     if (d->n_layers < 1 || d->n_layers > LAYERS_MAX)
         return err("model: %d layers, 1 to %d are possible", d->n_layers, LAYERS_MAX);
     if (d->d_model < 1 || d->vocab < 1 || d->context < 1 || d->d_model > MOST || d->vocab > MOST ||
         d->context > MOST)
         return err("model: width %d, vocabulary %d, context %d: each must be 1 to %d", d->d_model,
                    d->vocab, d->context, MOST);
-    if (d->head_dim < 2 || d->head_dim % 2 || d->head_dim > 1 << 16)
+    if (d->head_dim < 1 || d->head_dim > 1 << 16 || (rotary && d->head_dim % 2))
         return err("model: heads of %d; rotary positions need an even size", d->head_dim);
     for (int l = 0; l < d->n_layers; l++)
         if (d->n_heads[l] < 1 || d->n_heads[l] > 1 << 16 || d->n_kv_heads[l] < 1 ||
@@ -129,8 +25,10 @@ int transformer_check(const struct transformer_dims *d)
             return err("model: layer %d has %d heads over %d kv heads and a feed-forward width of "
                        "%d",
                        l, d->n_heads[l], d->n_kv_heads[l], d->d_ff[l]);
-    if (!(d->norm_eps >= 0) || !(d->rope.base > 0))
+    if (!(d->norm_eps >= 0) || (rotary && !(d->rope.base > 0)))
         return err("model: norm_eps %g, rope base %g", d->norm_eps, d->rope.base);
+    if ((unsigned)d->rope.scaling > ROPE_SCALING_LLAMA3)
+        return err("model: rope scaling %d is unknown", d->rope.scaling);
     return 0;
 }
 
@@ -139,15 +37,17 @@ int transformer_init(struct transformer *m, const struct transformer_dims *dims,
     *m = (struct transformer){.dims = *dims};
     if (transformer_check(dims))
         return -1;
+    const unsigned traits = archs[dims->arch].traits;
+    m->dims.rope.style = traits & ARCH_ROPE_HALF ? ROPE_HALF : ROPE_ADJACENT;
     m->dims.rope.head_dim = dims->head_dim;
     m->dims.rope.n_pos = dims->context;
     m->blocks = mem_new((size_t)dims->n_layers, sizeof *m->blocks);
-    if (!m->blocks || declare_all(m) || store_alloc(&m->store, use) ||
-        rope_init(&m->rope, &m->dims.rope)) {
+    if (!m->blocks || weights_declare(m) || store_alloc(&m->store, use) ||
+        (!(traits & ARCH_LEARNED) && rope_init(&m->rope, &m->dims.rope))) {
         transformer_free(m);
         return -1;
     }
-    bind_all(m);
+    weights_bind(m);
     return 0;
 }
 
@@ -173,16 +73,56 @@ static struct tensor *drop(struct ctx *ctx, const struct block_arg *a, struct te
     return op_dropout(ctx, x, (float)a->m->dims.dropout, key, a->batch->row_id);
 }
 
+static struct tensor *used(struct param *p)
+{
+    return p ? &p->used : NULL;
+}
+
+static struct tensor *norm(struct ctx *ctx, const struct transformer *m, struct tensor *x,
+                           const struct affine *w)
+{
+    const float eps = (float)m->dims.norm_eps;
+    return w->bias ? op_layernorm(ctx, x, &w->weight->used, &w->bias->used, eps)
+                   : op_rmsnorm(ctx, x, &w->weight->used, eps);
+}
+
 /* x + w y, in one op where nothing is dropped in between. */
 static struct tensor *add_linear(struct ctx *ctx, const struct block_arg *a, struct tensor *x,
-                                 struct tensor *y, struct param *w, int site)
+                                 struct tensor *y, const struct affine *w, int site)
 {
-    struct tensor *out;
+    struct tensor *out, *weight = used(w->weight), *bias = used(w->bias);
     const bool drops = ctx->training && a->m->dims.dropout > 0;
-    struct tensor *weight = &w->used;
-    if (op_linear(ctx, y, 1, &weight, NULL, drops ? NULL : x, &out))
+    if (op_linear(ctx, y, 1, &weight, &bias, drops ? NULL : x, &out))
         return NULL;
     return drops ? op_add(ctx, x, drop(ctx, a, out, site)) : out;
+}
+
+/* The heads of x, q or k, normed and turned as the architecture wants it. */
+static struct tensor *heads(struct ctx *ctx, const struct block_arg *a, struct tensor *x,
+                            struct param *gain)
+{
+    const struct transformer *m = a->m;
+    if (gain)
+        x = op_rmsnorm(ctx, x, &gain->used, (float)m->dims.norm_eps);
+    return m->rope.cos ? op_rope(ctx, x, &m->rope, a->batch->pos) : x;
+}
+
+/* q, k and v of h, from matrices of their own or from the rows of one. */
+static bool project(struct ctx *ctx, const struct block_arg *a, struct tensor *h,
+                    struct tensor *qkv[3])
+{
+    const struct transformer_dims *d = &a->m->dims;
+    const struct block *b = &a->m->blocks[a->l];
+    const struct affine *const own[] = {&b->attn_q, &b->attn_k, &b->attn_v};
+    struct tensor *w[3], *bias[3];
+    for (int64_t i = 0, at = 0, n; i < 3; i++, at += n) {
+        n = (int64_t)(i ? d->n_kv_heads : d->n_heads)[a->l] * d->head_dim;
+        w[i] = b->attn_qkv.weight ? ctx_part(ctx, &b->attn_qkv.weight->used, at, n)
+                                  : used(own[i]->weight);
+        bias[i] =
+            b->attn_qkv.bias ? ctx_part(ctx, &b->attn_qkv.bias->used, at, n) : used(own[i]->bias);
+    }
+    return !op_linear(ctx, h, 3, w, bias, NULL, qkv);
 }
 
 /* New keys and values go into the cache; attention then reads them there. */
@@ -209,26 +149,29 @@ static struct tensor *attend(struct ctx *ctx, const struct block_arg *a, struct 
     return op_attention(ctx, q, k, v, a->m->dims.head_dim, seqs, b->n_seqs);
 }
 
+/* What is inside the feed-forward half, of h: silu(ffn_gate h) * ffn_up h, or gelu(ffn_up h). */
+static struct tensor *widen_out(struct ctx *ctx, const struct block *b, struct tensor *h)
+{
+    struct tensor *w[] = {used(b->ffn_gate), used(b->ffn_up.weight)}, *y[2];
+    struct tensor *bias[] = {NULL, used(b->ffn_up.bias)};
+    const int first = b->ffn_gate ? 0 : 1;
+    if (op_linear(ctx, h, 2 - first, w + first, bias + first, NULL, y + first))
+        return NULL;
+    return b->ffn_gate ? op_swiglu(ctx, y[0], y[1]) : op_gelu(ctx, y[1]);
+}
+
 static struct tensor *block_forward(struct ctx *ctx, const void *arg, struct tensor *x)
 {
     const struct block_arg *a = arg;
     const struct block *b = &a->m->blocks[a->l];
-    const struct rope *rope = &a->m->rope;
-    const float eps = (float)a->m->dims.norm_eps;
-    struct tensor *h = op_rmsnorm(ctx, x, &b->attn_norm->used, eps), *qkv[3], *ff[2];
-    if (op_linear(ctx, h, 3,
-                  (struct tensor *[]){&b->attn_q->used, &b->attn_k->used, &b->attn_v->used}, NULL,
-                  NULL, qkv))
+    struct tensor *qkv[3];
+    if (!project(ctx, a, norm(ctx, a->m, x, &b->attn_norm), qkv))
         return NULL;
-    struct tensor *q = op_rope(ctx, qkv[0], rope, a->batch->pos);
-    struct tensor *k = op_rope(ctx, qkv[1], rope, a->batch->pos);
-    x = add_linear(ctx, a, x, attend(ctx, a, q, k, qkv[2]), b->attn_output, 0);
-
-    h = op_rmsnorm(ctx, x, &b->ffn_norm->used, eps);
-    if (op_linear(ctx, h, 2, (struct tensor *[]){&b->ffn_gate->used, &b->ffn_up->used}, NULL, NULL,
-                  ff))
-        return NULL;
-    return add_linear(ctx, a, x, op_swiglu(ctx, ff[0], ff[1]), b->ffn_down, 1);
+    struct tensor *q = heads(ctx, a, qkv[0], b->attn_q_norm);
+    struct tensor *k = heads(ctx, a, qkv[1], b->attn_k_norm);
+    x = add_linear(ctx, a, x, attend(ctx, a, q, k, qkv[2]), &b->attn_output, 0);
+    struct tensor *h = norm(ctx, a->m, x, &b->ffn_norm);
+    return add_linear(ctx, a, x, widen_out(ctx, b, h), &b->ffn_down, 1);
 }
 
 static bool fits(struct ctx *ctx, const struct batch *b)
@@ -248,10 +191,12 @@ struct tensor *transformer_forward(struct ctx *ctx, struct transformer *m, const
         return NULL;
     struct block_arg arg = {m, b, -1};
     struct tensor *x = op_embedding(ctx, &m->token_embd->used, b->tok, b->n);
+    if (m->position_embd)
+        x = op_add(ctx, x, op_embedding(ctx, &m->position_embd->used, b->pos, b->n));
     x = drop(ctx, &arg, x, 1);
     for (arg.l = 0; arg.l < m->dims.n_layers; arg.l++)
         x = ctx_segment(ctx, block_forward, &arg, sizeof arg, x);
-    x = op_rmsnorm(ctx, x, &m->output_norm->used, (float)m->dims.norm_eps);
+    x = norm(ctx, m, x, &m->output_norm);
     for (int i = 0; x && i < b->n_seqs && !ctx->measuring; i++)
         if (b->seqs[i].kv)
             b->seqs[i].kv->len += b->seqs[i].len;
@@ -261,18 +206,10 @@ struct tensor *transformer_forward(struct ctx *ctx, struct transformer *m, const
 struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct tensor *hidden,
                                   int64_t row, int64_t n)
 {
-    struct tensor *some = ctx_push(ctx, sizeof *some), *head = &m->output->used, *logits;
-    if (!some || !hidden)
+    struct tensor *some = ctx_part(ctx, hidden, row, n), *head = &m->output->used, *logits;
+    if (!some)
         return NULL;
-    if (row < 0 || n < 1 || row + n > tensor_rows(hidden))
-        return ctx_fail(ctx, "logits: rows %lld to %lld of %lld", (long long)row,
-                        (long long)(row + n), (long long)tensor_rows(hidden));
-    *some = *hidden;
     some->needs_grad = false;
-    some->nd = 2;
-    some->dim[0] = n;
-    some->dim[1] = tensor_cols(hidden);
-    some->data = (float *)hidden->data + row * tensor_cols(hidden);
     return op_linear(ctx, some, 1, &head, NULL, NULL, &logits) ? NULL : logits;
 }
 
@@ -280,23 +217,16 @@ struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct
 
 double transformer_flops(const struct transformer_dims *d, double seen, double *head)
 {
-    const double C = d->d_model;
-    double sum = *head = 2 * C * d->vocab;
-    for (int l = 0; l < d->n_layers; l++) {
-        const double q = (double)d->n_heads[l] * d->head_dim;
-        const double kv = (double)d->n_kv_heads[l] * d->head_dim;
-        sum += 2 * C * (2 * q + 2 * kv + 3.0 * d->d_ff[l]) + 4 * q * seen;
-    }
-    return sum;
+    double sum = 2 * (double)weights_count(d).block_matrices;
+    for (int l = 0; l < d->n_layers; l++)
+        sum += 4 * (double)d->n_heads[l] * d->head_dim * seen;
+    *head = 2.0 * d->d_model * d->vocab;
+    return sum + *head;
 }
 
 int64_t transformer_params(const struct transformer_dims *d, int64_t *without_embeddings)
 {
-    const int64_t C = d->d_model;
-    int64_t n = C;
-    for (int l = 0; l < d->n_layers; l++)
-        for (int i = 0; i < BLOCK_WEIGHTS; i++)
-            n += side(d, l, block_weights[i].rows) * side(d, l, block_weights[i].cols);
-    *without_embeddings = n;
-    return n + (d->tied ? 1 : 2) * C * d->vocab;
+    const struct weights_count n = weights_count(d);
+    *without_embeddings = n.all - n.embeddings;
+    return n.all;
 }

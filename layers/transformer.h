@@ -3,42 +3,53 @@
  *
  *   x = token_embd[tok]
  *   for each block:  x += attn_output(attention(rope(attn_q x'), rope(attn_k x'), attn_v x'))
- *                    x += ffn_down(silu(ffn_gate x'') * ffn_up x'')      x', x'' = rmsnorm(x)
- *   hidden = rmsnorm(x);  logits = output hidden  (token_embd, if tied)
+ *                    x += ffn_down(silu(ffn_gate x'') * ffn_up x'')         x', x'' = norm(x)
+ *   hidden = norm(x);  logits = output hidden  (token_embd, if tied)
  *
- * Parameters carry GGUF's names and conventions: rows [out,in], adjacent-pair RoPE for `llama`.
+ * That is `llama`; arch.h says what is different in the other architectures. Parameters carry
+ * GGUF's names and conventions: rows [out,in].
  */
 #ifndef ATTAR_LAYERS_TRANSFORMER_H
 #define ATTAR_LAYERS_TRANSFORMER_H
 
 #include "autograd/ops/ops.h"
+#include "layers/arch.h"
 #include "layers/kv.h"
 
 enum { LAYERS_MAX = 512 };
 
 struct transformer_dims {
+    enum arch arch;
     int n_layers;
     int d_model, vocab, head_dim, context;
     int n_heads[LAYERS_MAX], n_kv_heads[LAYERS_MAX], d_ff[LAYERS_MAX]; /* per layer */
     bool tied;                                                         /* the head is token_embd */
     double norm_eps;
-    struct rope_args rope; /* head_dim and n_pos are filled in from the above */
+    struct rope_args rope; /* style, head_dim and n_pos are filled in from the above */
     /* only for training */
     double dropout;  /* of embeddings and of what each half block adds */
-    double init_std; /* outputs of half blocks: divided by sqrt(2 L) (GPT-2) */
+    double init_std; /* outputs of half blocks: divided by sqrt(2 L), positions: half (GPT-2) */
 };
 
+struct affine {
+    struct param *weight, *bias;
+};
+
+/* What the architecture does not have is NULL. */
 struct block {
-    struct param *attn_norm, *attn_q, *attn_k, *attn_v, *attn_output;
-    struct param *ffn_norm, *ffn_gate, *ffn_up, *ffn_down;
+    struct affine attn_norm, attn_qkv, attn_q, attn_k, attn_v, attn_output;
+    struct param *attn_q_norm, *attn_k_norm; /* gains [D] */
+    struct affine ffn_norm, ffn_up, ffn_down;
+    struct param *ffn_gate;
 };
 
 struct transformer {
     struct transformer_dims dims;
     struct store store;
-    struct rope rope;
-    struct block *blocks;                            /* [L] */
-    struct param *token_embd, *output_norm, *output; /* output: token_embd if tied */
+    struct rope rope;                                  /* no tables with learned positions */
+    struct block *blocks;                              /* [L] */
+    struct param *token_embd, *position_embd, *output; /* output: token_embd if tied */
+    struct affine output_norm;
     uint64_t dropout_key;
 };
 
@@ -80,7 +91,7 @@ struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct
    that, recomputing blocks a fourth time without the head. */
 double transformer_flops(const struct transformer_dims *dims, double seen, double *head);
 
-/* Parameters, all and without token_embd and output. */
+/* Parameters, all and without token_embd, position_embd and output. */
 int64_t transformer_params(const struct transformer_dims *dims, int64_t *without_embeddings);
 
 #endif

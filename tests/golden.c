@@ -142,6 +142,11 @@ void golden_text(const struct golden *g, const char *at, const char *name, char 
     H5Aclose(a);
 }
 
+bool golden_has_text(const struct golden *g, const char *at, const char *name)
+{
+    return H5Aexists_by_name(g->file, at, name, H5P_DEFAULT) > 0;
+}
+
 void golden_compare(struct golden *g, const char *path, const float *got, int64_t n, double part)
 {
     const struct golden_array *want = golden_read(g, path);

@@ -35,6 +35,7 @@ const struct golden_array *golden_read(struct golden *g, const char *path);
 double golden_number(const struct golden *g, const char *at, const char *name);
 int golden_ints(const struct golden *g, const char *at, const char *name, int most, int *x);
 void golden_text(const struct golden *g, const char *at, const char *name, char *text, int size);
+bool golden_has_text(const struct golden *g, const char *at, const char *name);
 
 /* Fails unless got [n] is the dataset up to `part` of its norm (1e-6 if that is 0) and four times
    its noise. */

@@ -320,7 +320,7 @@ static void errors_end_it(void **state)
     tiny_model_always(&f->m, 'x');
     assert_int_equal(decode_generate(&d, 2, refuse, NULL, &made, &end), -1);
     assert_string_equal(err_text(), "no more paper");
-    f->m.output_norm->latent[0] = NAN;
+    f->m.output_norm.weight->latent[0] = NAN;
     store_project(&f->m.store);
     struct buf text = {0};
     assert_int_equal(decode_sample(&f->m, f->tok, "a", 3, &warm, NULL, &text), -1);

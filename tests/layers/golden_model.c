@@ -16,9 +16,13 @@ static int number(const struct golden *g, const char *name)
 
 static struct transformer_dims read_dims(const struct golden *g)
 {
-    char scaling[32];
+    char scaling[32], arch[32] = "llama";
     golden_text(g, "config", "rope_scaling", scaling, sizeof scaling);
+    if (golden_has_text(g, "config", "arch"))
+        golden_text(g, "config", "arch", arch, sizeof arch);
+    assert_in_range(arch_find(arch), 0, ARCH_N - 1);
     struct transformer_dims d = {
+        .arch = (enum arch)arch_find(arch),
         .n_layers = number(g, "n_layers"),
         .d_model = number(g, "d_model"),
         .vocab = number(g, "vocab"),
@@ -26,8 +30,7 @@ static struct transformer_dims read_dims(const struct golden *g)
         .context = number(g, "context"),
         .tied = number(g, "tie"),
         .norm_eps = golden_number(g, "config", "norm_eps"),
-        .rope = {.style = ROPE_ADJACENT,
-                 .scaling = !strcmp(scaling, "linear")   ? ROPE_SCALING_LINEAR
+        .rope = {.scaling = !strcmp(scaling, "linear")   ? ROPE_SCALING_LINEAR
                             : !strcmp(scaling, "llama3") ? ROPE_SCALING_LLAMA3
                                                          : ROPE_SCALING_NONE,
                  .base = golden_number(g, "config", "rope_base"),

@@ -16,7 +16,8 @@
 
 enum { ARENA = 32 << 20 };
 
-static char *const files[] = {"llama_tiny", "llama_tied", "llama_per_layer", "llama_scaled"};
+static char *const files[] = {"llama_tiny", "llama_tied", "llama_per_layer", "llama_scaled", "gpt2",
+                              "qwen2",      "qwen3"};
 enum { FILES = sizeof files / sizeof *files };
 
 /* A model, its batch and its loss. */
@@ -255,34 +256,25 @@ static void decoding(void **state)
     world_free(&w);
 }
 
+static const struct transformer_dims small = {.n_layers = 1,
+                                              .d_model = 8,
+                                              .vocab = 9,
+                                              .head_dim = 4,
+                                              .context = 6,
+                                              .n_heads = {2},
+                                              .n_kv_heads = {1},
+                                              .d_ff = {5},
+                                              .norm_eps = 1e-5,
+                                              .rope = {.base = 10000}};
+
 static void dims_are_checked(void **state)
 {
     (void)state;
-    const struct transformer_dims good = {.n_layers = 1,
-                                          .d_model = 8,
-                                          .vocab = 9,
-                                          .head_dim = 4,
-                                          .context = 6,
-                                          .n_heads = {2},
-                                          .n_kv_heads = {1},
-                                          .d_ff = {5},
-                                          .norm_eps = 1e-5,
-                                          .rope = {.base = 10000}};
     struct transformer m;
-    assert_int_equal(transformer_init(&m, &good, STORE_TRAINED), 0);
-    int64_t inner;
-    const int64_t all = transformer_params(&m.dims, &inner);
-    assert_int_equal(all, store_numel(&m.store));
-    assert_int_equal(all - inner, 2 * 8 * 9);
-    // two matrices of 8 x 8 and two of 4 x 8, three of 5 x 8, scores and values, the head
-    double head;
-    assert_true(transformer_flops(&good, 3, &head) ==
-                2 * (2 * 64 + 2 * 32 + 3 * 40) + 4 * 8 * 3 + 2 * 8 * 9);
-    assert_true(head == 2 * 8 * 9);
-    transformer_free(&m);
-    struct transformer_dims bad[10];
-    for (int i = 0; i < 10; i++)
-        bad[i] = good;
+    struct transformer_dims bad[13];
+    enum { BAD = sizeof bad / sizeof *bad };
+    for (int i = 0; i < BAD; i++)
+        bad[i] = small;
     bad[0].n_layers = 0;
     bad[1].n_layers = LAYERS_MAX + 1;
     bad[2].head_dim = 5;
@@ -293,44 +285,104 @@ static void dims_are_checked(void **state)
     bad[7].context = -1;
     bad[8].norm_eps = NAN;
     bad[9].rope.base = 0;
-    for (int i = 0; i < 10; i++) {
+    bad[10].arch = ARCH_N;
+    bad[11].rope.scaling = (enum rope_scaling)3;
+    bad[12].arch = ARCH_GPT2;
+    bad[12].head_dim = 0;
+    for (int i = 0; i < BAD; i++) {
         assert_int_equal(transformer_check(&bad[i]), -1);
         assert_int_equal(transformer_init(&m, &bad[i], STORE_TRAINED), -1);
     }
+    struct transformer_dims odd = small; // nothing turns: no base, no pairs
+    odd.arch = ARCH_GPT2;
+    odd.head_dim = 5;
+    odd.rope.base = 0;
+    assert_int_equal(transformer_init(&m, &odd, STORE_TRAINED), 0);
+    transformer_free(&m);
 }
 
-/* Initial values: deviations as asked for, outputs of half blocks smaller; the seed decides. */
+/* Parameters and FLOPs of each architecture, counted by hand. */
+static void counts(void **state)
+{
+    (void)state;
+    // q and output 8 x 8, k and v 4 x 8, three (gpt2: two) of 5 x 8; scores and values; the head
+    const int matrices = 2 * 64 + 2 * 32 + 3 * 40, vectors = 3 * 8;
+    static const struct {
+        enum arch arch;
+        int matrices, rest; /* less, more than llama's */
+    } each[] = {{ARCH_LLAMA, 0, 0},
+                {ARCH_GPT2, 40, 3 * 8 + 16 + 8 + 5 + 8}, // biases: norms, qkv, output, up, down
+                {ARCH_QWEN2, 0, 16},
+                {ARCH_QWEN3, 0, 8}};
+    for (int i = 0; i < ARCH_N; i++) {
+        for (int tied = 0; tied <= 1; tied++) {
+            struct transformer m;
+            struct transformer_dims d = small;
+            int64_t inner;
+            double head;
+            d.arch = each[i].arch;
+            d.tied = tied;
+            assert_int_equal(transformer_init(&m, &d, STORE_TRAINED), 0);
+            const int64_t all = transformer_params(&d, &inner);
+            assert_int_equal(all, store_numel(&m.store));
+            assert_int_equal(inner, matrices - each[i].matrices + vectors + each[i].rest);
+            assert_int_equal(all - inner, (2 - tied) * 8 * 9 + (d.arch == ARCH_GPT2 ? 6 * 8 : 0));
+            assert_true(transformer_flops(&d, 3, &head) ==
+                        2 * (matrices - each[i].matrices) + 4 * 8 * 3 + 2 * 8 * 9);
+            assert_true(head == 2 * 8 * 9);
+            assert_true((m.output == m.token_embd) == (tied == 1));
+            for (int k = 0; k < m.store.n; k++) {
+                const struct param *p = &m.store.p[k];
+                const bool looked_up = strstr(p->name, "_embd") && p != m.output;
+                assert_int_equal(p->product, p->used.nd == 2 && !looked_up);
+            }
+            transformer_free(&m);
+        }
+    }
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+    return strlen(name) >= strlen(end) && !strcmp(name + strlen(name) - strlen(end), end);
+}
+
+/* Initial values: deviations as asked for, outputs of half blocks and positions smaller, gains 1,
+   biases 0; the seed decides. */
 static void initial_values(void **state)
 {
-    struct transformer m;
-    struct transformer_dims d = {.n_layers = 2,
-                                 .d_model = 64,
-                                 .vocab = 50,
-                                 .head_dim = 16,
-                                 .context = 8,
-                                 .n_heads = {4, 4},
-                                 .n_kv_heads = {4, 4},
-                                 .d_ff = {96, 96},
-                                 .rope = {.base = 10000},
-                                 .init_std = 0.1};
     (void)state;
-    assert_int_equal(transformer_init(&m, &d, STORE_TRAINED), 0);
-    store_init(&m.store, 7);
-    for (int i = 0; i < m.store.n; i++) {
-        const struct param *p = &m.store.p[i];
-        const int64_t n = tensor_numel(&p->used);
-        const bool adds = strstr(p->name, "attn_output") || strstr(p->name, "ffn_down");
-        const double want = p->used.nd == 1 ? 0 : adds ? 0.05 : 0.1;
-        double mean = 0, square = 0;
-        for (int64_t j = 0; j < n; j++) {
-            mean += p->latent[j] / (double)n;
-            square += (double)p->latent[j] * p->latent[j] / (double)n;
+    for (int arch = 0; arch < ARCH_N; arch++) {
+        struct transformer m;
+        struct transformer_dims d = {.arch = (enum arch)arch,
+                                     .n_layers = 2,
+                                     .d_model = 64,
+                                     .vocab = 50,
+                                     .head_dim = 16,
+                                     .context = 40,
+                                     .n_heads = {4, 4},
+                                     .n_kv_heads = {4, 4},
+                                     .d_ff = {96, 96},
+                                     .rope = {.base = 10000},
+                                     .init_std = 0.1};
+        assert_int_equal(transformer_init(&m, &d, STORE_TRAINED), 0);
+        store_init(&m.store, 7);
+        for (int i = 0; i < m.store.n; i++) {
+            const struct param *p = &m.store.p[i];
+            const int64_t n = tensor_numel(&p->used);
+            const bool adds = strstr(p->name, "attn_output") || strstr(p->name, "ffn_down") ||
+                              strstr(p->name, "position_embd");
+            const double want = p->used.nd == 1 ? 0 : adds ? 0.05 : 0.1;
+            double mean = 0, square = 0;
+            for (int64_t j = 0; j < n; j++) {
+                mean += p->latent[j] / (double)n;
+                square += (double)p->latent[j] * p->latent[j] / (double)n;
+            }
+            assert_true(fabs(sqrt(fabs(square - mean * mean)) - want) <= 0.05 * want + 1e-6);
+            assert_true(fabs(mean - ends_in(p->name, "norm.weight")) <= 0.01);
+            assert_int_equal(p->decay, p->used.nd > 1);
         }
-        assert_true(fabs(sqrt(fabs(square - mean * mean)) - want) <= 0.05 * want);
-        assert_true(fabs(mean - (p->used.nd == 1)) <= 0.01);
-        assert_int_equal(p->decay, p->used.nd > 1);
+        transformer_free(&m);
     }
-    transformer_free(&m);
 }
 
 int main(void)
@@ -345,7 +397,8 @@ int main(void)
                 {"decoding", decoding}};
     enum { EACH = sizeof each / sizeof *each, ALL = EACH * FILES };
     static char names[ALL][64];
-    struct CMUnitTest tests[ALL + 2] = {[ALL] = cmocka_unit_test(dims_are_checked),
+    struct CMUnitTest tests[ALL + 3] = {[ALL] = cmocka_unit_test(dims_are_checked),
+                                        cmocka_unit_test(counts),
                                         cmocka_unit_test(initial_values)};
     for (int i = 0; i < ALL; i++) {
         snprintf(names[i], sizeof names[i], "%s_%s", each[i % EACH].name, files[i / EACH]);

@@ -1,10 +1,10 @@
-"""The `llama` architecture in plain PyTorch, under GGUF's conventions: the reference for the engine.
+"""The architectures in plain PyTorch, under GGUF's conventions: the reference for the engine.
 
-Tensor names and row order are GGUF's, RoPE turns adjacent pairs (2i, 2i+1). Shapes: B batch, T tokens, C width, H query
-heads, Hkv key/value heads, D head width, F ffn width, V vocabulary. Run as a script, it asserts that it agrees with
-PyTorch's own operators and with transformers' LlamaForCausalLM, gradients included.
+Tensor names and row order are GGUF's, RoPE turns adjacent pairs (2i, 2i+1) in llama, (i, i+D/2) in qwen2 and qwen3.
+Shapes: B batch, T tokens, C width, H query heads, Hkv key/value heads, D head width, F ffn width, V vocabulary. Run as
+a script, it asserts that it agrees with PyTorch's own operators and with transformers' models, gradients included.
 
-Sources: RMSNorm arXiv:1910.07467, RoPE arXiv:2104.09864, SwiGLU arXiv:2002.05202, GQA arXiv:2305.13245, label smoothing
+Sources: RMSNorm arXiv:1910.07467, LayerNorm arXiv:1607.06450, GELU arXiv:1606.08415, RoPE arXiv:2104.09864, SwiGLU arXiv:2002.05202, GQA arXiv:2305.13245, label smoothing
 arXiv:1512.00567, z-loss arXiv:2204.02311 (section 5), llama3 scaling: transformers' modeling_rope_utils.py.
 """
 
@@ -66,6 +66,7 @@ class Config:
     tie: bool = False
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    arch: str = "llama"
 
     @property
     def n_layers(self) -> int:
@@ -73,14 +74,34 @@ class Config:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's GGUF name and shape, in file order."""
-        c, v = self.d_model, self.vocab
+        c, v, gpt2 = self.d_model, self.vocab, self.arch == "gpt2"
         out: dict[str, tuple[int, ...]] = {"token_embd.weight": (v, c)}
+        if gpt2:
+            out["position_embd.weight"] = (self.context, c)
+
+        def add(name: str, shape: tuple[int, ...], bias: bool) -> None:
+            out[f"{name}.weight"] = shape
+            if bias:
+                out[f"{name}.bias"] = shape[:1]
+
         for i in range(self.n_layers):
             q, kv, f = self.n_heads[i] * self.head_dim, self.n_kv_heads[i] * self.head_dim, self.d_ff[i]
-            layer = {"attn_norm": (c,), "attn_q": (q, c), "attn_k": (kv, c), "attn_v": (kv, c),
-                     "attn_output": (c, q), "ffn_norm": (c,), "ffn_gate": (f, c), "ffn_up": (f, c), "ffn_down": (c, f)}
-            out |= {f"blk.{i}.{name}.weight": shape for name, shape in layer.items()}
-        out["output_norm.weight"] = (c,)
+            add(f"blk.{i}.attn_norm", (c,), gpt2)
+            if gpt2:
+                add(f"blk.{i}.attn_qkv", (q + 2 * kv, c), True)
+            else:
+                for name, rows in (("q", q), ("k", kv), ("v", kv)):
+                    add(f"blk.{i}.attn_{name}", (rows, c), self.arch == "qwen2")
+            if self.arch == "qwen3":
+                for name in "qk":
+                    add(f"blk.{i}.attn_{name}_norm", (self.head_dim,), False)
+            add(f"blk.{i}.attn_output", (c, q), gpt2)
+            add(f"blk.{i}.ffn_norm", (c,), gpt2)
+            if not gpt2:
+                add(f"blk.{i}.ffn_gate", (f, c), False)
+            add(f"blk.{i}.ffn_up", (f, c), gpt2)
+            add(f"blk.{i}.ffn_down", (c, f), gpt2)
+        add("output_norm", (c,), gpt2)
         if not self.tie:
             out["output.weight"] = (v, c)
         return out
@@ -119,21 +140,50 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return gate * torch.sigmoid(gate) * up
 
 
+def layernorm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    away = x - x.mean(-1, keepdim=True)
+    return away * torch.rsqrt(away.square().mean(-1, keepdim=True) + eps) * weight + bias
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
 def hidden(cfg: Config, w: dict[str, Tensor], tokens: Tensor) -> Tensor:
     """tokens [B,T] at positions 0..T-1 -> [B*T,C], after output_norm."""
     b, t = tokens.shape
     pos = torch.arange(t).expand(b, t)
+    half_split = cfg.arch in ("qwen2", "qwen3")
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        if cfg.arch == "gpt2":
+            return layernorm(x, w[f"{name}.weight"], w[f"{name}.bias"], cfg.norm_eps)
+        return rmsnorm(x, w[f"{name}.weight"], cfg.norm_eps)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        y = x @ w[f"{name}.weight"].T
+        return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
+
     x = w["token_embd.weight"][tokens]
+    if cfg.arch == "gpt2":
+        x = x + w["position_embd.weight"][pos]
     for i in range(cfg.n_layers):
-        p = {name: w[f"blk.{i}.{name}.weight"] for name in
-             ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")}
-        y = rmsnorm(x, p["attn_norm"], cfg.norm_eps)
-        q, k, v = ((y @ p[name].T).view(b, t, -1, cfg.head_dim) for name in ("attn_q", "attn_k", "attn_v"))
-        y = attention(rotate(q, pos, cfg.rope), rotate(k, pos, cfg.rope), v)
-        x = x + y.flatten(2) @ p["attn_output"].T
-        y = rmsnorm(x, p["ffn_norm"], cfg.norm_eps)
-        x = x + swiglu(y @ p["ffn_gate"].T, y @ p["ffn_up"].T) @ p["ffn_down"].T
-    return rmsnorm(x, w["output_norm.weight"], cfg.norm_eps).flatten(0, 1)
+        blk, kv = f"blk.{i}.", cfg.n_kv_heads[i] * cfg.head_dim
+        y = norm(x, blk + "attn_norm")
+        if cfg.arch == "gpt2":
+            parts = linear(y, blk + "attn_qkv").split([cfg.n_heads[i] * cfg.head_dim, kv, kv], -1)
+        else:
+            parts = [linear(y, blk + f"attn_{name}") for name in "qkv"]
+        q, k, v = (p.unflatten(-1, (-1, cfg.head_dim)) for p in parts)
+        if cfg.arch == "qwen3":
+            q, k = norm(q, blk + "attn_q_norm"), norm(k, blk + "attn_k_norm")
+        if cfg.arch != "gpt2":
+            q, k = rotate(q, pos, cfg.rope, half_split), rotate(k, pos, cfg.rope, half_split)
+        x = x + linear(attention(q, k, v).flatten(2), blk + "attn_output")
+        y = norm(x, blk + "ffn_norm")
+        up = linear(y, blk + "ffn_up")
+        x = x + linear(gelu(up) if cfg.arch == "gpt2" else swiglu(linear(y, blk + "ffn_gate"), up), blk + "ffn_down")
+    return norm(x, "output_norm").flatten(0, 1)
 
 
 def head(w: dict[str, Tensor], h: Tensor) -> Tensor:
@@ -160,10 +210,40 @@ def half_split_rows(weight: Tensor, d: int) -> Tensor:
     return weight.view(-1, d // 2, 2, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
 
 
+LLAMA_NAMES = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+               "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+               "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+               "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "token_embd": "model.embed_tokens",
+               "output_norm": "model.norm", "output": "lm_head"}
+GPT2_NAMES = {"attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj", "ffn_norm": "ln_2",
+              "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj", "token_embd": "transformer.wte",
+              "position_embd": "transformer.wpe", "output_norm": "transformer.ln_f", "output": "lm_head"}
+
+
+def their_name(cfg: Config, name: str) -> str:
+    """What transformers calls a tensor of GGUF's name."""
+    names, layers = (GPT2_NAMES, "transformer.h") if cfg.arch == "gpt2" else (LLAMA_NAMES, "model.layers")
+    if not name.startswith("blk."):
+        stem, what = name.split(".")
+        return f"{names[stem]}.{what}"
+    _, i, stem, what = name.split(".")
+    return f"{layers}.{i}.{names[stem]}.{what}"
+
+
+def their_layout(cfg: Config, name: str, x: Tensor) -> Tensor:
+    """A tensor, or its gradient, as transformers lays it out: llama's q and k half-split, gpt2's matrices [in,out]."""
+    stem = name.split(".")[-2]
+    if cfg.arch == "llama" and stem in ("attn_q", "attn_k"):
+        return half_split_rows(x, cfg.head_dim)
+    return x.T if cfg.arch == "gpt2" and name.startswith("blk.") and x.ndim == 2 else x
+
+
 def to_transformers(cfg: Config, w: dict[str, Tensor]) -> torch.nn.Module:
-    """The same model as LlamaForCausalLM; layers with sizes of their own are built from configs of their own."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """The same model by transformers; layers with sizes of their own are built from configs of their own."""
+    import transformers
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+    from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
     r = cfg.rope
     rope: dict = {"rope_type": {"none": "default"}.get(r.rope_scaling, r.rope_scaling), "rope_theta": r.rope_base}
@@ -172,34 +252,44 @@ def to_transformers(cfg: Config, w: dict[str, Tensor]) -> torch.nn.Module:
     if r.rope_scaling == "llama3":
         rope |= {"low_freq_factor": r.rope_low_freq_factor, "high_freq_factor": r.rope_high_freq_factor,
                  "original_max_position_embeddings": r.rope_original_context}
+    model_of, config_of, layer_of = {
+        "llama": (transformers.LlamaForCausalLM, transformers.LlamaConfig, LlamaDecoderLayer),
+        "qwen2": (transformers.Qwen2ForCausalLM, transformers.Qwen2Config, Qwen2DecoderLayer),
+        "qwen3": (transformers.Qwen3ForCausalLM, transformers.Qwen3Config, Qwen3DecoderLayer),
+        "gpt2": (transformers.GPT2LMHeadModel, transformers.GPT2Config, None)}[cfg.arch]
 
-    def config(layer: int) -> LlamaConfig:
-        return LlamaConfig(
+    def config(layer: int) -> transformers.PreTrainedConfig:
+        if cfg.arch == "gpt2":
+            return config_of(
+                vocab_size=cfg.vocab, n_positions=cfg.context, n_embd=cfg.d_model, n_layer=cfg.n_layers,
+                n_head=cfg.n_heads[layer], n_inner=cfg.d_ff[layer], activation_function="gelu_new", resid_pdrop=0.0,
+                embd_pdrop=0.0, attn_pdrop=0.0, layer_norm_epsilon=cfg.norm_eps, tie_word_embeddings=cfg.tie,
+                attn_implementation="eager")
+        return config_of(
             vocab_size=cfg.vocab, hidden_size=cfg.d_model, intermediate_size=cfg.d_ff[layer],
             num_hidden_layers=cfg.n_layers, num_attention_heads=cfg.n_heads[layer],
             num_key_value_heads=cfg.n_kv_heads[layer], head_dim=cfg.head_dim, max_position_embeddings=cfg.context,
             rms_norm_eps=cfg.norm_eps, tie_word_embeddings=cfg.tie, rope_parameters=rope, attn_implementation="eager")
 
-    model = LlamaForCausalLM(config(0))
-    for i in range(cfg.n_layers):
-        model.model.layers[i] = LlamaDecoderLayer(config(i), i)
-    parts = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-             "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
-             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-    model.load_state_dict(
-        {"model.embed_tokens.weight": w["token_embd.weight"], "model.norm.weight": w["output_norm.weight"],
-         "lm_head.weight": w.get("output.weight", w["token_embd.weight"])}
-        | {f"model.layers.{i}.{theirs}.weight": half_split_rows(t, cfg.head_dim) if ours in ("attn_q", "attn_k") else t
-           for i in range(cfg.n_layers) for ours, theirs in parts.items()
-           for t in [w[f"blk.{i}.{ours}.weight"]]})
+    model = model_of(config(0))
+    for i in range(cfg.n_layers if layer_of else 0):
+        model.model.layers[i] = layer_of(config(i), i)
+    state = {their_name(cfg, name): their_layout(cfg, name, t) for name, t in w.items()}
+    if cfg.tie:
+        state["lm_head.weight"] = w["token_embd.weight"]
+    model.load_state_dict(state)
     return model
 
 
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).detach().norm() / theirs.detach().norm())
+
+
 def check_model(cfg: Config) -> None:
-    """Logits and two gradients equal transformers' within f32 rounding."""
+    """Logits and every gradient equal transformers' within f32 rounding: 1e-5 of the norm."""
     gen = torch.Generator().manual_seed(1)
     w = {name: torch.randn(shape, generator=gen) * shape[-1] ** -0.5 if len(shape) > 1
-         else 1 + 0.2 * torch.randn(shape, generator=gen) for name, shape in cfg.shapes().items()}
+         else name.endswith(".weight") + 0.2 * torch.randn(shape, generator=gen) for name, shape in cfg.shapes().items()}
     w = {name: t.requires_grad_() for name, t in w.items()}
     model = to_transformers(cfg, {name: t.detach() for name, t in w.items()})
     tokens = torch.randint(cfg.vocab, (2, cfg.context), generator=gen)
@@ -207,21 +297,15 @@ def check_model(cfg: Config) -> None:
     targets[::5] = IGNORE
 
     ours, theirs = head(w, hidden(cfg, w, tokens)), model(tokens).logits.flatten(0, 1)
-    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+    assert distance(ours, theirs) < 1e-5, (cfg, distance(ours, theirs))
     cross_entropy(ours, targets, 0.1, 1e-3).backward()
     z = theirs[targets != IGNORE].logsumexp(-1).square().mean()
     (F.cross_entropy(theirs, targets, ignore_index=IGNORE, label_smoothing=0.1) + 1e-3 * z).backward()
-    theirs_grad = {
-        "token_embd.weight": model.model.embed_tokens.weight.grad,
-        "blk.0.attn_norm.weight": model.model.layers[0].input_layernorm.weight.grad,
-        "blk.1.ffn_down.weight": model.model.layers[1].mlp.down_proj.weight.grad,
-    }
-    for i, layer in enumerate(model.model.layers):
-        k = w[f"blk.{i}.attn_k.weight"].grad
-        torch.testing.assert_close(half_split_rows(k, cfg.head_dim), layer.self_attn.k_proj.weight.grad,
-                                   atol=1e-5, rtol=1e-4)
-    for name, grad in theirs_grad.items():
-        torch.testing.assert_close(w[name].grad, grad, atol=1e-5, rtol=1e-4)
+    theirs_grad = {name: p.grad for name, p in model.named_parameters()}
+    assert len(theirs_grad) == len(w)
+    for name, t in w.items():
+        off = distance(their_layout(cfg, name, t.grad), theirs_grad[their_name(cfg, name)])
+        assert off < 1e-5, (cfg, name, off)
 
 
 def check_ops() -> None:
@@ -233,6 +317,8 @@ def check_ops() -> None:
     x, weight = torch.randn(5, 33, generator=gen), torch.randn(33, generator=gen)
     torch.testing.assert_close(rmsnorm(x, weight, 1e-5), F.rms_norm(x, (33,), weight, 1e-5))
     torch.testing.assert_close(swiglu(x, weight), F.silu(x) * weight)
+    torch.testing.assert_close(gelu(x), F.gelu(x, approximate="tanh"))
+    torch.testing.assert_close(layernorm(x, weight, x[0], 1e-5), F.layer_norm(x, (33,), weight, x[0], 1e-5))
 
 
 CHECKED = {
@@ -241,6 +327,11 @@ CHECKED = {
     "per-layer": Config((6, 2, 4), (2, 2, 1), (64, 100, 56), 48, 10, 71, 21),
     "linear": Config((4, 4), (2, 2), (80, 80), 32, 8, 64, 24, Rope(rope_scaling="linear", rope_factor=4.0)),
     "llama3": Config((4, 4), (2, 2), (80, 80), 32, 8, 64, 48, Rope(500.0, "llama3", 8.0, 1.0, 4.0, 32)),
+    "gpt2": Config((4, 4), (4, 4), (72, 72), 32, 8, 64, 24, tie=True, arch="gpt2"),
+    "gpt2, untied": Config((3,), (3,), (40,), 27, 9, 50, 19, arch="gpt2"),
+    "qwen2": Config((4, 4), (2, 2), (80, 80), 32, 8, 64, 24, Rope(1e6), norm_eps=1e-6, tie=True, arch="qwen2"),
+    "qwen3": Config((4, 4), (2, 2), (80, 80), 32, 12, 64, 24, Rope(1e6), norm_eps=1e-6, arch="qwen3"),
+    "qwen3, tied": Config((2, 2), (2, 2), (48, 48), 32, 8, 64, 24, norm_eps=1e-6, tie=True, arch="qwen3"),
 }
 
 
@@ -251,8 +342,10 @@ def validate() -> None:
 
 
 def attributes(cfg: Config) -> dict:
-    """The configuration as flat attributes."""
+    """The configuration as flat attributes; without arch: llama."""
     flat = asdict(cfg)
+    if cfg.arch == "llama":
+        del flat["arch"]
     return {"n_layers": cfg.n_layers} | flat.pop("rope") | flat
 
 

@@ -5,7 +5,8 @@ float64, fixed-length strings). The attribute `noise` of an f32 dataset is the l
 f32 result and the same computation in f64: the honest unit for a tolerance. Inputs come from NumPy's PCG64, so that they
 are the same bits on every machine.
 
-  llama_*.h5  config (attributes), rope_freqs [D/2] (GGUF's divisors of the frequencies), weights/, tokens and targets
+  llama_*.h5, gpt2.h5, qwen2.h5, qwen3.h5
+              config (attributes; without arch: llama), rope_freqs [D/2] (GGUF's divisors of the frequencies), weights/, tokens and targets
               [B,T] (-1 ignored), hidden [B*T,C] (after output_norm), logits [B*T,V], loss (mean over kept targets, with
               smoothing and z-loss), nll (the same without them), grads/ (of loss)
   curve.h5    100 steps of AdamW: config, optimizer (attributes), initial/, tokens [100,B,T+1], losses, grad_norms
@@ -15,12 +16,12 @@ are the same bits on every machine.
   ops.h5      single operators: inputs, upstream gradient dy (1 for a scalar), output y, input gradients d<input>
   sampler.h5  logits [6,61]; caseNN/probs [6,61] after the filters named by its attributes (sampler.py)
 
-Usage: make_golden.py [FOLDER]      (default: tests/golden)
+Usage: make_golden.py [--folder FOLDER] [NAME ...]      (default: tests/golden, all)
 """
 
+import argparse
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,12 +51,12 @@ class Tree(dict):
 
 def weights(rng: np.random.Generator, cfg: Config, dtype: torch.dtype, gain: float, spread: float,
             step: float) -> dict[str, Tensor]:
-    """Matrices of deviation gain/sqrt(columns), norms of 1 +- spread. A step > 0 rounds to its multiples, which halves
+    """Matrices of deviation gain/sqrt(columns), norms of 1 +- spread, biases of 0 +- spread. A step > 0 rounds to its multiples, which halves
     the file; step 0 keeps full mantissas."""
     out = {}
     for name, shape in cfg.shapes().items():
         x = rng.standard_normal(shape)
-        x = 1 + spread * x if len(shape) == 1 else gain * shape[1] ** -0.5 * x
+        x = name.endswith(".weight") + spread * x if len(shape) == 1 else gain * shape[1] ** -0.5 * x
         x = np.round(x / step) * step if step else x
         out[name] = torch.from_numpy(x.astype(np.float32)).to(dtype).requires_grad_()
     return out
@@ -69,7 +70,7 @@ def grads(tensors: dict[str, Tensor]) -> Tree:
     return Tree({name: t.grad for name, t in tensors.items()})
 
 
-def llama_case(cfg: Config, batch: int, seed: int, step: float, ignored: float = 0.0) -> Callable[[torch.dtype], Tree]:
+def model_case(cfg: Config, batch: int, seed: int, step: float, ignored: float = 0.0) -> Callable[[torch.dtype], Tree]:
     def build(dtype: torch.dtype) -> Tree:
         rng = np.random.default_rng(seed)
         w = weights(rng, cfg, dtype, 1.4, 0.2, step)  # gain 1.4: attention far from uniform
@@ -386,11 +387,16 @@ def sampling(dtype: torch.dtype) -> Tree:
 
 
 GOLDEN: dict[str, Callable[[torch.dtype], Tree]] = {
-    "llama_tiny": llama_case(Config((4, 4), (4, 4), (80, 80), 32, 8, 64, 24), 2, 10, 0.0),
-    "llama_tied": llama_case(Config((3, 3), (1, 1), (72, 72), 36, 12, 97, 17, norm_eps=1e-6, tie=True), 3, 11, 2**-10),
-    "llama_per_layer": llama_case(Config((6, 2, 4), (2, 2, 1), (52, 76, 40), 36, 10, 71, 21), 2, 12, 2**-10),
-    "llama_scaled": llama_case(Config((4, 4), (2, 2), (80, 72), 32, 8, 83, 23, Rope(500.0, "llama3", 8.0, 1.0, 4.0, 32),
+    "llama_tiny": model_case(Config((4, 4), (4, 4), (80, 80), 32, 8, 64, 24), 2, 10, 0.0),
+    "llama_tied": model_case(Config((3, 3), (1, 1), (72, 72), 36, 12, 97, 17, norm_eps=1e-6, tie=True), 3, 11, 2**-10),
+    "llama_per_layer": model_case(Config((6, 2, 4), (2, 2, 1), (52, 76, 40), 36, 10, 71, 21), 2, 12, 2**-10),
+    "llama_scaled": model_case(Config((4, 4), (2, 2), (80, 72), 32, 8, 83, 23, Rope(500.0, "llama3", 8.0, 1.0, 4.0, 32),
                                       label_smoothing=0.1, z_loss=1e-3), 3, 13, 2**-10, ignored=0.3),
+    "gpt2": model_case(Config((4, 4), (4, 4), (48, 40), 32, 8, 31, 17, tie=True, arch="gpt2"), 2, 14, 2**-10),
+    "qwen2": model_case(Config((4, 4), (2, 2), (40, 40), 24, 6, 37, 17, Rope(1e6), norm_eps=1e-6, tie=True,
+                               arch="qwen2"), 2, 15, 2**-10),
+    "qwen3": model_case(Config((3, 3), (1, 1), (32, 40), 24, 10, 37, 15, Rope(500.0, "linear", 2.0), norm_eps=1e-6,
+                               arch="qwen3"), 2, 16, 2**-10),
     "curve": curve,
     "optim": optimizers,
     "blocks": blocks,
@@ -450,10 +456,13 @@ def write(group: h5py.Group, tree: Tree) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in GOLDEN:
-        path = folder / f"{name}.h5"
+    parser = argparse.ArgumentParser(description="write the golden files")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("names", nargs="*", default=list(GOLDEN))
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for name in args.names:
+        path = args.folder / f"{name}.h5"
         tree = compute(name)
         tree.attrs |= provenance()
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
