@@ -158,6 +158,7 @@ static int print_json(const struct speed_args *a, const struct result *t, const 
                       struct rates *rates, struct buf *out)
 {
     const double MIB = 0x1p20, tokens = tokens_of(a), steps = (double)a->steps;
+    double known = 0;
     const bool bf16 = a->step.bf16;
     buf_printf(out,
                "{\"bench\": \"train\", \"what\": \"%s\", \"precision\": \"%s\", \"gemm\": \"%s\", "
@@ -186,8 +187,9 @@ static int print_json(const struct speed_args *a, const struct result *t, const 
                    i ? ", " : "", r->name, r->backward ? "true" : "false", (double)r->calls / steps,
                    1e3 * r->seconds / steps, r->seconds / t->sum, 1e-9 * r->flops / steps,
                    1e-9 * r->bytes / steps, 1e3 * floor / steps);
+        known += r->seconds;
     }
-    buf_text(out, "]}\n");
+    buf_printf(out, "], \"between_share\": %.5f}\n", (t->sum - known) / t->sum);
     return 0;
 }
 

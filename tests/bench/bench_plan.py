@@ -101,7 +101,7 @@ def svg(points: list[dict]) -> str:
         for m in (1, 2, 5):
             rate = m * 10**e
             if rate <= b:
-                label = f"{rate:,}"
+                label = f"{rate // 1000}k" if rate >= 1000 else str(rate)
                 out += [f'<path d="M{x(rate):.1f} {TOP}V{TOP + SIDE}M{LEFT} {y(rate):.1f}H{LEFT + SIDE}" '
                         'stroke="#ddd" stroke-width="0.5"/>',
                         text(x(rate), TOP + SIDE + 16, label), text(LEFT - 6, y(rate) + 4, label, "end")]
