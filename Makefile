@@ -17,7 +17,7 @@ PREFIX  ?= /usr/local
 PYTHON  ?= .venv/bin/python
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 
-WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
 OPT      ?= -O3 -g
 CFLAGS   += -std=c11 $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
 PKGS     := yaml-0.1 libpcre2-8 libxxhash jansson liblzma libcrypto libutf8proc hdf5-serial

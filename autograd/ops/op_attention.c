@@ -194,7 +194,7 @@ static void backward_part(const struct node *node, const struct grads *g, int se
     for (int64_t h = kv * group; h < (kv + 1) * group; h++) {
         const struct head head = head_of(node, seq, h);
         const int64_t first = s->start * ldq + h * D;
-        hg.dy = node->out[0]->grad + first;
+        hg.dy = (const float *)node->out[0]->grad + first;
         hg.dq = g->dq ? g->dq + first : NULL;
         hg.delta = g->delta + s->start * a->H + h;
         for (int64_t i = 0; i < s->len; i++)
