@@ -19,14 +19,15 @@
 // rows of the table leave out what is zero
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-enum { IN = 2, ROWS = 19, HEAD = 6, POSITIONS = 23 };
+enum { IN = 3, ROWS = 19, HEAD = 6, POSITIONS = 23 };
 
 /* The type of each input and of the output: s stays f32, h is bf16. */
 struct act_case {
     const char *name;
     const char *in, *out; /* "hs": of IN inputs; "" for no output: a loss */
     struct tensor *(*build)(struct ctx *ctx, struct tensor *in[], struct loss *loss);
-    bool weight; /* the last input is a vector */
+    int vectors; /* the last so many inputs are vectors */
+    bool heads;  /* ... of a head's width */
 };
 
 static struct rope rope[2];
@@ -37,6 +38,18 @@ static struct tensor *rmsnorm(struct ctx *ctx, struct tensor *in[], struct loss 
 {
     (void)loss;
     return op_rmsnorm(ctx, in[0], in[1], 1e-3f);
+}
+
+static struct tensor *layernorm(struct ctx *ctx, struct tensor *in[], struct loss *loss)
+{
+    (void)loss;
+    return op_layernorm(ctx, in[0], in[1], in[2], 1e-3f);
+}
+
+static struct tensor *gelu(struct ctx *ctx, struct tensor *in[], struct loss *loss)
+{
+    (void)loss;
+    return op_gelu(ctx, in[0]);
 }
 
 static struct tensor *swiglu(struct ctx *ctx, struct tensor *in[], struct loss *loss)
@@ -87,8 +100,12 @@ static struct tensor *mse(struct ctx *ctx, struct tensor *in[], struct loss *los
 }
 
 static const struct act_case cases[] = {
-    {"rmsnorm of f32", "ss", "h", rmsnorm, .weight = true},
-    {"rmsnorm of bf16", "hs", "h", rmsnorm, .weight = true},
+    {"rmsnorm of f32", "ss", "h", rmsnorm, .vectors = 1},
+    {"rmsnorm of bf16", "hs", "h", rmsnorm, .vectors = 1},
+    {"rmsnorm of heads of bf16", "hs", "h", rmsnorm, .vectors = 1, .heads = true},
+    {"layernorm of f32", "sss", "h", layernorm, .vectors = 2},
+    {"layernorm of bf16", "hss", "h", layernorm, .vectors = 2},
+    {"gelu", "h", "h", gelu},
     {"swiglu", "hh", "h", swiglu},
     {"rope, adjacent", "h", "h", rope_adjacent},
     {"rope, half", "h", "h", rope_half},
@@ -182,11 +199,11 @@ static struct result run(const struct run *r, bool measuring)
     ctx.act = r->narrow ? &dtype_bf16 : &dtype_f32;
     const int count = (int)strlen(r->c->in);
     for (int i = 0; i < count; i++) {
-        const bool vector = r->c->weight && i == count - 1;
+        const bool vector = i >= count - r->c->vectors;
         t[i] =
             (struct tensor){.dt = type_of(r, r->c->in[i]), .nd = 2, .needs_grad = i != r->frozen};
         t[i].dim[0] = vector ? 1 : ROWS;
-        t[i].dim[1] = r->cols;
+        t[i].dim[1] = vector && r->c->heads ? HEAD : r->cols;
         o.n[i] = tensor_numel(&t[i]);
         t[i].data = malloc(tensor_bytes(&t[i]));
         draw(10 + (uint64_t)i, 1, t[i].dt, o.n[i], t[i].data);

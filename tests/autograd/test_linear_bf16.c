@@ -26,6 +26,7 @@ struct setup {
     int n;
     int64_t N, I, O[LINEAR_MAX];
     bool bias, residual, panels, twice; /* twice: backward adds to gradients that are there */
+    bool parts;                         /* the weights and biases are rows of one */
 };
 
 struct result {
@@ -87,12 +88,14 @@ static void give(struct ctx *ctx, struct tensor *y, uint64_t key)
 
 static void weights(struct store *s, const struct setup *c)
 {
-    char name[8];
-    for (int i = 0; i < (c->n ? c->n : 1); i++) {
+    char name[16];
+    const int64_t all = c->O[0] + c->O[1] + c->O[2];
+    for (int i = 0; i < (c->n && !c->parts ? c->n : 1); i++) {
+        const int64_t O = c->parts ? all : c->O[i];
         snprintf(name, sizeof name, "w%d", i);
-        store_add(s, name, 2, (int64_t[]){c->O[i], c->I}, 1);
+        store_add(s, name, 2, (int64_t[]){O, c->I}, 1);
         snprintf(name, sizeof name, "b%d", i);
-        store_add(s, name, 1, (int64_t[]){c->O[i]}, 1);
+        store_add(s, name, 1, (int64_t[]){O}, 1);
     }
     assert_int_equal(store_alloc(s, STORE_TRAINED), 0);
     for (int i = 0; i < s->n; i++) {
@@ -117,9 +120,14 @@ static void pass(struct ctx *ctx, struct store *s, const struct setup *c, struct
         give(ctx, x, 7);
     if (c->n) {
         struct tensor *w[LINEAR_MAX], *b[LINEAR_MAX];
-        for (int i = 0; i < c->n; i++) {
-            w[i] = &s->p[2 * i].used;
-            b[i] = c->bias ? &s->p[2 * i + 1].used : NULL;
+        for (int64_t i = 0, at = 0; i < c->n; at += c->O[i++]) {
+            w[i] = c->parts ? ctx_part(ctx, &s->p[0].used, at, c->O[i]) : &s->p[2 * i].used;
+            b[i] = !c->bias   ? NULL
+                   : c->parts ? ctx_part(ctx, &s->p[1].used, at, c->O[i])
+                              : &s->p[2 * i + 1].used;
+            // whole panels can be cut
+            if (c->parts && c->panels)
+                assert_int_equal(w[i]->panels != NULL, at % PANEL == 0 && c->O[i] % PANEL == 0);
         }
         assert_int_equal(op_linear(ctx, x, c->n, w, b, res, out), 0);
         for (int i = 0; i < c->n; i++) {
@@ -193,6 +201,8 @@ static const struct setup setups[] = {
     {1, 40, 64, {64}, true, true, false, true},
     {1, 1, 64, {400}, true, false, true, false},       // cut by columns
     {2, 20, 4100, {40, 70}, true, false, true, false}, // deeper than one pass of the kernel
+    {3, 70, 66, {96, 32, 64}, true, false, true, false, .parts = true},
+    {3, 70, 66, {64, 40, 40}, true, false, true, true, .parts = true},
     {0, 10, 64, {50}, false, false, true, false},
     {0, 600, 32, {301}, false, false, true, true},   // two chunks
     {0, 37, 32, {5001}, false, false, false, false}, // deeper than DEEP
@@ -285,8 +295,8 @@ static void plan_holds(void **state)
             x->needs_grad = true;
             if (k)
                 memset(x->data, 0, tensor_bytes(x));
-            for (int j = 0; j < c->n; j++)
-                w[j] = &s.p[2 * j].used;
+            for (int64_t j = 0, at = 0; j < c->n; at += c->O[j++])
+                w[j] = c->parts ? ctx_part(&ctx, &s.p[0].used, at, c->O[j]) : &s.p[2 * j].used;
             if (!c->n) {
                 assert_int_equal(op_head_loss(&ctx, x, &s.p[0].used, &args, &loss), 0);
             } else {

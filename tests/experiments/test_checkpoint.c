@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "autograd/base/err.h"
+#include "datasets/h5file.h"
 #include "experiments/checkpoint.h"
 #include "optim/ema.h"
 #include "tests/datasets/scratch.h"
@@ -33,6 +34,33 @@ static void what_is_saved_is_read(void **state)
     tokenizer_free(tok);
     transformer_free(&back);
     transformer_free(&m);
+}
+
+/* Of every architecture; one that nobody knows is refused by its name. */
+static void the_architecture_is_kept(void **state)
+{
+    const char *path = scratch_path(*state, "c.h5");
+    for (int arch = 0; arch < ARCH_N; arch++) {
+        struct transformer m, back;
+        struct tokenizer *tok;
+        tiny_model_of(&m, (enum arch)arch, false, false);
+        tiny_model_save(path, &m);
+        assert_int_equal(checkpoint_use(path, &back, &tok), 0);
+        assert_int_equal(back.dims.arch, arch);
+        assert_int_equal(back.store.n, m.store.n);
+        assert_memory_equal(back.store.latent, m.store.latent, m.store.len * sizeof(float));
+        tokenizer_free(tok);
+        transformer_free(&back);
+        transformer_free(&m);
+    }
+    struct h5file *f;
+    struct checkpoint c;
+    assert_int_equal(h5file_create(&f, path), 0);
+    assert_int_equal(h5file_set_int(f, "/", "format", 1), 0);
+    assert_int_equal(h5file_set_text(f, "model", "arch", "abacus"), 0);
+    assert_int_equal(h5file_commit(f), 0);
+    assert_int_equal(checkpoint_open(&c, path), -1);
+    assert_non_null(strstr(err_text(), "architecture 'abacus' is unknown"));
 }
 
 /* With an average beside the weights, that is the model; the weights are for going on. */
@@ -98,6 +126,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
         TEST(what_is_saved_is_read),
+        TEST(the_architecture_is_kept),
         TEST(an_average_is_the_model),
         TEST(a_model_must_fit_into_its_file),
     };

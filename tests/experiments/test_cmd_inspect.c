@@ -136,6 +136,31 @@ static void checkpoints_are_shown(void **state)
     assert_shows("1 of them are NaN or infinite");
 }
 
+/* What architectures differ in is shown. */
+static void architectures_are_shown(void **state)
+{
+    static const struct {
+        enum arch arch;
+        const char *shown[3];
+    } each[] = {
+        {ARCH_GPT2, {"gpt2, 2 layers", "positions      learned\n", "blk.1.attn_qkv.bias"}},
+        {ARCH_QWEN2, {"qwen2, 2 layers", "base 10000, halves\n", "blk.1.attn_v.bias"}},
+        {ARCH_QWEN3, {"qwen3, 2 layers", "base 10000, halves\n", "blk.1.attn_k_norm.weight"}},
+        {ARCH_LLAMA, {"llama, 2 layers", "base 10000, adjacent pairs\n", "blk.1.ffn_gate.weight"}},
+    };
+    const char *path = scratch_path(*state, "model.h5");
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        struct transformer m;
+        tiny_model_of(&m, each[i].arch, false, false);
+        tiny_model_save(path, &m);
+        transformer_free(&m);
+        assert_int_equal(inspect(path, "--tensors"), 0);
+        assert_tidy();
+        for (int k = 0; k < 3; k++)
+            assert_shows(each[i].shown[k]);
+    }
+}
+
 static void tokenizers_are_shown(void **state)
 {
     const char *path = scratch_path(*state, "tokenizer.json");
@@ -290,10 +315,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(text_is_escaped_and_cut),     TEST(bytes_have_units),
-        TEST(checkpoints_are_shown),       TEST(tokenizers_are_shown),
-        TEST(corpora_are_shown),           TEST(gguf_files_are_shown),
-        TEST(safetensors_files_are_shown), TEST(other_files_are_refused),
+        TEST(text_is_escaped_and_cut), TEST(bytes_have_units),
+        TEST(checkpoints_are_shown),   TEST(architectures_are_shown),
+        TEST(tokenizers_are_shown),    TEST(corpora_are_shown),
+        TEST(gguf_files_are_shown),    TEST(safetensors_files_are_shown),
+        TEST(other_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "experiments/config.h"
+#include "experiments/model.h"
 
 enum { MESSAGES_MAX = 8 };
 
@@ -173,6 +174,50 @@ static void values(void **state)
     assert_int_equal(config_stage_find(&c, "finetune"), -1);
     config_free(&c);
     buf_free(&out);
+}
+
+/* Defaults that depend on the architecture; what is given does not. */
+static void architectures(void **state)
+{
+    static const struct {
+        const char *overrides[4];
+        int n, arch;
+        bool tied;
+        int64_t kv_heads, head_dim;
+    } each[] = {
+        {{"model.arch=llama"}, 1, ARCH_LLAMA, false, 4, 16},
+        {{"model.arch=gpt2"}, 1, ARCH_GPT2, true, 4, 16},
+        {{"model.arch=gpt2", "model.tie_embeddings=false", "model.d_model=12"},
+         3,
+         ARCH_GPT2,
+         false,
+         4,
+         3},
+        {{"model.arch=qwen2", "model.n_kv_heads=2"}, 2, ARCH_QWEN2, false, 2, 16},
+        {{"model.arch=qwen3", "model.head_dim=32", "model.rope_base=1e6",
+          "model.tie_embeddings=true"},
+         4,
+         ARCH_QWEN3,
+         true,
+         4,
+         32},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        struct config c;
+        struct buf out = {0};
+        if (parse(&c, GOOD, each[i].n, each[i].overrides, &out))
+            fail_msg("%s", out.p);
+        assert_int_equal(c.model.arch, each[i].arch);
+        assert_int_equal(c.model.tie_embeddings, each[i].tied);
+        assert_int_equal(ints_at(&c.model.n_kv_heads, 0), each[i].kv_heads);
+        assert_int_equal(c.model.head_dim, each[i].head_dim);
+        struct transformer_dims d;
+        assert_int_equal(model_dims(&c.model, 257, &d), 0);
+        assert_true((int)d.arch == each[i].arch && d.tied == each[i].tied);
+        config_free(&c);
+        buf_free(&out);
+    }
 }
 
 static void train_of(const char *settings, struct config_train *t)
@@ -385,6 +430,10 @@ static void resolved_round_trip(void **state)
          "data.text_key='- a'"},
         {"model.n_heads=[8, 4]", "model.head_dim=8", "model.d_ff=[96, 64]",
          "model.n_kv_heads=[2, 4]"},
+        {"model.arch=gpt2"},
+        {"model.arch=gpt2", "model.tie_embeddings=false", "model.d_model=12"},
+        {"model.arch=qwen2", "model.n_kv_heads=1", "model.rope_scaling={type: linear, factor: 2}"},
+        {"model.arch=qwen3", "model.head_dim=6", "model.tie_embeddings=true"},
         {"pretrain.epochs=1.7", "pretrain.warmup=3.3%", "pretrain.lr=1.2345678901234567e-5"},
         {"model.rope_scaling={type: linear, factor: 2.5}", "pretrain.name=\"null\""},
         {"stages=[{finetune: {data: a.jsonl, from: q.h5, steps: 5}}, {evaluate: }]", "model="},
@@ -469,11 +518,17 @@ static void differences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(broken_configs),   cmocka_unit_test(all_mistakes_at_once_sorted),
-        cmocka_unit_test(values),           cmocka_unit_test(batches_and_steps),
-        cmocka_unit_test(bounds),           cmocka_unit_test(overrides),
-        cmocka_unit_test(broken_overrides), cmocka_unit_test(resolved_round_trip),
-        cmocka_unit_test(differences),      cmocka_unit_test(defaults_of_optimizers),
+        cmocka_unit_test(broken_configs),
+        cmocka_unit_test(all_mistakes_at_once_sorted),
+        cmocka_unit_test(values),
+        cmocka_unit_test(batches_and_steps),
+        cmocka_unit_test(bounds),
+        cmocka_unit_test(overrides),
+        cmocka_unit_test(broken_overrides),
+        cmocka_unit_test(resolved_round_trip),
+        cmocka_unit_test(differences),
+        cmocka_unit_test(architectures),
+        cmocka_unit_test(defaults_of_optimizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,13 @@
 
 void tiny_model(struct transformer *m, bool with_grad, bool padded)
 {
+    tiny_model_of(m, ARCH_LLAMA, with_grad, padded);
+}
+
+void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded)
+{
     const struct transformer_dims dims = {
+        .arch = arch,
         .n_layers = 2,
         .d_model = 32,
         .vocab = padded ? 260 : 257,
@@ -35,7 +41,8 @@ void tiny_model(struct transformer *m, bool with_grad, bool padded)
 void tiny_model_always(struct transformer *m, int id)
 {
     const int64_t C = m->dims.d_model;
-    float *embd = m->token_embd->latent, *gain = m->output_norm.weight->latent, *out = m->output->latent;
+    float *embd = m->token_embd->latent, *gain = m->output_norm.weight->latent,
+          *out = m->output->latent;
     for (int64_t c = 0; c < C; c++)
         gain[c] = c ? 0 : 1;
     for (int64_t v = 0; v < m->dims.vocab; v++) {

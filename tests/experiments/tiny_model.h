@@ -11,6 +11,9 @@ enum { TINY_CONTEXT = 320 };
    more than the tokenizer has. Fails the test if it cannot be made. */
 void tiny_model(struct transformer *m, bool with_grad, bool padded);
 
+/* The same of another architecture. */
+void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded);
+
 /* Makes token `id` the likeliest one after anything, by far. */
 void tiny_model_always(struct transformer *m, int id);
 

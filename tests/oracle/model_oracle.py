@@ -45,6 +45,28 @@ stages:
                recompute: blocks}
   - evaluate: {compare: [pretrain]}
 """,
+    "gpt2-bpe": """
+data: {corpus: text.txt, tokenizer: {type: bpe, vocab_size: 320}, valid: tail, split_on: none}
+model: {arch: gpt2, n_layers: 2, d_model: 48, n_heads: 4, d_ff: 128, context: 48}
+stages:
+  - pretrain: {steps: 60, batch_tokens: 768, lr: 3e-3, warmup: 10%, eval_every: 30}
+  - evaluate: {compare: [pretrain]}
+""",
+    "qwen2-gqa-tied-bpe": """
+data: {corpus: text.txt, tokenizer: {type: bpe, vocab_size: 320, pre: qwen2}, valid: tail, split_on: none}
+model: {arch: qwen2, n_layers: 2, d_model: 48, n_heads: 4, n_kv_heads: 2, d_ff: 96, context: 48, norm_eps: 1e-6,
+        rope_base: 1e6, tie_embeddings: true}
+stages:
+  - pretrain: {steps: 60, batch_tokens: 768, lr: 3e-3, warmup: 10%, eval_every: 30}
+  - evaluate: {compare: [pretrain]}
+""",
+    "qwen3-wide-heads-byte": """
+data: {corpus: text.txt, tokenizer: {type: byte}, valid: tail, split_on: none}
+model: {arch: qwen3, n_layers: 2, d_model: 48, n_heads: 4, n_kv_heads: 1, d_ff: 96, context: 64, head_dim: 20}
+stages:
+  - pretrain: {steps: 60, batch_tokens: 1024, lr: 3e-3, warmup: 10%, eval_every: 30}
+  - evaluate: {compare: [pretrain]}
+""",
 }
 
 
@@ -94,7 +116,7 @@ def load(path: Path) -> tuple[llama.Config, dict[str, torch.Tensor], Tokenizer]:
                               int(at["rope_original_context"]))
         cfg = llama.Config(**layers, d_model=int(at["d_model"]), head_dim=int(at["head_dim"]),
                            vocab=int(at["vocab_size"]), context=int(at["context"]), rope=rope,
-                           norm_eps=float(at["norm_eps"]), tie=bool(at["tie_embeddings"]))
+                           norm_eps=float(at["norm_eps"]), tie=bool(at["tie_embeddings"]), arch=at["arch"].decode())
         weights = {name: torch.from_numpy(data[()]).double() for name, data in file["weights"].items()}
         tokenizer = Tokenizer.from_str(file["tokenizer"][()].decode())
     shapes = {name: tuple(w.shape) for name, w in weights.items()}
@@ -157,6 +179,10 @@ def check(name: str, yaml: str, folder: Path) -> None:
     close("validation loss of the evaluate stage", row["loss"], theirs)
     report("it has learnt", valid[-1] < 0.8 * math.log(cfg.vocab), f"{valid[0]:.3f} to {valid[-1]:.3f}")
 
+    transformers = llama.to_transformers(cfg, w).double().eval()
+    window = ids[: cfg.context]
+    off = llama.distance(logits(cfg, w, window), transformers(torch.tensor([window])).logits[0])
+    report("the model loaded by transformers", off < 1e-5, f"its logits differ by {off:.1e} of their norm")
     some = text[: 4000]
     (folder / "some.txt").write_text(some)
     for chunk in (cfg.context, 17):

@@ -31,7 +31,7 @@ charclass() { "$python" tests/oracle/charclass.py | cmp - datasets/charclass.def
 
 compare "golden files against PyTorch and transformers" "torch numpy h5py transformers" \
     "$python" tests/oracle/golden_check.py --check
-compare "a trained model against PyTorch" "torch numpy h5py tokenizers" \
+compare "trained models against PyTorch and transformers" "torch numpy h5py tokenizers transformers" \
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
     "$python" tests/oracle/tokenizer_oracle.py
