@@ -98,7 +98,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libattar.a
 tests-built: $(TEST_BIN) $(BUILD)/attar
 
 # Debian's packages of that architecture are unpacked, not installed, and serve compiler and qemu.
-# ARM_TESTS: folders of tests/
+# ARM_TESTS: folders of tests/. qemu keeps a list of the pages of each reservation: a limit, in KiB.
 ARM       := build/arm
 ARM_ROOT  := $(CURDIR)/$(ARM)/root
 ARM_TESTS := autograd layers optim
@@ -111,7 +111,8 @@ arm: $(ARM_ROOT)
 	@PKG_CONFIG_LIBDIR=$</usr/lib/aarch64-linux-gnu/pkgconfig PKG_CONFIG_SYSROOT_DIR=$< \
 	    $(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=$(ARM) NO_BLAS=1 \
 	    CC="aarch64-linux-gnu-gcc --sysroot=$<" AR=aarch64-linux-gnu-ar
-	@RUNNER=qemu-aarch64 QEMU_LD_PREFIX=$< TESTS="$(ARM_TESTS)" tests/run.sh $(ARM)
+	@ulimit -v 8388608; RUNNER=qemu-aarch64 QEMU_LD_PREFIX=$< TESTS="$(ARM_TESTS)" \
+	    tests/run.sh $(ARM)
 
 test:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built
