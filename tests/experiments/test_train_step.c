@@ -28,6 +28,7 @@ static const char CONFIG[] =
     "      steps: 12\n"
     "      batch_tokens: 256\n"
     "      lr: 1e-2\n"
+    "      precision: f32\n"
     "      eval_every: 3\n"
     "  - evaluate: {compare: [pretrain]}\n";
 
