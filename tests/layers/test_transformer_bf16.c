@@ -83,7 +83,9 @@ static void is_f32_rounded(void **state)
             want[j] = p->latent_grad[j];
         // all on the way is rounded to 2^-9 of itself; small models with large weights amplify it
         const double d = gradcheck_distance(n, b.m.store.p[i].latent_grad, want);
-        if (!(d < 0.08))
+        // (softmax does not see what moves all keys alike: of attn_k.bias little is left but
+        // rounding)
+        if (!(d < (strstr(p->name, "attn_k.bias") ? 0.5 : 0.08)))
             fail_msg("%s, %s: the gradient is off by %g", (char *)*state, p->name, d);
         free(want);
     }
