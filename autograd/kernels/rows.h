@@ -61,10 +61,11 @@ struct rows {
     /* y = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU by tanh; dx (acc: +)= */
     void (*gelu)(int64_t n, const float *x, float *y);
     void (*gelu_backward)(int64_t n, const float *x, const float *dy, float *dx, bool acc);
-    /* y = silu(g) * u */
-    void (*swiglu)(int64_t n, const float *g, const float *u, float *y);
-    void (*swiglu_backward)(int64_t n, const float *g, const float *u, const float *dy, float *dg,
-                            bool acc_g, float *du, bool acc_u);
+    /* y = silu(g) * u; dg or du may be NULL. All are f32, or, if `bf16` says so, bf16: a result is
+       rounded once, as by narrow() */
+    void (*swiglu)(int64_t n, bool bf16, const void *g, const void *u, void *y);
+    void (*swiglu_backward)(int64_t n, bool bf16, const void *g, const void *u, const void *dy,
+                            void *dg, bool acc_g, void *du, bool acc_u);
     /* one head x [2 half]: pairs (2i, 2i+1) or (i, i+half) rotated by the angle whose cosine and
        sign * sine are c [half], s [half] */
     void (*rope_adjacent)(int64_t half, const float *c, const float *s, float sign, float *x);

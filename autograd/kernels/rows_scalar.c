@@ -5,6 +5,24 @@
 #include "autograd/base/rng.h"
 #include "autograd/kernels/rows.h"
 
+static void widen(int64_t n, const uint16_t *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t u = (uint32_t)x[i] << 16;
+        memcpy(&y[i], &u, sizeof u);
+    }
+}
+
+static void narrow(int64_t n, const float *x, uint16_t *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        const bool nan = (u & 0x7fffffff) > 0x7f800000;
+        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+}
+
 static float dot(int64_t n, const float *a, const float *b)
 {
     float sum = 0;
@@ -155,21 +173,41 @@ static void gelu_backward(int64_t n, const float *x, const float *dy, float *dx,
     }
 }
 
-static void swiglu(int64_t n, const float *g, const float *u, float *y)
+static float get(bool bf16, const void *x, int64_t i)
 {
-    for (int64_t i = 0; i < n; i++)
-        y[i] = g[i] * sigmoid(g[i]) * u[i];
+    float v;
+    if (!bf16)
+        return ((const float *)x)[i];
+    widen(1, (const uint16_t *)x + i, &v);
+    return v;
 }
 
-static void swiglu_backward(int64_t n, const float *g, const float *u, const float *dy, float *dg,
-                            bool acc_g, float *du, bool acc_u)
+static void set(bool bf16, void *y, int64_t i, float v)
+{
+    if (bf16)
+        narrow(1, &v, (uint16_t *)y + i);
+    else
+        ((float *)y)[i] = v;
+}
+
+static void swiglu(int64_t n, bool bf16, const void *g, const void *u, void *y)
 {
     for (int64_t i = 0; i < n; i++) {
-        const float s = sigmoid(g[i]), silu = g[i] * s, d = dy[i], up = u[i];
+        const float gate = get(bf16, g, i);
+        set(bf16, y, i, gate * sigmoid(gate) * get(bf16, u, i));
+    }
+}
+
+static void swiglu_backward(int64_t n, bool bf16, const void *g, const void *u, const void *dy,
+                            void *dg, bool acc_g, void *du, bool acc_u)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float gate = get(bf16, g, i), up = get(bf16, u, i), d = get(bf16, dy, i);
+        const float s = sigmoid(gate), silu = gate * s;
         if (dg)
-            dg[i] = (acc_g ? dg[i] : 0) + d * up * (s + silu * (1 - s));
+            set(bf16, dg, i, (acc_g ? get(bf16, dg, i) : 0) + d * up * (s + silu * (1 - s)));
         if (du)
-            du[i] = (acc_u ? du[i] : 0) + d * silu;
+            set(bf16, du, i, (acc_u ? get(bf16, du, i) : 0) + d * silu);
     }
 }
 
@@ -211,24 +249,6 @@ static void lion(int64_t n, const struct lion_args *a, const float *g, float *m,
         const float c = a->beta1 * m[i] + (1 - a->beta1) * grad;
         m[i] = a->beta2 * m[i] + (1 - a->beta2) * grad;
         p[i] -= a->decay * p[i] + a->lr * (float)((c > 0) - (c < 0));
-    }
-}
-
-static void widen(int64_t n, const uint16_t *x, float *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t u = (uint32_t)x[i] << 16;
-        memcpy(&y[i], &u, sizeof u);
-    }
-}
-
-static void narrow(int64_t n, const float *x, uint16_t *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, &x[i], sizeof u);
-        const bool nan = (u & 0x7fffffff) > 0x7f800000;
-        y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
     }
 }
 

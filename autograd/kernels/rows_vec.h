@@ -3,6 +3,7 @@
  * of its table. The end of a row that does not fill a vector goes through vf_load_part.
  */
 #include <math.h>
+#include <stddef.h>
 
 #include "autograd/kernels/rng_vec.h"
 #include "autograd/kernels/rows.h"
@@ -26,6 +27,40 @@ static inline void put_acc(bool acc, float *y, int64_t i, int64_t n, vf v)
     if (acc)
         v = v + at(y, i, n);
     put(y, i, n, v);
+}
+
+/* 2 VF_N numbers of a row that is f32 or, where the caller's constant says so, bf16: in their
+   order, or the even and the odd ones. */
+struct two {
+    vf a, b;
+};
+
+static inline struct two get_two(bool bf16, const void *x, int64_t i)
+{
+    const float *f = (const float *)x + i;
+    const vf pairs = vf_load(bf16 ? (const float *)x + i / 2 : f);
+    return bf16 ? (struct two){vf_pair_even(pairs), vf_pair_odd(pairs)}
+                : (struct two){pairs, vf_load(f + VF_N)};
+}
+
+static inline void set_two(bool bf16, bool acc, void *y, int64_t i, vf a, vf b)
+{
+    if (acc) {
+        const struct two old = get_two(bf16, y, i);
+        a = a + old.a;
+        b = b + old.b;
+    }
+    if (bf16) {
+        vf_store((float *)y + i / 2, vf_pair(vf_rounded(a), vf_pair_odd(vf_rounded(b))));
+    } else {
+        vf_store((float *)y + i, a);
+        vf_store((float *)y + i + VF_N, b);
+    }
+}
+
+static void *behind(bool bf16, const void *x, int64_t i)
+{
+    return x ? (char *)(uintptr_t)x + i * (bf16 ? 2 : 4) : NULL;
 }
 
 static float dot(int64_t n, const float *a, const float *b)
@@ -219,25 +254,53 @@ static void gelu_backward(int64_t n, const float *x, const float *dy, float *dx,
     }
 }
 
-static void swiglu(int64_t n, const float *g, const float *u, float *y)
+static inline void swiglu_as(bool bf16, int64_t n, const void *g, const void *u, void *y)
 {
-    for (int64_t i = 0; i < n; i += VF_N) {
-        const vf gate = at(g, i, n);
-        put(y, i, n, gate * sigmoid(gate) * at(u, i, n));
+    for (int64_t i = 0; i < n; i += 2 * VF_N) {
+        const struct two gate = get_two(bf16, g, i), up = get_two(bf16, u, i);
+        set_two(bf16, false, y, i, gate.a * sigmoid(gate.a) * up.a,
+                gate.b * sigmoid(gate.b) * up.b);
     }
 }
 
-static void swiglu_backward(int64_t n, const float *g, const float *u, const float *dy, float *dg,
-                            bool acc_g, float *du, bool acc_u)
+static void swiglu(int64_t n, bool bf16, const void *g, const void *u, void *y)
 {
-    for (int64_t i = 0; i < n; i += VF_N) {
-        const vf gate = at(g, i, n), d = at(dy, i, n), up = at(u, i, n);
-        const vf s = sigmoid(gate), silu = gate * s;
+    const int64_t k = n / (2 * VF_N) * (2 * VF_N);
+    if (bf16)
+        swiglu_as(true, k, g, u, y);
+    else
+        swiglu_as(false, k, g, u, y);
+    if (k < n)
+        rows_scalar.swiglu(n - k, bf16, behind(bf16, g, k), behind(bf16, u, k), behind(bf16, y, k));
+}
+
+static inline void swiglu_backward_as(bool bf16, int64_t n, const void *g, const void *u,
+                                      const void *dy, void *dg, bool acc_g, void *du, bool acc_u)
+{
+    for (int64_t i = 0; i < n; i += 2 * VF_N) {
+        const struct two gate = get_two(bf16, g, i), up = get_two(bf16, u, i);
+        const struct two d = get_two(bf16, dy, i), s = {sigmoid(gate.a), sigmoid(gate.b)};
+        const struct two silu = {gate.a * s.a, gate.b * s.b};
         if (dg)
-            put_acc(acc_g, dg, i, n, d * up * vf_fma(silu, vf_set(1) - s, s));
+            set_two(bf16, acc_g, dg, i, d.a * up.a * vf_fma(silu.a, vf_set(1) - s.a, s.a),
+                    d.b * up.b * vf_fma(silu.b, vf_set(1) - s.b, s.b));
         if (du)
-            put_acc(acc_u, du, i, n, d * silu);
+            set_two(bf16, acc_u, du, i, d.a * silu.a, d.b * silu.b);
     }
+}
+
+static void swiglu_backward(int64_t n, bool bf16, const void *g, const void *u, const void *dy,
+                            void *dg, bool acc_g, void *du, bool acc_u)
+{
+    const int64_t k = n / (2 * VF_N) * (2 * VF_N);
+    if (bf16)
+        swiglu_backward_as(true, k, g, u, dy, dg, acc_g, du, acc_u);
+    else
+        swiglu_backward_as(false, k, g, u, dy, dg, acc_g, du, acc_u);
+    if (k < n)
+        rows_scalar.swiglu_backward(n - k, bf16, behind(bf16, g, k), behind(bf16, u, k),
+                                    behind(bf16, dy, k), behind(bf16, dg, k), acc_g,
+                                    behind(bf16, du, k), acc_u);
 }
 
 static void rope_adjacent(int64_t half, const float *c, const float *s, float sign, float *x)

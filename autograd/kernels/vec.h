@@ -29,13 +29,18 @@ static inline vf vf_widen(const uint16_t *p)
     const __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
+static inline vf vf_rounded(vf x) /* in the high halves; the low ones are arbitrary */
+{
+    const __m512i u = _mm512_castps_si512(x);
+    const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i r = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+    r = _mm512_mask_add_epi32(r, odd, u, _mm512_set1_epi32(0x8000));
+    return _mm512_castsi512_ps(_mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000)));
+}
 static inline void vf_narrow(uint16_t *p, vf x)
 {
-    const __m512i u = _mm512_castps_si512(x), odd = _mm512_set1_epi32(1);
-    const __m512i up = _mm512_and_si512(_mm512_srli_epi32(u, 16), odd);
-    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), up);
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
+    const __m512i r = _mm512_castps_si512(vf_rounded(x));
     const __m256i h = _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
     _mm256_storeu_si256((__m256i *)(void *)p, h);
 }
@@ -115,15 +120,18 @@ static inline vf vf_widen(const uint16_t *p)
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
-static inline void vf_narrow(uint16_t *p, vf x)
+static inline vf vf_rounded(vf x)
 {
     const __m256i u = _mm256_castps_si256(x), odd = _mm256_set1_epi32(1);
     const __m256i up = _mm256_and_si256(_mm256_srli_epi32(u, 16), odd);
     const __m256i r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), up);
     const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
     const __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-    const __m256 y = _mm256_blendv_ps(_mm256_castsi256_ps(r), _mm256_castsi256_ps(quiet), nan);
-    const __m256i h = _mm256_srli_epi32(_mm256_castps_si256(y), 16);
+    return _mm256_blendv_ps(_mm256_castsi256_ps(r), _mm256_castsi256_ps(quiet), nan);
+}
+static inline void vf_narrow(uint16_t *p, vf x)
+{
+    const __m256i h = _mm256_srli_epi32(_mm256_castps_si256(vf_rounded(x)), 16);
     const __m128i lo = _mm256_castsi256_si128(h), hi = _mm256_extracti128_si256(h, 1);
     _mm_storeu_si128((__m128i *)(void *)p, _mm_packus_epi32(lo, hi));
 }
@@ -182,13 +190,17 @@ static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline float vf_top(vf a) { return vmaxvq_f32(a); }
 static inline vf vf_widen(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
-static inline void vf_narrow(uint16_t *p, vf x)
+static inline vf vf_rounded(vf x)
 {
     const uint32x4_t u = vreinterpretq_u32_f32(x);
     const uint32x4_t up = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
     const uint32x4_t r = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), up);
     const uint32x4_t quiet = vorrq_u32(u, vdupq_n_u32(0x400000));
-    vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(x, x), r, quiet), 16));
+    return vreinterpretq_f32_u32(vbslq_u32(vceqq_f32(x, x), r, quiet));
+}
+static inline void vf_narrow(uint16_t *p, vf x)
+{
+    vst1_u16(p, vshrn_n_u32(vreinterpretq_u32_f32(vf_rounded(x)), 16));
 }
 static inline vf vf_pair(vf lo, vf hi)
 {

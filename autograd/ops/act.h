@@ -1,7 +1,8 @@
 /*
  * Rows of activations: what ops that are not products see of bf16. An op computes on rows of f32;
  * where the tensor is f32 they are the tensor's own, where it is bf16 they are a copy in the
- * thread's buffer, still in its L1.
+ * thread's buffer, still in its L1. Kernels that many elements go through read and write bf16 by
+ * themselves instead.
  */
 #ifndef ATTAR_AUTOGRAD_OPS_ACT_H
 #define ATTAR_AUTOGRAD_OPS_ACT_H
@@ -31,6 +32,13 @@ static inline float *act_row(const struct act_buf *b, int i)
 {
     return (float *)(void *)(b->p + (size_t)omp_get_thread_num() * b->bytes) +
            (b->bytes ? i * b->n : 0);
+}
+
+/* Row i of p [.,n], data or gradient of a tensor of dtype dt; NULL for NULL. For kernels that read
+   and write bf16 by themselves. */
+static inline void *act_place(const struct dtype *dt, const void *p, int64_t i, int64_t n)
+{
+    return p ? (char *)(uintptr_t)p + i * n * dt->bytes : NULL;
 }
 
 /* Row i of p [.,n], data or gradient of a tensor of dtype dt: where it lies, or widened into

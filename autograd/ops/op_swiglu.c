@@ -6,43 +6,31 @@ static void forward(struct ctx *ctx, struct node *node)
 {
     const struct tensor *g = node->in[0], *u = node->in[1], *y = node->out[0];
     const int64_t N = tensor_rows(g), F = tensor_cols(g);
-    const size_t mark = ctx_mark(ctx);
-    const struct act_buf buf = act_buf(ctx, y->dt != &dtype_f32, 2, F);
-    if (!ctx->measuring && !ctx->failed) {
+    const bool bf16 = y->dt == &dtype_bf16;
+    if (ctx->measuring)
+        return;
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < N; i++) {
-            const float *up = act_get(u->dt, u->data, i, F, act_row(&buf, 1));
-            float *yi = act_at(y->dt, y->data, i, F, act_row(&buf, 1));
-            rows->swiglu(F, act_get(g->dt, g->data, i, F, act_row(&buf, 0)), up, yi);
-            act_put(y->dt, y->data, i, F, yi);
-        }
-    }
-    ctx_release(ctx, mark);
+    for (int64_t i = 0; i < N; i++)
+        rows->swiglu(F, bf16, act_place(g->dt, g->data, i, F), act_place(u->dt, u->data, i, F),
+                     act_place(y->dt, y->data, i, F));
 }
 
 static void backward(struct ctx *ctx, struct node *node)
 {
     struct tensor *g = node->in[0], *u = node->in[1], *y = node->out[0];
     const int64_t N = tensor_rows(g), F = tensor_cols(g);
+    const bool bf16 = y->dt == &dtype_bf16;
     bool fresh_g, fresh_u, taken;
     void *du = ctx_grad_take(ctx, y, u, &fresh_u, &taken);
     void *dg = ctx_grad(ctx, g, &fresh_g);
-    const size_t mark = ctx_mark(ctx);
-    const struct act_buf buf = act_buf(ctx, y->dt != &dtype_f32, 5, F);
-    if (!ctx->measuring && !ctx->failed) {
+    if (ctx->measuring || ctx->failed)
+        return;
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < N; i++) {
-            const float *gi = act_get(g->dt, g->data, i, F, act_row(&buf, 0));
-            const float *ui = act_get(u->dt, u->data, i, F, act_row(&buf, 1));
-            const float *dy = act_get(y->dt, y->grad, i, F, act_row(&buf, 2));
-            float *dgi = act_add(g->dt, dg, i, F, fresh_g, act_row(&buf, 3));
-            float *dui = act_add(u->dt, du, i, F, fresh_u, act_row(&buf, 4));
-            rows->swiglu_backward(F, gi, ui, dy, dgi, !fresh_g, dui, !fresh_u);
-            act_put(g->dt, dg, i, F, dgi);
-            act_put(u->dt, du, i, F, dui);
-        }
-    }
-    ctx_release(ctx, mark);
+    for (int64_t i = 0; i < N; i++)
+        rows->swiglu_backward(F, bf16, act_place(g->dt, g->data, i, F),
+                              act_place(u->dt, u->data, i, F), act_place(y->dt, y->grad, i, F),
+                              act_place(g->dt, dg, i, F), !fresh_g, act_place(u->dt, du, i, F),
+                              !fresh_u);
 }
 
 static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)

@@ -401,17 +401,62 @@ static void gelu_backward(const struct rows *r, const struct input *in)
     gelu_backward_as(r, in, true, 0);
 }
 
+/* x [n] becomes what bf16 holds of it, which is put into h [n] too; h [n] is a canary. */
+static uint16_t *rounded(struct vec x)
+{
+    uint16_t *h = malloc(((size_t)x.n + 1) * sizeof *h);
+    rows_scalar.narrow(x.n, x.p, h);
+    rows_scalar.widen(x.n, h, x.p);
+    h[x.n] = 0x1234;
+    return h;
+}
+
+/* got is x rounded once. Frees both. */
+static void same_rounded(const char *what, uint16_t *got, struct vec x)
+{
+    uint16_t *want = rounded(x);
+    for (int64_t i = 0; i <= x.n; i++)
+        if (got[i] != want[i])
+            fail_msg("%s[%d] of %d in bf16: %04x instead of %04x", what, (int)i, (int)x.n, got[i],
+                     want[i]);
+    free(got), free(want), vec_free(x);
+}
+
+/* On bf16, what it makes on f32, rounded: also over its inputs, also added to what is there. */
+static void swiglu_bf16(const struct rows *r, const struct input *in)
+{
+    const int64_t n = in->n;
+    struct vec g = gates(in), u = vec_copy(in->b), dy = vec_copy(in->c), y = vec_nan(n, 0);
+    uint16_t *hg = rounded(g), *hu = rounded(u), *hdy = rounded(dy);
+    for (int acc = 0; acc <= 1; acc++) {
+        struct vec dg = vec_new(4, n, 0), du = vec_new(5, n, 0);
+        uint16_t *hdg = rounded(dg), *hdu = rounded(du);
+        r->swiglu_backward(n, false, g.p, u.p, dy.p, dg.p, acc, du.p, acc);
+        r->swiglu_backward(n, true, hg, hu, hdy, hdg, acc, NULL, acc);
+        r->swiglu_backward(n, true, hg, hu, hdy, NULL, acc, acc ? hdu : hdy, acc);
+        same_rounded("swiglu's dg", hdg, dg);
+        same_rounded("swiglu's du", acc ? hdu : hdy, du);
+        if (!acc)
+            free(hdu), hdy = rounded(dy);
+    }
+    r->swiglu(n, false, g.p, u.p, y.p);
+    r->swiglu(n, true, hg, hu, hu);
+    same_rounded("swiglu", hu, y);
+    free(hg), free(hdy), vec_free(g), vec_free(u), vec_free(dy);
+}
+
 static void swiglu(const struct rows *r, const struct input *in)
 {
     struct vec g = gates(in), y = vec_nan(in->n, 1), over = vec_copy(in->b);
-    r->swiglu(in->n, g.p, in->b.p, y.p);
-    r->swiglu(in->n, g.p, over.p, over.p);
+    r->swiglu(in->n, false, g.p, in->b.p, y.p);
+    r->swiglu(in->n, false, g.p, over.p, over.p);
     for (int64_t i = 0; i < in->n; i++) {
         const double v = g.p[i] / (1 + exp(-(double)g.p[i])) * in->b.p[i];
         near("swiglu", i, y.p[i], v, 4 * EPS * fabs(v) + TINY);
         assert_true(over.p[i] == y.p[i]);
     }
     vec_free(g), vec_free(y), vec_free(over);
+    swiglu_bf16(r, in);
 }
 
 /* which: bit 0 dg wanted, 1 du wanted, 2 dg added, 3 du added, 4 du over dy, 5 dg over g */
@@ -423,7 +468,7 @@ static void swiglu_backward_as(const struct rows *r, const struct input *in, int
     struct vec dg = acc_g ? vec_new(4, n, 2) : vec_nan(n, 2), dg0 = vec_copy(dg);
     struct vec du = acc_u ? vec_new(5, n, 1) : vec_nan(n, 1), du0 = vec_copy(du);
     float *to_g = which & 32 ? g.p : dg.p, *to_u = which & 16 ? dy.p : du.p;
-    r->swiglu_backward(n, g.p, in->b.p, dy.p, which & 1 ? to_g : NULL, acc_g,
+    r->swiglu_backward(n, false, g.p, in->b.p, dy.p, which & 1 ? to_g : NULL, acc_g,
                        which & 2 ? to_u : NULL, acc_u);
     for (int64_t i = 0; i < n; i++) {
         const double x = g0.p[i], u = in->b.p[i], d = in->c.p[i], s = 1 / (1 + exp(-x));
