@@ -2,8 +2,8 @@
  * Training speed: random tokens of fixed shape; a step is forward, mean cross-entropy, backward,
  * clipping and AdamW, as train_torch.py has it. Also the memory of one forward and backward pass.
  *
- *   bench_train [--shape tiny|small] [--d 256 --layers 6 ...] [--precision f32|bf16]
- *               [--recompute 1 --memory 1]
+ *   bench_train [--shape tiny|small|gpt2] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
+ *               [--precision f32|bf16] [--recompute 1 --memory 1]
  *
  * --shape: defaults of what the model and the batch look like, the same as train_torch.py's. bf16:
  * activations and products, with f32 master weights.
@@ -30,15 +30,18 @@
 #include "optim/optimizer.h"
 
 struct bench {
-    long d, layers, heads, kv_heads, ff, vocab, seq, batch, tie;
+    long d, layers, heads, kv_heads, ff, vocab, seq, batch;
+    long arch, tie, context; /* context: 0: seq */
     long threads, steps, warmup, bf16, recompute, memory, shape;
 };
 
 static const struct bench shapes[] = {
     {256, 6, 4, 2, 768, 2048, 256, 8, .threads = 2, .steps = 20, .warmup = 4},
     {512, 8, 8, 8, 1536, 8192, 512, 4, .threads = 2, .steps = 20, .warmup = 4},
+    {768, 12, 12, 12, 3072, 50257, 512, 4, .arch = ARCH_GPT2, .tie = true, .context = 1024,
+     .threads = 2, .steps = 20, .warmup = 4},
 };
-static const char *const shape_names[] = {"tiny", "small", NULL};
+static const char *const shape_names[] = {"tiny", "small", "gpt2", NULL};
 static const char *const precisions[] = {"f32", "bf16", NULL};
 
 static const struct {
@@ -48,6 +51,8 @@ static const struct {
 } flags[] = {
     {"--shape", offsetof(struct bench, shape), shape_names},
     {"--precision", offsetof(struct bench, bf16), precisions},
+    {"--arch", offsetof(struct bench, arch), arch_names},
+    {"--context", offsetof(struct bench, context), NULL},
     {"--d", offsetof(struct bench, d), NULL},
     {"--layers", offsetof(struct bench, layers), NULL},
     {"--heads", offsetof(struct bench, heads), NULL},
@@ -100,11 +105,12 @@ static struct bench arguments(struct bench b, int argc, char **argv)
 
 static struct transformer_dims dims_of(const struct bench *b)
 {
-    struct transformer_dims d = {.n_layers = (int)b->layers,
+    struct transformer_dims d = {.arch = (enum arch)b->arch,
+                                 .n_layers = (int)b->layers,
                                  .d_model = (int)b->d,
                                  .vocab = (int)b->vocab,
                                  .head_dim = (int)(b->d / b->heads),
-                                 .context = (int)b->seq,
+                                 .context = (int)(b->context ? b->context : b->seq),
                                  .tied = b->tie,
                                  .norm_eps = 1e-5,
                                  .init_std = 0.02,
@@ -198,15 +204,16 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
     getrusage(RUSAGE_SELF, &usage);
     qsort(rate, (size_t)b->steps, sizeof *rate, by_value);
     const double median = (rate[(b->steps - 1) / 2] + rate[b->steps / 2]) / 2;
-    printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"precision\": \"%s\", "
+    printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"arch\": \"%s\", "
+           "\"precision\": \"%s\", "
            "\"d\": %ld, \"layers\": %ld, \"heads\": %ld, \"kv_heads\": %ld, \"ff\": %ld, "
            "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"threads\": %ld, \"tie\": %s, "
            "\"recompute\": %s, \"params\": %lld, \"steps\": %ld, \"tokens_per_s\": %.1f, "
            "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
            "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
-           rows->name, b->bf16 ? gemm_bf16->name : gemm_describe(), precisions[b->bf16], b->d,
-           b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq, b->batch, b->threads,
-           b->tie ? "true" : "false", b->recompute ? "true" : "false",
+           rows->name, b->bf16 ? gemm_bf16->name : gemm_describe(), arch_names[b->arch],
+           precisions[b->bf16], b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq,
+           b->batch, b->threads, b->tie ? "true" : "false", b->recompute ? "true" : "false",
            (long long)store_numel(&m->store), b->steps, median, rate[0], rate[b->steps - 1], first,
            (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
 }

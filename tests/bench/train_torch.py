@@ -170,7 +170,7 @@ def main() -> None:
     rate = sorted(a.batch * a.seq / t for t in times)
     print(json.dumps({
         "program": "torch", "version": torch.__version__, "mode": "compile" if a.compile else "eager",
-        "precision": a.precision, "rope": a.rope, "d": a.d, "layers": a.layers, "heads": a.heads,
+        "arch": a.arch, "precision": a.precision, "rope": a.rope, "d": a.d, "layers": a.layers, "heads": a.heads,
         "kv_heads": a.kv_heads, "ff": a.ff, "vocab": a.vocab, "seq": a.seq, "batch": a.batch, "threads": a.threads,
         "tie": a.tie, "params": sum(p.numel() for p in model.parameters()), "steps": a.steps,
         "tokens_per_s": round(statistics.median(rate), 1), "tokens_per_s_min": round(rate[0], 1),
