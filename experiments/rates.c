@@ -199,6 +199,13 @@ static bool of_attention(const struct product *p)
     return p->kind == COST_ATTENTION || p->kind == COST_ATTENTION_BACKWARD;
 }
 
+/* n, or a little less: whole panels. */
+static int64_t even(int64_t n)
+{
+    enum { PANEL_SIZE = 32 };
+    return n > 2 * PANEL_SIZE ? n - n % PANEL_SIZE : n;
+}
+
 /* A part of p that runs at the same rate in bearable time: fewer sequences and heads, but enough
    for the threads; the longest of a product's sides halved. */
 static struct product part_of(struct product p)
@@ -214,10 +221,13 @@ static struct product part_of(struct product p)
         *fewer = half;
         p.flops = p.flops * (double)half / (double)n;
     }
-    while (p.flops > LARGE && !of_attention(&p)) {
+    if (of_attention(&p))
+        return p;
+    // kernels have slow ends for odd sizes, which a head pads its vocabulary against
+    p.N = even(p.N);
+    while ((p.flops = 2 * (double)p.M * (double)p.N * (double)p.K) > LARGE) {
         int64_t *side = p.M >= p.N && p.M >= p.K ? &p.M : p.N >= p.K ? &p.N : &p.K;
-        *side /= 2;
-        p.flops = 2 * (double)p.M * (double)p.N * (double)p.K;
+        *side = even(*side / 2);
     }
     return p;
 }

@@ -56,6 +56,21 @@ static void large_products_are_cut(void **state)
     rates_free(&r);
 }
 
+/* The head pads a vocabulary of odd size, or of one that is odd when it was halved: its products
+   are those of a size that panels divide. */
+static void odd_sizes_are_measured_even(void **state)
+{
+    (void)state;
+    struct rates r = {.most = 0};
+    for (int k = COST_FORWARD; k <= COST_DW; k++) {
+        struct product odd = product((enum cost_kind)k, 256, 4099, 128), even = odd;
+        even.N = 4096;
+        odd.dt = even.dt = &dtype_bf16;
+        assert_true(rates_product(&r, &odd) > rates_product(&r, &even) / 20);
+    }
+    rates_free(&r);
+}
+
 /* When the time is used up the nearest shape of the same kind answers, of another kind never. */
 static void nearest_shape_answers(void **state)
 {
@@ -88,7 +103,7 @@ static void bytes_by_footprint(void **state)
     assert_float_equal(rates_bytes(&r, sqrt(0x1p20 * 0x1p23)), sqrt(4e9 * 2e9), 100);
     assert_float_equal(rates_bytes(&r, 1e12), 1e9, 1);
     struct rates fresh = {0};
-    assert_true(rates_bytes(&fresh, 1 << 16) > 1e7 && fresh.bytes[0] > 0);
+    assert_true(rates_bytes(&fresh, 1 << 16) > 1e3 && fresh.bytes[0] > 0);
     assert_true(rates_exps(&fresh) > 1e5 && rates_draws(&fresh) > 1e5);
     assert_true(rates_region(&fresh) < 1 && fresh.seconds > 0);
     rates_free(&r);
@@ -128,11 +143,9 @@ static void rows_add_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_measured_once),
-        cmocka_unit_test(large_products_are_cut),
-        cmocka_unit_test(nearest_shape_answers),
-        cmocka_unit_test(bytes_by_footprint),
-        cmocka_unit_test(rows_add_up),
+        cmocka_unit_test(products_are_measured_once),  cmocka_unit_test(large_products_are_cut),
+        cmocka_unit_test(odd_sizes_are_measured_even), cmocka_unit_test(nearest_shape_answers),
+        cmocka_unit_test(bytes_by_footprint),          cmocka_unit_test(rows_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
