@@ -41,15 +41,52 @@ versus() {
         --label-b "$b" $dry "$@" || failed=$((failed + 1))
 }
 
+# PyTorch and oneDNN run with the wait policy they choose: with `passive` they are slower on idle cores
+chosen="env -u OMP_WAIT_POLICY"
+
+# the tiny model against all four ways of PyTorch, the others against the fastest of them
 train() {
+    has torch || { skip "training against PyTorch: $python has no torch"; return; }
     ours="$bench/bench_train --threads $threads --steps $steps"
-    theirs="$python tests/bench/train_torch.py --threads $threads --steps $steps"
-    if has torch; then
-        versus train-attar-torch-eager tokens_per_s attar eager -- $ours -- $theirs
-        versus train-attar-torch-compile tokens_per_s attar compiled -- $ours -- $theirs --compile
-    else
-        skip "training against PyTorch: $python has no torch"
-    fi
+    theirs="$chosen $python tests/bench/train_torch.py --threads $threads --steps $steps"
+    for precision in f32 bf16; do
+        [ $precision = f32 ] && tail='' || tail=-bf16
+        versus train-attar-torch-eager$tail tokens_per_s attar eager -- $ours --precision $precision -- \
+            $theirs --precision $precision
+        versus train-attar-torch-compile$tail tokens_per_s attar compiled -- $ours --precision $precision -- \
+            $theirs --precision $precision --compile
+    done
+    for shape in small gpt2; do
+        [ -z "$dry" ] || [ $shape = small ] || { skip "gpt2 against PyTorch: takes minutes"; continue; }
+        versus train-$shape tokens_per_s attar compiled -- $ours --precision bf16 --shape $shape -- \
+            $theirs --precision bf16 --compile --shape $shape
+    done
+}
+
+# bf16: against the oneDNN of the distribution and the one that PyTorch brings
+gemm16() {
+    for shape in tiny small gpt2; do
+        few="--threads $threads --seconds $seconds --shape $shape"
+        ours="$bench/bench_gemm --precision bf16 $few"
+        if [ -x "$bench/bench_dnnl" ]; then
+            versus gemm16-$shape gflops attar oneDNN -- $ours -- $chosen "$bench/bench_dnnl" --precision bf16 $few
+        else
+            skip "bf16 products against oneDNN: built without libdnnl-dev"
+        fi
+        if has torch; then
+            versus gemm16-$shape-torch gflops attar oneDNN -- $ours -- $chosen "$python" tests/bench/bench_linear.py $few
+        else
+            skip "bf16 products against PyTorch: $python has no torch"
+        fi
+    done
+}
+
+# bf16 against f32 in validation loss; goes on where it was stopped
+precision() {
+    echo "-- precision"
+    few=''
+    [ -z "$dry" ] || few='--dry --tokens 8Ki --seeds 1'
+    "$python" tests/bench/precision.py "$build/attar" $few || failed=$((failed + 1))
 }
 
 # the core that OpenBLAS should take, and the one that it falls back to on processors it does not know
@@ -169,7 +206,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm recompute attention plan startup tokenizer corpus xz_baseline shakespeare quickstart; do
+for m in train gemm gemm16 precision recompute attention plan startup tokenizer corpus xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

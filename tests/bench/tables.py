@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import precision
 import results
 
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -87,12 +88,54 @@ def tokenizer_cells(record: dict) -> Iterable[str]:
     yield str(record["runs"])
 
 
+PRODUCTS = ("attn_forward", "ffn_up_forward", "ffn_down_forward", "head_forward", "ffn_up_dx", "ffn_down_dx", "head_dx",
+            "ffn_up_dw", "ffn_down_dw", "head_dw")
+
+
+def product_cells(record: dict) -> Iterable[str]:
+    """Cells of a pair.py record of bench_gemm's: both sides' last run, product by product."""
+    for name in PRODUCTS:
+        yield ", ".join(number(record["sides"][label]["last"][name]) for label in record["labels"])
+
+
+def precision_pick(records: list[dict], first: str) -> dict:
+    """The seed that the first cell ends in, or the mean over all, of precision.py's newest config, machine, commit."""
+    newest = records[-1]
+    done = precision.records(newest["config"], newest["machine"], newest["commit"].rstrip("+"))
+    percent = precision.differences(done)
+    seeds = list(percent) if first == "mean" else [int(first.split()[-1])]
+    if not set(seeds) <= set(percent) or not seeds:
+        sys.exit(f"results/precision.jsonl: {first} lacks a precision; run precision.py")
+    mean, error = precision.spread([percent[seed] for seed in seeds])
+    return newest | {"f32": sum(done[seed, "f32"]["valid_loss"] for seed in seeds) / len(seeds),
+                     "bf16": sum(done[seed, "bf16"]["valid_loss"] for seed in seeds) / len(seeds),
+                     "percent": f"{mean:+.3f}" + (f" (standard error {error:.3f})" if len(seeds) > 1 else "")}
+
+
 TABLES = {
     "train": Table(
-        ("5.8M llama, f32", "attar, tokens/s (range)", "PyTorch, tokens/s (range)", "ratio (quartiles)", "rounds",
+        ("model and PyTorch", "attar, tokens/s (range)", "PyTorch, tokens/s (range)", "ratio (quartiles)", "rounds",
          "peak MiB", "first step, s"),
-        {"PyTorch eager": "train-attar-torch-eager", "PyTorch compiled": "train-attar-torch-compile"},
+        {"5.8M llama, f32, eager": "train-attar-torch-eager", "5.8M llama, f32, compiled": "train-attar-torch-compile",
+         "5.8M llama, bf16, eager": "train-attar-torch-eager-bf16",
+         "5.8M llama, bf16, compiled": "train-attar-torch-compile-bf16",
+         "35.7M llama, bf16, compiled": "train-small", "GPT-2 124M, bf16, compiled": "train-gpt2"},
         pair_side("peak_rss_mib", "first_step_s")),
+    "gemm16": Table(
+        ("training's products in bf16", "attar, GFLOP/s (range)", "oneDNN, GFLOP/s (range)", "ratio (quartiles)",
+         "rounds"),
+        {f"{model}, {peer}": f"gemm16-{name}{tail}" for name, model in
+         (("tiny", "5.8M llama"), ("small", "35.7M llama"), ("gpt2", "GPT-2 124M"))
+         for tail, peer in (("", "Debian's oneDNN"), ("-torch", "PyTorch's oneDNN"))}, pair_cells),
+    "gemm16-products": Table(
+        ("GFLOP/s, attar and oneDNN", *(name.replace("_", " ") for name in PRODUCTS)),
+        {f"{model}, {peer}": f"gemm16-{name}{tail}" for name, model in
+         (("tiny", "5.8M llama"), ("small", "35.7M llama"), ("gpt2", "GPT-2 124M"))
+         for tail, peer in (("", "Debian's"), ("-torch", "PyTorch's"))}, product_cells),
+    "precision": Table(
+        ("5.8M llama, 1M tokens of the King James Bible", "validation loss in f32", "in bf16", "bf16 beyond f32, percent"),
+        {"seed 1": "precision", "seed 2": "precision", "seed 3": "precision", "mean": "precision"},
+        fields("f32", "bf16", "percent"), precision_pick),
     "gemm": Table(
         ("training's shapes, f32", "attar, GFLOP/s (range)", "OpenBLAS, GFLOP/s (range)", "ratio (quartiles)",
          "rounds"),
@@ -141,6 +184,9 @@ def build(table: Table) -> str:
     lines = [table.header, ("---",) + ("---:",) * (len(table.header) - 1)]
     origins: dict[str, None] = {}
     for first, name in table.rows.items():
+        if not (results.FOLDER / f"{name}.jsonl").exists():
+            lines.append((first, "not measured yet") + ("",) * (len(table.header) - 2))
+            continue
         record = table.pick(results.read(name), first)
         cells = (first, *table.cells(record))
         if len(cells) != len(table.header):
