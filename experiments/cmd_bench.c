@@ -14,7 +14,7 @@ struct bench_flags {
     bool gemm, train;
     const char *config;
     struct texts overrides;
-    const char *shape;
+    const char *shape, *arch;
     int64_t d, layers, heads, kv_heads, ff, vocab, seq, batch;
     bool tie, recompute;
     int precision; /* enum config_precision */
@@ -35,6 +35,7 @@ static const struct field table[] = {
      .doc = "key=value: changes of the config, e.g. pretrain.recompute=blocks"},
     {AT(shape), .type = FIELD_TEXT,
      .doc = "instead of a config: tiny (5.8M parameters, the default), small or gpt2"},
+    {AT(arch), .type = FIELD_TEXT, .doc = "architecture, as a config has it; else the shape's"},
     {AT(d), .type = FIELD_INT, .min = 1, .max = 65536, .doc = "model width, else the shape's"},
     {AT(layers), .type = FIELD_INT, .min = 1, .max = LAYERS_MAX, .doc = "layers"},
     {AT(heads), .type = FIELD_INT, .min = 1, .max = 1024, .doc = "query heads"},
@@ -63,13 +64,15 @@ static const struct flags flags = {
 struct shape {
     const char *name;
     int64_t d, layers, heads, kv_heads, ff, vocab, seq, batch;
+    enum arch arch;
+    int context; /* 0: seq */
     bool tie;
 };
 
 static const struct shape shapes[] = {
-    {"tiny", 256, 6, 4, 2, 768, 2048, 256, 8, false},
-    {"small", 512, 8, 8, 8, 1536, 8192, 512, 4, false},
-    {"gpt2", 768, 12, 12, 12, 3072, 50257, 512, 4, true},
+    {"tiny", 256, 6, 4, 2, 768, 2048, 256, 8, ARCH_LLAMA, 0, false},
+    {"small", 512, 8, 8, 8, 1536, 8192, 512, 4, ARCH_LLAMA, 0, false},
+    {"gpt2", 768, 12, 12, 12, 3072, 50257, 512, 4, ARCH_GPT2, 1024, true},
 };
 
 static int wrong_call(const char *why)
@@ -107,14 +110,21 @@ static int by_flags(const struct bench_flags *f, struct transformer_dims *dims,
     const int rc = shape_named(f->shape ? f->shape : "tiny", &s);
     if (rc)
         return rc;
+    const int arch = f->arch ? arch_find(f->arch) : (int)s->arch;
+    if (arch < 0) {
+        err("--arch: '%s' is not an architecture; `attar help config` lists them", f->arch);
+        return CMD_USAGE;
+    }
     const int d = given(f->d, s->d), heads = given(f->heads, s->heads);
     if (d % heads)
         return err("%d heads do not divide a width of %d", heads, d);
-    *dims = (struct transformer_dims){.n_layers = given(f->layers, s->layers),
+    const int seq = given(f->seq, s->seq);
+    *dims = (struct transformer_dims){.arch = (enum arch)arch,
+                                      .n_layers = given(f->layers, s->layers),
                                       .d_model = d,
                                       .vocab = given(f->vocab, s->vocab),
                                       .head_dim = d / heads,
-                                      .context = given(f->seq, s->seq),
+                                      .context = seq > s->context ? seq : s->context,
                                       .tied = f->tie || s->tie,
                                       .norm_eps = 1e-5,
                                       .init_std = 0.02,
@@ -126,7 +136,7 @@ static int by_flags(const struct bench_flags *f, struct transformer_dims *dims,
     }
     if (transformer_check(dims))
         return -1;
-    a->step.T = dims->context;
+    a->step.T = seq;
     a->step.batch = given(f->batch, s->batch);
     const struct config_train whole = {.batch_tokens = a->step.batch * a->step.T};
     a->step.micro = config_micro_batch(&whole, a->step.T) / a->step.T;
@@ -139,8 +149,8 @@ static int by_flags(const struct bench_flags *f, struct transformer_dims *dims,
 static int by_config(const struct bench_flags *f, struct config *c, struct transformer_dims *dims,
                      struct speed_args *a)
 {
-    if (f->shape || f->d || f->layers || f->heads || f->kv_heads || f->ff || f->vocab || f->seq ||
-        f->batch || f->tie || f->recompute)
+    if (f->shape || f->arch || f->d || f->layers || f->heads || f->kv_heads || f->ff || f->vocab ||
+        f->seq || f->batch || f->tie || f->recompute)
         return wrong_call("with a config, key=value changes the shape, flags do not");
     if (config_read(c, f->config, f->overrides.n, f->overrides.value))
         return -1;

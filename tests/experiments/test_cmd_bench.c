@@ -28,6 +28,9 @@ static const char *const ops[] = {
     "--d", "32", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--ff", "48", "--vocab",      \
         "61", "--seq", "20", "--batch", "4"
 
+/* Parameters of a block of that shape as GPT-2: two norms, q with k and v, output, up, down. */
+enum { GPT2_BLOCK = 2 * 64 + 64 * 33 + 32 * 33 + 48 * 33 + 32 * 49 };
+
 static struct buf out, notes;
 
 #define BENCH(...)                                                                                 \
@@ -126,6 +129,12 @@ static void training_by_op(void **state)
     assert_float_equal(number(line, "arena_mib") * 0x1p20, (double)plan_train(&dims, &plan),
                        0.006 * 0x1p20);
     assert_true(number(line, "peak_rss_mib") > number(line, "arena_mib"));
+    json_decref(line);
+    // the shape's architecture and table of positions, unless flags say otherwise
+    assert_int_equal(BENCH("--train", "--json", "--steps", "1", "--shape", "gpt2", SMALL), 0);
+    line = parsed();
+    assert_true(number(line, "params") == 61 * 32 + 1024 * 32 + 2 * 32 + 2 * GPT2_BLOCK);
+    assert_non_null(find(json_object_get(line, "ops"), "gelu", true));
     json_decref(line);
     a.recompute = a.bf16 = true;
     assert_int_equal(BENCH("--train", "--json", "--steps", "1", "--precision", "bf16",
@@ -236,6 +245,7 @@ static void wrong_calls(void **state)
     assert_non_null(strstr(err_text(), "tiny?"));
     assert_int_equal(BENCH("--train", "--precision", "f16"), CMD_USAGE);
     assert_int_equal(BENCH("--train", "--steps", "0"), CMD_USAGE);
+    assert_int_equal(BENCH("--train", "--arch", "gpt3"), CMD_USAGE);
     assert_int_equal(BENCH("--train", "--heads", "7"), -1);
     assert_non_null(strstr(err_text(), "7 heads do not divide a width of 256"));
     assert_int_equal(BENCH("--train", "--heads", "4", "--kv-heads", "3"), -1);

@@ -63,7 +63,9 @@ static double training_flops(bool again)
 static void flops_are_the_models(void **state)
 {
     (void)state;
-    for (int again = 0; again < 2; again++) {
+    for (int i = 0; i < 2 * ARCH_N; i++) {
+        const bool again = i % 2;
+        dims.arch = (enum arch)(i / 2);
         struct profile p = {0};
         struct rehearsal_args a = step_of();
         a.recompute = again;
@@ -71,8 +73,8 @@ static void flops_are_the_models(void **state)
         const double expected = training_flops(again) * B * T;
         assert_float_equal(flops_of(&p) / expected, 1, 1e-12);
         double work = 0; // the same again, by product
-        for (size_t i = 0; i < p.n_work; i++)
-            work += p.work[i].product.flops * p.work[i].product.times;
+        for (size_t k = 0; k < p.n_work; k++)
+            work += p.work[k].product.flops * p.work[k].product.times;
         assert_float_equal(work / expected, 1, 1e-12);
         profile_free(&p);
     }
