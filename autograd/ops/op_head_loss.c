@@ -203,8 +203,8 @@ static bool fits(struct ctx *ctx, const struct tensor *hidden, const struct tens
     return !ctx->failed;
 }
 
-/* Chunks of `size` tokens: the product, passes for the maximum, the exponentials and, where gradients
-   are wanted, their scale, and the products of both gradients. */
+/* Chunks of `size` tokens: the product, passes for the maximum, the exponentials and, where
+   gradients are wanted, their scale, and the products of both gradients. */
 static struct cost cost_of(const struct head *h, int64_t size)
 {
     struct cost c = {0};
