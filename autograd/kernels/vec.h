@@ -50,7 +50,10 @@ static inline vf vf_pair(vf lo, vf hi)
     const __m512i l = _mm512_srli_epi32(_mm512_castps_si512(lo), 16);
     return _mm512_castsi512_ps(_mm512_or_si512(l, _mm512_castps_si512(hi)));
 }
-static inline vf vf_pair_even(vf x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16)); }
+static inline vf vf_pair_even(vf x)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16));
+}
 static inline vf vf_pair_odd(vf x)
 {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
@@ -140,7 +143,10 @@ static inline vf vf_pair(vf lo, vf hi)
     const __m256i l = _mm256_srli_epi32(_mm256_castps_si256(lo), 16);
     return _mm256_castsi256_ps(_mm256_or_si256(l, _mm256_castps_si256(hi)));
 }
-static inline vf vf_pair_even(vf x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 16)); }
+static inline vf vf_pair_even(vf x)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 16));
+}
 static inline vf vf_pair_odd(vf x)
 {
     const __m256i high = _mm256_set1_epi32((int)0xffff0000);
@@ -189,7 +195,10 @@ static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline float vf_top(vf a) { return vmaxvq_f32(a); }
-static inline vf vf_widen(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline vf vf_widen(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
 static inline vf vf_rounded(vf x)
 {
     const uint32x4_t u = vreinterpretq_u32_f32(x);
@@ -207,7 +216,10 @@ static inline vf vf_pair(vf lo, vf hi)
     const uint32x4_t l = vshrq_n_u32(vreinterpretq_u32_f32(lo), 16);
     return vreinterpretq_f32_u32(vorrq_u32(l, vreinterpretq_u32_f32(hi)));
 }
-static inline vf vf_pair_even(vf x) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x), 16)); }
+static inline vf vf_pair_even(vf x)
+{
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x), 16));
+}
 static inline vf vf_pair_odd(vf x)
 {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0xffff0000)));

@@ -54,7 +54,9 @@ struct tensor *op_embedding(struct ctx *ctx, struct tensor *w, const int32_t *to
     for (int64_t i = 0; i < n && !ctx->measuring; i++)
         if (tok[i] < 0 || tok[i] >= V)
             return ctx_fail(ctx, "embedding: token %d is not below %lld", tok[i], (long long)V);
-    struct node node = {.op = &op, .in = {w}, .out = {ctx_matrix(ctx, &dtype_f32, n, tensor_cols(w))}};
+    struct node node = {.op = &op,
+                        .in = {w},
+                        .out = {ctx_matrix(ctx, &dtype_f32, n, tensor_cols(w))}};
     node.saved = (void *)(uintptr_t)tok; // only read
     return node.out[0] ? ctx_run(ctx, &node) : NULL;
 }
