@@ -112,7 +112,7 @@ arm: $(ARM_ROOT)
 	    $(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=$(ARM) NO_BLAS=1 \
 	    CC="aarch64-linux-gnu-gcc --sysroot=$<" AR=aarch64-linux-gnu-ar
 	@ulimit -v 8388608; RUNNER=qemu-aarch64 QEMU_LD_PREFIX=$< TESTS="$(ARM_TESTS)" \
-	    tests/run.sh $(ARM)
+	    SECONDS_EACH=3000 tests/run.sh $(ARM)
 
 test:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built

@@ -1,7 +1,7 @@
 #!/bin/sh
 # long.sh [SECTION...]: what takes too long for every change. Sections: asan tsan valgrind fuzz kills
-# openblas cpu; all of them without arguments. A line an item, "N passed, N failed, N skipped" at
-# the end, 1 if anything failed. FUZZ_SECONDS (60) a fuzzer, KILLS (50) a number of threads.
+# openblas noblas cpu arm; all of them without arguments. A line an item, "N passed, N failed, N
+# skipped" at the end, 1 if anything failed. FUZZ_SECONDS (60) a fuzzer, KILLS (50) a number of threads.
 cd "$(dirname "$0")/.." || exit 1
 export OMP_WAIT_POLICY=passive
 jobs=$(nproc)
@@ -130,11 +130,31 @@ cpu() {
     done
 }
 
-for section in ${*:-asan tsan valgrind fuzz kills openblas cpu}; do
+# aarch64 under qemu, on a CPU with products of bf16 and on one without
+arm() {
+    root=build/arm/root
+    make --no-print-directory -s "$PWD/$root" >"$log" 2>&1 ||
+        { skip arm "no compiler, qemu or packages: $(tail -1 "$log")"; return; }
+    item "aarch64: build, unit tests" make --no-print-directory arm
+    tail -1 "$log" | sed 's/^/    /'
+    for t in test_cpu test_gemm_bf16 test_linear_bf16; do
+        item "aarch64 without bf16: $t" env RUNNER=qemu-aarch64 QEMU_CPU=cortex-a72 \
+            QEMU_LD_PREFIX=$root sh -c "ulimit -v 8388608; qemu-aarch64 build/arm/tests/autograd/$t"
+    done
+}
+
+# A build without OpenBLAS
+noblas() {
+    item "build: NO_BLAS=1" build build/release-noblas NO_BLAS=1 tests-built
+    item "unit tests without OpenBLAS" tests/run.sh build/release-noblas
+    tail -1 "$log" | sed 's/^/    /'
+}
+
+for section in ${*:-asan tsan valgrind fuzz kills openblas noblas cpu arm}; do
     echo "== $section"
     case $section in
     valgrind) valgrind_ ;;
-    asan | tsan | fuzz | kills | openblas | cpu) $section ;;
+    asan | tsan | fuzz | kills | openblas | noblas | cpu | arm) $section ;;
     *) echo "no section '$section'"; exit 1 ;;
     esac
 done
