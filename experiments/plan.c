@@ -20,40 +20,79 @@ static size_t pass(struct ctx *ctx, struct transformer *m, const struct batch *b
     return 0;
 }
 
-static size_t measure(const struct transformer_dims *dims, const struct plan_args *a, bool train)
+/* How a batch is cut into attention sequences. With mask_documents that is the text's matter; the
+   extremes stand for everything between them: tokens by themselves need the longest lists, whole
+   windows the most scratch, and one window among tokens is most of the work, which attention splits
+   in another way. */
+enum cutting { WHOLE, ONE_WHOLE, TOKENS, CUTTINGS };
+
+static int cut(const struct plan_args *a, enum cutting how, struct sequence *seqs)
+{
+    int n = 0;
+    for (int64_t w = 0; w < a->n_seqs; w++) {
+        const bool whole = how == WHOLE || (how == ONE_WHOLE && !w);
+        const int64_t len = whole ? a->T : a->T / a->parts;
+        for (int64_t at = 0; at < a->T; at += len)
+            seqs[n++] = (struct sequence){.start = w * a->T + at, .len = len};
+    }
+    return n;
+}
+
+/* The peak of a pass over a batch that is cut so; *lists: what forward leaves when it keeps all. */
+static size_t measure_cut(const struct transformer_dims *dims, const struct plan_args *a,
+                          bool train, enum cutting how, struct sequence *seqs, size_t *lists)
 {
     static const int32_t none;
     static const uint64_t no_row;
-    const int n = (int)(a->n_seqs * a->parts);
-    const int64_t len = a->T / a->parts;
+    const struct batch b = {.n = a->n_seqs * a->T,
+                            .tok = &none,
+                            .pos = &none,
+                            .row_id = &no_row,
+                            .seqs = seqs,
+                            .n_seqs = cut(a, how, seqs)};
     struct transformer m;
     struct ctx ctx;
     size_t peak = 0;
-    struct sequence *seqs = mem_new((size_t)n, sizeof *seqs);
-    for (int i = 0; i < n && seqs; i++)
-        seqs[i] = (struct sequence){.start = i * len, .len = len};
-    if (!seqs || transformer_init(&m, dims, STORE_SHAPES)) {
-        free(seqs);
+    if (transformer_init(&m, dims, STORE_SHAPES))
         return 0;
-    }
     if ((!a->bf16 || !store_panels(&m.store)) && !ctx_init(&ctx, 0)) {
-        const struct batch b = {.n = a->n_seqs * a->T,
-                                .tok = &none,
-                                .pos = &none,
-                                .row_id = &no_row,
-                                .seqs = seqs,
-                                .n_seqs = n};
-        ctx.recording = train;
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;
+        ctx.recording = true;
+        if (a->parts > 1)
+            transformer_forward(&ctx, &m, &b);
+        *lists = ctx.arena.lo;
+        ctx_reset(&ctx);
+        ctx.arena.peak = 0;
+        ctx.recording = train;
         ctx.recompute = a->recompute;
-        ctx.profile = a->profile;
+        ctx.profile = how == WHOLE ? a->profile : NULL;
         peak = pass(&ctx, &m, &b, train);
         ctx_free(&ctx);
     }
     transformer_free(&m);
-    free(seqs);
     return peak;
+}
+
+static size_t measure(const struct transformer_dims *dims, const struct plan_args *a, bool train)
+{
+    const int cuttings = a->parts > 1 ? CUTTINGS : WHOLE + 1;
+    size_t peak[CUTTINGS], lists[CUTTINGS], most = 0;
+    struct sequence *seqs = mem_new((size_t)(a->n_seqs * a->parts), sizeof *seqs);
+    for (int i = 0; i < cuttings && seqs; i++) {
+        peak[i] = measure_cut(dims, a, train, (enum cutting)i, seqs, &lists[i]);
+        if (!peak[i]) {
+            free(seqs);
+            return 0;
+        }
+    }
+    // the longest lists may come with the most scratch
+    for (int i = 0; i < cuttings && seqs; i++) {
+        const size_t more = lists[cuttings - 1] - lists[i];
+        most = peak[i] + more > most ? peak[i] + more : most;
+    }
+    free(seqs);
+    return most;
 }
 
 size_t plan_train(const struct transformer_dims *dims, const struct plan_args *args)

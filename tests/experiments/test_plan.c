@@ -29,8 +29,20 @@ static struct transformer_dims dims_of(double dropout, bool tied)
     return d;
 }
 
-/* The peak of a real micro-batch, its sequences cut into `parts`. */
-static size_t real_peak(const struct transformer_dims *d, int parts, bool train, bool recompute)
+/* How the windows of a batch are cut into sequences. */
+enum cutting { WHOLE, TOKENS, ONE_WHOLE, UNEVEN, CUTTINGS };
+
+static int length(enum cutting how, int window, int at)
+{
+    if (how == WHOLE || (how == ONE_WHOLE && !window))
+        return T;
+    return how == UNEVEN ? (at * 7 + window) % 5 + 1 < T - at ? (at * 7 + window) % 5 + 1 : T - at
+                         : 1;
+}
+
+/* The peak of a real micro-batch. */
+static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool bf16, bool train,
+                        bool recompute)
 {
     static int32_t tok[B * T], pos[B * T];
     static uint64_t row[B * T];
@@ -40,16 +52,21 @@ static size_t real_peak(const struct transformer_dims *d, int parts, bool train,
     struct loss loss = {0};
     for (int i = 0; i < B * T; i++) {
         tok[i] = i * 13 % V;
-        pos[i] = i % (T / parts);
+        pos[i] = i % T;
         row[i] = (uint64_t)i;
     }
-    for (int i = 0; i < B * parts; i++)
-        seqs[i] = (struct sequence){.start = i * (T / parts), .len = T / parts};
-    const struct batch b = {B * T, tok, pos, row, seqs, B * parts};
+    int n = 0;
+    for (int w = 0; w < B; w++)
+        for (int at = 0; at < T; at += (int)seqs[n++].len)
+            seqs[n] = (struct sequence){.start = w * T + at, .len = length(how, w, at)};
+    const struct batch b = {B * T, tok, pos, row, seqs, n};
     const struct head_loss_args args = {.target = tok, .weight = 1};
     assert_int_equal(transformer_init(&m, d, STORE_TRAINED), 0);
+    if (bf16)
+        assert_int_equal(store_panels(&m.store), 0);
     store_init(&m.store, 1);
     assert_int_equal(ctx_init(&ctx, 1 << 28), 0);
+    ctx.act = bf16 ? &dtype_bf16 : &dtype_f32;
     ctx.recording = train;
     ctx.training = train && d->dropout > 0;
     ctx.recompute = recompute;
@@ -69,13 +86,32 @@ static void plan_equals_run(void **state)
 {
     (void)state;
     for (int i = 0; i < 16; i++) {
-        const bool recompute = i & 1, tied = i & 2, drops = i & 4;
-        const int parts = i & 8 ? T : 1;
+        const bool recompute = i & 1, tied = i & 2, drops = i & 4, bf16 = i & 8;
         const struct transformer_dims d = dims_of(drops ? 0.1 : 0, tied);
         const struct plan_args a = {
-            .n_seqs = B, .T = T, .parts = parts, .recompute = recompute, .drops = drops};
-        assert_int_equal(plan_train(&d, &a), real_peak(&d, parts, true, recompute));
-        assert_int_equal(plan_eval(&d, &a), real_peak(&d, parts, false, recompute));
+            .n_seqs = B, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16, .drops = drops};
+        assert_int_equal(plan_train(&d, &a), real_peak(&d, WHOLE, bf16, true, recompute));
+        assert_int_equal(plan_eval(&d, &a), real_peak(&d, WHOLE, bf16, false, recompute));
+    }
+}
+
+/* Documents may cut the windows anywhere: the plan is enough for all, and not much more. */
+static void plan_covers_documents(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        const bool recompute = i & 1, train = i & 2, bf16 = i & 4;
+        const struct transformer_dims d = dims_of(0, false);
+        const struct plan_args a = {
+            .n_seqs = B, .T = T, .parts = T, .recompute = recompute, .bf16 = bf16};
+        const size_t planned = train ? plan_train(&d, &a) : plan_eval(&d, &a);
+        size_t most = 0;
+        for (int how = WHOLE; how < CUTTINGS; how++) {
+            const size_t real = real_peak(&d, (enum cutting)how, bf16, train, recompute);
+            most = real > most ? real : most;
+        }
+        assert_true(planned >= most);
+        assert_true(planned <= most + most / 4);
     }
 }
 
@@ -130,9 +166,8 @@ static void bad_shapes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plan_equals_run),
-        cmocka_unit_test(recompute_needs_less),
-        cmocka_unit_test(model_bytes),
+        cmocka_unit_test(plan_equals_run),        cmocka_unit_test(plan_covers_documents),
+        cmocka_unit_test(recompute_needs_less),   cmocka_unit_test(model_bytes),
         cmocka_unit_test(bad_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
