@@ -160,7 +160,7 @@ static int write_all(struct h5file *f, const struct transformer *m,
         h5file_set_text(f, "/", "stage", source->stage) ||
         h5file_set_text(f, "/", "config_hash", source->config_hash) ||
         h5file_set_text(f, "/", "corpus_hash", source->corpus_hash) ||
-        h5file_set_text(f, "model", "arch", archs[m->dims.arch].name) ||
+        h5file_set_text(f, "model", "arch", arch_rows[m->dims.arch].name) ||
         write_attrs(f, "/", state_attrs, state, 0) ||
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
         write_text(f, "config", source->config) || write_text(f, "tokenizer", source->tokenizer) ||

@@ -63,7 +63,7 @@ static void rules_head_dim(struct config_model *m, const struct yaml *node, stru
         else if (m->n_heads.n > 1)
             mistake_add(bad, config_place(node, "n_heads"),
                         "n_heads: %s has heads of d_model / n_heads, so one count for all layers",
-                        archs[m->arch].name);
+                        arch_rows[m->arch].name);
         else if (m->d_model % heads)
             mistake_add(bad, config_place(node, "d_model"),
                         "d_model: %" PRId64 " is no multiple of %" PRId64
@@ -73,7 +73,7 @@ static void rules_head_dim(struct config_model *m, const struct yaml *node, stru
         else
             m->head_dim = m->d_model / heads;
     }
-    if (m->head_dim % 2 && !(archs[m->arch].traits & ARCH_LEARNED))
+    if (m->head_dim % 2 && !(arch_rows[m->arch].traits & ARCH_LEARNED))
         mistake_add(bad, config_place(node, "head_dim"),
                     "head_dim: %" PRId64 " is odd, and rotary positions turn pairs", m->head_dim);
 }
@@ -82,7 +82,7 @@ void config_rules_model(struct config *c, const struct yaml *node, struct mistak
 {
     struct config_model *m = &c->model;
     if (!yaml_get(node, "tie_embeddings"))
-        m->tie_embeddings = archs[m->arch].traits & ARCH_TIED;
+        m->tie_embeddings = arch_rows[m->arch].traits & ARCH_TIED;
     rules_heads(m, node, bad);
     rules_head_dim(m, node, bad);
     check_length(m, "d_ff", &m->d_ff, node, bad);

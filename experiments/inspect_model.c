@@ -65,12 +65,12 @@ static void print_model(struct buf *out, const struct transformer_dims *d)
     static const char *const scaling[] = {[ROPE_SCALING_NONE] = "",
                                           [ROPE_SCALING_LINEAR] = ", linear scaling",
                                           [ROPE_SCALING_LLAMA3] = ", llama3 scaling"};
-    const unsigned traits = archs[d->arch].traits;
+    const unsigned traits = arch_rows[d->arch].traits;
     int64_t rest;
     const int64_t all = transformer_params(d, &rest);
     inspect_line(out, "model", "%s, %d layers, width %d, vocabulary %d%s, context %d",
-                 archs[d->arch].name, d->n_layers, d->d_model, d->vocab, d->tied ? " (tied)" : "",
-                 d->context);
+                 arch_rows[d->arch].name, d->n_layers, d->d_model, d->vocab,
+                 d->tied ? " (tied)" : "", d->context);
     inspect_line(out, "parameters", "%lld, %lld without embedding and head", (long long)all,
                  (long long)rest);
     print_layers(out, "heads", d->n_heads, d->n_layers);

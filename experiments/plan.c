@@ -111,7 +111,7 @@ struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer
     int64_t rest;
     const struct optimizer *o = &optimizers[optimizer];
     const size_t slab = (size_t)transformer_params(dims, &rest) * sizeof(float);
-    const bool rotary = !(archs[dims->arch].traits & ARCH_LEARNED);
+    const bool rotary = !(arch_rows[dims->arch].traits & ARCH_LEARNED);
     struct plan_model p = {
         .weights = slab,
         .grads = slab,

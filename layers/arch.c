@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define ARCH(tag, name, traits) {name, traits},
-const struct arch_row archs[ARCH_N] = {
+const struct arch_row arch_rows[ARCH_N] = {
 #include "layers/arch.def"
 };
 #undef ARCH
@@ -18,7 +18,7 @@ const char *const arch_names[] = {
 int arch_find(const char *name)
 {
     for (int i = 0; i < ARCH_N; i++)
-        if (!strcmp(archs[i].name, name))
+        if (!strcmp(arch_rows[i].name, name))
             return i;
     return -1;
 }

@@ -27,7 +27,7 @@ struct arch_row {
     unsigned traits; /* of enum arch_traits */
 };
 
-extern const struct arch_row archs[ARCH_N];
+extern const struct arch_row arch_rows[ARCH_N];
 extern const char *const arch_names[]; /* of the same, NULL at the end */
 
 /* By name; -1 if there is none. */

@@ -10,7 +10,7 @@ int transformer_check(const struct transformer_dims *d)
     enum { MOST = 1 << 24 };
     if ((unsigned)d->arch >= ARCH_N)
         return err("model: architecture %d is unknown", d->arch);
-    const bool rotary = !(archs[d->arch].traits & ARCH_LEARNED);
+    const bool rotary = !(arch_rows[d->arch].traits & ARCH_LEARNED);
     if (d->n_layers < 1 || d->n_layers > LAYERS_MAX)
         return err("model: %d layers, 1 to %d are possible", d->n_layers, LAYERS_MAX);
     if (d->d_model < 1 || d->vocab < 1 || d->context < 1 || d->d_model > MOST || d->vocab > MOST ||
@@ -37,7 +37,7 @@ int transformer_init(struct transformer *m, const struct transformer_dims *dims,
     *m = (struct transformer){.dims = *dims};
     if (transformer_check(dims))
         return -1;
-    const unsigned traits = archs[dims->arch].traits;
+    const unsigned traits = arch_rows[dims->arch].traits;
     m->dims.rope.style = traits & ARCH_ROPE_HALF ? ROPE_HALF : ROPE_ADJACENT;
     m->dims.rope.head_dim = dims->head_dim;
     m->dims.rope.n_pos = dims->context;

@@ -61,7 +61,7 @@ enum {
 
 static unsigned traits_of(const struct transformer_dims *d)
 {
-    return (archs[d->arch].traits & ~(unsigned)ARCH_TIED) | (d->tied ? ARCH_TIED : 0);
+    return (arch_rows[d->arch].traits & ~(unsigned)ARCH_TIED) | (d->tied ? ARCH_TIED : 0);
 }
 
 static bool has(const struct transformer_dims *d, const struct weight *w)
