@@ -223,11 +223,12 @@ static void pack_some(const struct param *p, int64_t i, int64_t n)
                             p->panels->backward);
 }
 
+/* By the team that calls it. */
 static void pack(const struct param *p)
 {
     enum { SOME = 4 };
     const int64_t n = panel_count(tensor_rows(&p->used)) + panel_count(tensor_cols(&p->used));
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
     for (int64_t i = 0; i < n; i += SOME)
         pack_some(p, i, SOME);
 }
@@ -238,9 +239,13 @@ void store_project(struct store *s)
         const struct param *p = &s->p[i];
         if (p->chain)
             project_until(p, NULL, p->used.data);
-        if (p->panels && s->packed)
-            pack(p);
     }
+    if (!s->packed)
+        return;
+#pragma omp parallel
+    for (int i = 0; i < s->n; i++)
+        if (s->p[i].panels)
+            pack(&s->p[i]);
 }
 
 static void pullback(struct param *p, const struct reparam *r)

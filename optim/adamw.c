@@ -16,7 +16,7 @@ void adamw_param(struct store *s, const struct param *p, const struct optimizer_
                                  .inv_c1 = (float)(1 / (1 - pow(a->beta1, (double)a->step))),
                                  .inv_c2 = (float)(1 / (1 - pow(a->beta2, (double)a->step))),
                                  .grad_scale = a->grad_scale};
-#pragma omp parallel for schedule(static) if (n > 4 * PART)
+#pragma omp for schedule(static) nowait
     for (int64_t j = 0; j < n; j += PART)
         rows->adamw(n - j < PART ? n - j : PART, &k, s->grad + at + j, m + at + j, v + at + j,
                     s->latent + at + j);
@@ -27,6 +27,7 @@ int adamw_step(struct store *s, const struct optimizer_args *a)
     float *m = store_state(s, "adam.m"), *v = store_state(s, "adam.v");
     if (!m || !v)
         return -1;
+#pragma omp parallel // one region for all: waking threads costs more than small parameters do
     for (int i = 0; i < s->n; i++)
         adamw_param(s, &s->p[i], a, a->lr, m, v);
     return 0;

@@ -124,7 +124,9 @@ int muon_step(struct store *s, const struct optimizer_args *a)
     for (int i = 0; i < s->n; i++)
         if (optimizer_is_muons(&s->p[i]))
             step_matrix(s, &s->p[i], a, m);
-        else
+#pragma omp parallel
+    for (int i = 0; i < s->n; i++)
+        if (!optimizer_is_muons(&s->p[i]))
             adamw_param(s, &s->p[i], a, a->adam_lr, m, v);
     return 0;
 }

@@ -59,7 +59,7 @@ void muon_cost(const struct store *s, struct cost *cost); /* all products as the
 bool optimizer_is_muons(const struct param *p);
 
 /* One parameter's part of adamw_step(), at this learning rate; its moments are in the slabs m, v.
- */
+   Called by a whole team of threads, which do not wait for one another at the end. */
 void adamw_param(struct store *s, const struct param *p, const struct optimizer_args *a, float lr,
                  float *m, float *v);
 
