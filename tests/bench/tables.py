@@ -179,8 +179,6 @@ TABLES = {
 
 
 def build(table: Table) -> str:
-    if not any((results.FOLDER / f"{name}.jsonl").exists() for name in table.rows.values()):
-        return "\nNot measured yet.\n\n"
     lines = [table.header, ("---",) + ("---:",) * (len(table.header) - 1)]
     origins: dict[str, None] = {}
     for first, name in table.rows.items():
