@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 MODELS = {"tiny": {"d": 256, "ff": 768, "vocab": 2048}, "small": {"d": 512, "ff": 1536, "vocab": 8192},
-          "gpt2": {"d": 768, "ff": 3072, "vocab": 50257}}
+          "gpt2": {"d": 768, "ff": 3072, "vocab": 50258}}
 # name, and what of a linear `out` x `in` is computed
 SHAPES = [("attn_forward", "d", "d"), ("ffn_up_forward", "ff", "d"), ("ffn_down_forward", "d", "ff"),
           ("head_forward", "vocab", "d"), ("ffn_up_dx", "ff", "d"), ("ffn_up_dw", "ff", "d"),
