@@ -49,7 +49,9 @@ enum cpu_level cpu_hardware(void)
     const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;
     if (avx2 && avx512) {
         const int bf16 = __builtin_cpu_supports("avx512bf16");
-        return bf16 && (d & amx) == amx && may_use_tiles() ? CPU_AMX : bf16 ? CPU_AVX512_BF16 : CPU_AVX512;
+        return bf16 && (d & amx) == amx && may_use_tiles() ? CPU_AMX
+               : bf16                                      ? CPU_AVX512_BF16
+                                                           : CPU_AVX512;
     }
     return avx2 ? CPU_AVX2 : CPU_SCALAR;
 #elif defined __aarch64__

@@ -11,7 +11,8 @@
 /* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. Under
    bf16 more: reading and writing all of dw a chunk costs more than the faster products. */
 enum { CHUNK = 256, CHUNK_BF16 = 512, DEEP = 4096, GAP = 32 };
-enum { WIDE = 256, HIGH = 64, LARGE = 1 << 14 }; /* bf16: vocabulary entries, rows of dhidden of a tile */
+/* bf16: vocabulary entries and rows of dhidden of a tile; a vocabulary too large for the cache */
+enum { WIDE = 256, HIGH = 64, LARGE = 1 << 14 };
 
 struct head {
     const struct head_loss_args *args;
@@ -113,8 +114,8 @@ static void backward_hidden(const struct head *h, int64_t n0, int64_t m0, int64_
     for (int64_t k = 0; k < V; k += DEEP) {
         const bool last = k + DEEP >= V;
         const struct gemm_term term = {(const uint16_t *)(h->logits + m0 * V) + k, 2 * V,
-                                       h->panels.backward + k * PANEL, last ? (V - k + 1) / 2 * 2 : DEEP,
-                                       panel_depth(V)};
+                                       h->panels.backward + k * PANEL,
+                                       last ? (V - k + 1) / 2 * 2 : DEEP, panel_depth(V)};
         const struct gemm_out out = {.c = last ? (void *)dx : sum,
                                      .ldc = C,
                                      .bf16 = last,

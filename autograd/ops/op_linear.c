@@ -209,7 +209,8 @@ static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w
     else if (b && tensor_numel(b) != tensor_rows(w))
         ctx_fail(ctx, "linear: a bias of %lld on %lld outputs", (long long)tensor_numel(b),
                  (long long)tensor_rows(w));
-    else if (r && (r == x || r->dt != &dtype_f32 || tensor_cols(r) != tensor_rows(w) || tensor_rows(r) != tensor_rows(x)))
+    else if (r && (r == x || r->dt != &dtype_f32 || tensor_cols(r) != tensor_rows(w) ||
+                   tensor_rows(r) != tensor_rows(x)))
         ctx_fail(ctx, "linear: the residual must be another f32 tensor of the output's shape");
     return !ctx->failed;
 }

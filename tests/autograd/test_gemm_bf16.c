@@ -135,8 +135,8 @@ static const struct product products[] = {
     {20, 70, {100, 32, 64}, 3, 0, 0, 0, true, true, true},
     {25, 100, {128}, 1, 32, 40, 0, false, false, true},  // some columns
     {9, 48, {96, 64}, 2, 0, 0, 34, false, false, false}, // a part of the depth
-    {64, 64, {96}, 1, 0, 0, 0, true, false, true}, // whole tiles
-    {64, 64, {96}, 1, 0, 0, 0, true, false, true}, // whole tiles
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true},       // whole tiles
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true},       // whole tiles
     {300, 40, {66}, 1, 0, 0, 0, true, false, false},     // more rows than a pass has
     {29, 34, {5000}, 1, 0, 0, 0, true, true, false},     // deeper than a pass
     {40, 34, {3000, 2000, 4098, 10}, 4, 0, 0, 0, false, false, true},
