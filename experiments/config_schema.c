@@ -191,7 +191,7 @@ static const struct field train_fields[] = {
     {AT(recompute), .type = FIELD_ENUM, .names = recompute_names, .def = "none",
      .doc = "blocks: keep no activations inside blocks, compute them again in backward"},
     {AT(precision), .type = FIELD_ENUM, .names = precision_names, .def = "auto",
-     .doc = "of activations and products; auto: bf16 where the CPU multiplies it, otherwise f32"},
+     .doc = "of activations and products; auto is bf16 where the CPU multiplies it"},
     {AT(eval_every), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .flags = FIELD_LIVE,
      .doc = "steps between validations; 0 for one at the end"},
     {AT(eval_tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0", .flags = FIELD_LIVE,

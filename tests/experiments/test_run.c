@@ -133,11 +133,12 @@ static void second_process_is_refused(void **state)
     assert_int_equal(spawn_wait(pid), 1);
 }
 
+/* (In f32: the stage evaluates in f32 whatever was trained in.) */
 static void evaluation_is_the_training_one(void **state)
 {
     (void)state;
     struct summary s;
-    spawn_expect(folder, 0, "run t.yaml");
+    spawn_expect(folder, 0, "run t.yaml pretrain.precision=f32");
     assert_int_equal(summary_read(&s, at("runs/t/02-evaluate/summary.json")), 0);
     assert_int_equal(s.n_rows, 1);
     assert_string_equal(s.row[0].name, "pretrain");
