@@ -1,7 +1,7 @@
 /*
  * The bf16 products over vf. Included once by each gemm_bf16_<isa>.c, which defines GEMM_BF16, the
  * table, its GEMM_NAME, and, where the ISA multiplies pairs of bf16 by itself, DOT_PAIRS(sum, a,
- * b).
+ * b), and how it rounds a vector, NARROW(p, x).
  *
  * For MC rows of C at a time and every panel of B: blocks of rows pass by it, their sums in
  * registers for up to DEEP of the depth. The panel's part comes from L2, A's rows from where they
@@ -63,6 +63,23 @@ struct cut {
     int64_t n;
 };
 
+#if !defined NARROW /* a vector of sums to bf16, to nearest even */
+#define NARROW(p, x) vf_narrow(p, x)
+#endif
+
+/* The common case: all columns, nothing to add. */
+static inline __attribute__((always_inline)) void put_plain(const struct cut *c, int64_t i,
+                                                            const vf *sum)
+{
+    const struct gemm_out *out = c->out;
+    const int64_t at = i * out->ldc + c->panel * PANEL + c->h;
+    for (int v = 0; v < NV; v++)
+        if (out->bf16)
+            NARROW((uint16_t *)out->c + at + v * VF_N, sum[v]);
+        else
+            vf_store((float *)out->c + at + v * VF_N, sum[v]);
+}
+
 static inline void put_row(const struct cut *c, int64_t i, int64_t block_row, vf *sum)
 {
     const struct gemm_out *out = c->out;
@@ -92,7 +109,7 @@ static inline void put_row(const struct cut *c, int64_t i, int64_t block_row, vf
             else
                 vf_store_part((float *)out->c + at + j, left, sum[v]);
         } else if (whole) {
-            vf_narrow((uint16_t *)out->c + at + j, sum[v]);
+            NARROW((uint16_t *)out->c + at + j, sum[v]);
         } else {
             float x[VF_N];
             vf_store(x, sum[v]);
@@ -128,8 +145,13 @@ static inline __attribute__((always_inline)) void block(const struct cut *c, int
             }
         }
     }
-    for (int r = 0; r < m; r++)
-        put_row(c, i + r, block_row + r, s[r]);
+    const bool plain = c->first && c->last && c->n >= NR && !c->out->add && !c->out->bias;
+    if (plain && m == mr)
+        for (int r = 0; r < mr; r++)
+            put_plain(c, i + r, s[r]);
+    else
+        for (int r = 0; r < m; r++)
+            put_row(c, i + r, block_row + r, s[r]);
 }
 
 /* All rows of one part of a panel. */
