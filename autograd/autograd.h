@@ -81,9 +81,17 @@ struct ctx {
     bool training;           /* dropout is active */
     const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
     struct profile *profile; /* where time and cost of what runs go; NULL: not measured */
+    struct tap *tap;         /* sees what linears multiply; NULL: nobody wants to */
     const volatile sig_atomic_t *stop; /* polled between ops; set: the ctx fails with "stopped" */
     bool failed;
     char text[240]; /* of the first failure */
+};
+
+/* An observer of linears, for calibration. Called before each linear op computes (never in a
+   measuring ctx): x [N,I] is what all of the n weights [O,I] are multiplied with; a weight may be
+   a part of another tensor (w->whole). */
+struct tap {
+    void (*see)(struct tap *tap, int n, struct tensor *const w[], const struct tensor *x);
 };
 
 /* An arena of `bytes`; 0 makes a measuring ctx. 0, or -1 with err() set. */
