@@ -35,10 +35,23 @@ struct dtype {
     int gguf_id;      /* the type's number in a GGUF file */
     int block;        /* elements of a block; a row is a whole number of blocks */
     int bytes;        /* bytes of a block */
-    /* x [cols] <- row of t, and back; NULL for types that hold no reals (i32). Rows are
-       independent: different rows of one tensor may be encoded by different threads. */
+    /* All functions are NULL for types that hold no reals (i32). Rows are independent: different
+       rows of one tensor may be written by different threads.
+       x [cols] <- row of t. */
     void (*decode)(const struct tensor *t, int64_t row, float *x);
-    void (*encode)(struct tensor *t, int64_t row, const float *x);
+    /* row of t <- x [cols], any floats: scales are fitted so that the sum over columns of
+       importance [cols], >= 0 (NULL: 1), times the squared error is small. What it wrote before and
+       decode read is written again without a change. */
+    void (*encode)(struct tensor *t, int64_t row, const float *x, const float *importance);
+    /* row of t <- the level nearest to each x [cols] on the grid that the row's scales, which stay,
+       already span; types without scales: encode. */
+    void (*round)(struct tensor *t, int64_t row, const float *x);
+    /* What rows of activations are encoded to for `product`; NULL: there is no product. */
+    const struct dtype *dot_with;
+    /* y[i * ldy + r] <- row (row + r) of t, r < rows, times a row i < n of activations: a [n] rows
+       of dot_with, one behind the other. NULL: decode rows and multiply in f32. */
+    void (*product)(const struct tensor *t, int64_t row, int64_t rows, const void *a, int64_t n,
+                    float *y, int64_t ldy);
 };
 
 extern const struct dtype dtype_f32, dtype_f16, dtype_bf16, dtype_i32;

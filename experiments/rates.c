@@ -77,7 +77,7 @@ static int make(struct tensor *t, const struct dtype *dt, int64_t n, int64_t col
     for (int64_t i = 0; i < cols; i++)
         row[i] = (float)(i * 7 % 17 - 8) / 16;
     for (int64_t i = 0; i < n; i++)
-        dt->encode(t, i, row);
+        dt->encode(t, i, row, NULL);
     free(row);
     return 0;
 }

@@ -54,7 +54,7 @@ void trial_load(struct trial *w, struct ctx *ctx)
         if (!t->data)
             continue;
         for (int64_t r = 0; r < tensor_rows(t); r++)
-            t->dt->encode(t, r, w->value[i] + r * tensor_cols(t));
+            t->dt->encode(t, r, w->value[i] + r * tensor_cols(t), NULL);
         t->grad = t->needs_grad ? w->grad[i] : NULL;
         if (w->grad[i])
             memset(w->grad[i], 0, (size_t)tensor_numel(t) * sizeof(float));

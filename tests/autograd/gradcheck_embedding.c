@@ -32,7 +32,7 @@ static void rows_are_copies(const struct dtype *dt)
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
     for (int v = 0; v < V; v++)
-        dt->encode(&w, v, x + v * C);
+        dt->encode(&w, v, x + v * C, NULL);
     const struct tensor *y = op_embedding(&ctx, &w, tok, N);
     assert_non_null(y);
     for (int i = 0; i < N; i++) {

@@ -29,7 +29,7 @@ static uint16_t encode(const struct format *f, float x)
 {
     uint16_t bits = 0;
     struct tensor t = {.dt = f->dt, .nd = 1, .dim = {1}, .data = &bits};
-    f->dt->encode(&t, 0, &x);
+    f->dt->encode(&t, 0, &x, NULL);
     return bits;
 }
 
@@ -115,7 +115,7 @@ static void rows_of_a_matrix(void **state)
         for (int i = N - 1; i >= 0; i--) {
             for (int j = 0; j < C; j++)
                 x[j] = (float)(i * 8 + j);
-            t.dt->encode(&t, i, x);
+            t.dt->encode(&t, i, x, NULL);
         }
         for (int i = 0; i < N; i++) {
             t.dt->decode(&t, i, y);

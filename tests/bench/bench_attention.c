@@ -42,7 +42,7 @@ static struct tensor *input(struct ctx *ctx, int64_t rows, int64_t cols, uint64_
     t->needs_grad = true;
     for (int64_t i = 0; i < rows && !ctx->measuring; i++) {
         rng_normal(key + (uint64_t)i * 3, 1, x, (size_t)cols);
-        t->dt->encode(t, i, x);
+        t->dt->encode(t, i, x, NULL);
     }
     ctx_release(ctx, mark);
     return t;
