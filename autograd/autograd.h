@@ -224,6 +224,7 @@ struct param {
     struct reparam *chain; /* NULL: used is latent */
     bool product;          /* linears multiply with it: it has panels under bf16 */
     struct panels *panels; /* NULL until store_panels() */
+    void *own;             /* memory of used's where that is neither latent nor a file's */
     float init_std;        /* normal with this deviation; 0: init_mean everywhere */
     float init_mean;       /* 1, as norm gains are, unless the caller says otherwise */
     bool decay;            /* weight decay applies (matrices) */
@@ -245,17 +246,25 @@ struct store {
     int n_states;
     float *scratch; /* [n_scratch]: the optimizer's, within a step */
     size_t n_scratch;
+    void *file; /* what the parameters of store_map() lie in, or NULL */
+    void (*close)(void *file);
 };
 
 /* Declares a parameter, before store_alloc(). 0 or -1. */
 int store_add(struct store *s, const char *name, int nd, const int64_t *dim, float init_std);
 
-/* What a store is for: reading, training, or only for its shapes (in a measuring ctx). */
-enum store_use { STORE_FROZEN, STORE_TRAINED, STORE_SHAPES };
+/* What a store is for: reading, training, only its shapes (in a measuring ctx), or reading where
+   the parameters lie in a file: no latent, and store_map() for each of them. */
+enum store_use { STORE_FROZEN, STORE_TRAINED, STORE_SHAPES, STORE_MAPPED };
 
 /* Makes the slabs that the use wants. 0 or -1. */
 int store_alloc(struct store *s, enum store_use use);
-void store_free(struct store *s);
+void store_free(struct store *s); /* and closes s->file */
+
+/* Of STORE_MAPPED: `used` is from now on what lies at data, rows of dt, in the memory of s->file.
+   Vectors, which ops read as f32, are decoded into memory of their own if they are not. 0, or -1
+   with err() set. */
+int store_map(struct param *p, const struct dtype *dt, const void *data);
 
 struct param *store_find(const struct store *s, const char *name);
 

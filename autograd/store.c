@@ -41,7 +41,9 @@ int store_add(struct store *s, const char *name, int nd, const int64_t *dim, flo
 int store_alloc(struct store *s, enum store_use use)
 {
     static float nowhere; // a measuring ctx wants to see that there is a gradient, never reads it
-    const bool with_grad = use != STORE_FROZEN;
+    const bool with_grad = use == STORE_TRAINED || use == STORE_SHAPES;
+    if (use == STORE_MAPPED)
+        return 0;
     if (use != STORE_SHAPES) {
         s->latent = mem_slab(s->len, sizeof(float));
         s->grad = with_grad ? mem_slab(s->len, sizeof(float)) : NULL;
@@ -67,6 +69,7 @@ void store_free(struct store *s)
         struct param *p = &s->p[i];
         if (p->chain)
             free(p->used.data);
+        free(p->own);
         free(p->panels);
         for (struct reparam *r = p->chain, *next; r; r = next) {
             next = r->next;
@@ -82,7 +85,23 @@ void store_free(struct store *s)
     free(s->latent);
     free(s->grad);
     free(s->p);
+    if (s->close)
+        s->close(s->file);
     *s = (struct store){0};
+}
+
+int store_map(struct param *p, const struct dtype *dt, const void *data)
+{
+    p->used.dt = dt;
+    p->used.data = (void *)(uintptr_t)data; // a frozen weight is only read
+    if (p->used.nd > 1 || dt == &dtype_f32)
+        return 0;
+    if (!(p->own = mem_new((size_t)tensor_numel(&p->used), sizeof(float))))
+        return err_in("parameter %s", p->name);
+    dt->decode(&p->used, 0, p->own);
+    p->used.dt = &dtype_f32;
+    p->used.data = p->own;
+    return 0;
 }
 
 struct param *store_find(const struct store *s, const char *name)

@@ -132,6 +132,29 @@ static int read_attrs(struct h5file *f, const char *at, const struct attr *a, vo
     return 0;
 }
 
+/* ---- rotary frequencies with a divisor each ---- */
+
+static const char table_name[] = "model/rope_divisor"; // f32 [D/2], only with that scaling
+
+static int write_table(struct h5file *f, const struct transformer_dims *d)
+{
+    const int64_t n = d->head_dim / 2;
+    return d->rope.scaling == ROPE_SCALING_TABLE
+               ? h5file_write(f, table_name, H5_F32, 1, &n, d->rope.divisor)
+               : 0;
+}
+
+static int read_table(struct h5file *f, struct transformer_dims *d)
+{
+    const int64_t n = d->head_dim / 2;
+    if (d->rope.scaling != ROPE_SCALING_TABLE)
+        return 0;
+    if (n < 1 || n > ROPE_TABLE)
+        return err("%s: a table of rotary frequencies for heads of %d", h5file_path(f),
+                   d->head_dim);
+    return h5file_read(f, table_name, H5_F32, 1, &n, d->rope.divisor);
+}
+
 /* ---- writing ---- */
 
 static int write_slab(struct h5file *f, const char *group, const struct transformer *m,
@@ -163,7 +186,8 @@ static int write_all(struct h5file *f, const struct transformer *m,
         h5file_set_text(f, "model", "arch", arch_rows[m->dims.arch].name) ||
         write_attrs(f, "/", state_attrs, state, 0) ||
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
-        write_text(f, "config", source->config) || write_text(f, "tokenizer", source->tokenizer) ||
+        write_table(f, &m->dims) || write_text(f, "config", source->config) ||
+        write_text(f, "tokenizer", source->tokenizer) ||
         write_slab(f, "weights", m, m->store.latent))
         return -1;
     for (int i = 0; i < m->store.n_states; i++) {
@@ -214,7 +238,8 @@ static int read_header(struct checkpoint *c)
         h5file_get_text(f, "/", "config_hash", &c->config_hash) ||
         h5file_get_text(f, "/", "corpus_hash", &c->corpus_hash) ||
         read_attrs(f, "/", state_attrs, &c->state) ||
-        read_attrs(f, "model", dims_attrs, &c->dims) || h5file_read_text(f, "config", &c->config) ||
+        read_attrs(f, "model", dims_attrs, &c->dims) || read_table(f, &c->dims) ||
+        h5file_read_text(f, "config", &c->config) ||
         h5file_read_text(f, "tokenizer", &c->tokenizer))
         return -1;
     c->state.last_unaveraged = NAN;

@@ -64,7 +64,8 @@ static void print_model(struct buf *out, const struct transformer_dims *d)
 {
     static const char *const scaling[] = {[ROPE_SCALING_NONE] = "",
                                           [ROPE_SCALING_LINEAR] = ", linear scaling",
-                                          [ROPE_SCALING_LLAMA3] = ", llama3 scaling"};
+                                          [ROPE_SCALING_LLAMA3] = ", llama3 scaling",
+                                          [ROPE_SCALING_TABLE] = ", scaled by a table"};
     const unsigned traits = arch_rows[d->arch].traits;
     int64_t rest;
     const int64_t all = transformer_params(d, &rest);

@@ -1,5 +1,6 @@
 #include "layers/transformer.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "autograd/base/mem.h"
@@ -27,8 +28,15 @@ int transformer_check(const struct transformer_dims *d)
                        l, d->n_heads[l], d->n_kv_heads[l], d->d_ff[l]);
     if (!(d->norm_eps >= 0) || (rotary && !(d->rope.base > 0)))
         return err("model: norm_eps %g, rope base %g", d->norm_eps, d->rope.base);
-    if ((unsigned)d->rope.scaling > ROPE_SCALING_LLAMA3)
+    if ((unsigned)d->rope.scaling > ROPE_SCALING_TABLE)
         return err("model: rope scaling %d is unknown", d->rope.scaling);
+    const bool table = rotary && d->rope.scaling == ROPE_SCALING_TABLE;
+    if (table && d->head_dim / 2 > ROPE_TABLE)
+        return err("model: heads of %d; with a table of rotary frequencies at most %d", d->head_dim,
+                   2 * ROPE_TABLE);
+    for (int i = 0; table && i < d->head_dim / 2; i++)
+        if (!(d->rope.divisor[i] > 0) || !isfinite(d->rope.divisor[i]))
+            return err("model: rotary frequency %d is divided by %g", i, d->rope.divisor[i]);
     return 0;
 }
 
@@ -185,9 +193,20 @@ static bool fits(struct ctx *ctx, const struct batch *b)
     return !ctx->failed;
 }
 
+/* The rotary table, up to the last position of the batch. */
+static bool covered(struct ctx *ctx, struct transformer *m, const struct batch *b)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; m->rope.cos && !ctx->measuring && i < b->n; i++)
+        n = b->pos[i] >= n && b->pos[i] < m->rope.n_pos ? b->pos[i] + 1 : n;
+    if (n > m->rope.covered && rope_cover(&m->rope, n))
+        ctx_fail(ctx, "%s", err_text());
+    return !ctx->failed;
+}
+
 struct tensor *transformer_forward(struct ctx *ctx, struct transformer *m, const struct batch *b)
 {
-    if (!fits(ctx, b))
+    if (!fits(ctx, b) || !covered(ctx, m, b))
         return NULL;
     struct block_arg arg = {m, b, -1};
     struct tensor *x = op_embedding(ctx, &m->token_embd->used, b->tok, b->n);

@@ -74,9 +74,9 @@ struct tensor *op_rope(struct ctx *ctx, struct tensor *x, const struct rope *rop
         return ctx_fail(ctx, "rope: rows of %lld are no whole heads of %d",
                         (long long)tensor_cols(x), rope->head_dim);
     for (int64_t i = 0, N = tensor_rows(x); i < N && !ctx->measuring; i++)
-        if (pos[i] < 0 || pos[i] >= rope->n_pos)
+        if (pos[i] < 0 || pos[i] >= rope->covered)
             return ctx_fail(ctx, "rope: position %d is not below the context of %lld", pos[i],
-                            (long long)rope->n_pos);
+                            (long long)(pos[i] < rope->n_pos ? rope->covered : rope->n_pos));
     struct rotation *r = ctx_push(ctx, sizeof *r);
     struct tensor *y = ctx_push(ctx, sizeof *y);
     if (!y)

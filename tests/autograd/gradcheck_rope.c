@@ -109,7 +109,7 @@ void gradcheck_rope(void **state)
                                               .build = build,
                                               .arg = &rope},
                           "heads of 6");
-        rope.n_pos = 9;
+        rope.n_pos = rope.covered = 9;
         gradcheck_refuses(
             &(struct gradcheck){.name = "rope", .in = {{N, D}}, .build = build, .arg = &rope},
             "position 9");

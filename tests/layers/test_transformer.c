@@ -286,7 +286,7 @@ static void dims_are_checked(void **state)
     bad[8].norm_eps = NAN;
     bad[9].rope.base = 0;
     bad[10].arch = ARCH_N;
-    bad[11].rope.scaling = (enum rope_scaling)3;
+    bad[11].rope.scaling = (enum rope_scaling)4;
     bad[12].arch = ARCH_GPT2;
     bad[12].head_dim = 0;
     for (int i = 0; i < BAD; i++) {
