@@ -28,7 +28,8 @@ int added_index(struct added *a, const struct vocab *v)
 {
     for (size_t id = 0; id < v->n; id++) {
         const enum vocab_type type = v->token[id].type;
-        if ((type != VOCAB_CONTROL && type != VOCAB_USER) || !v->token[id].len)
+        const bool added = type == VOCAB_CONTROL || type == VOCAB_USER || type == VOCAB_UNKNOWN;
+        if (!added || !v->token[id].len)
             continue;
         if (mem_grow(&a->id, &a->cap, a->n + 1, sizeof *a->id))
             return -1;
@@ -67,7 +68,7 @@ static int32_t token_here(const struct added *a, const struct vocab *v, bool con
         return -1;
     for (size_t k = from; k < to; k++) {
         const struct vocab_token *t = &v->token[a->id[k]];
-        if (t->len <= n && (control || t->type != VOCAB_CONTROL) &&
+        if (t->len <= n && (control || t->type == VOCAB_USER) &&
             !memcmp(s, v->bytes + t->at, t->len))
             return a->id[k];
     }

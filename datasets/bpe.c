@@ -7,6 +7,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/utf8.h"
 
 struct bpe_slot {
     int32_t left, right; /* left -1: empty */
@@ -44,9 +45,11 @@ struct bpe_work {
     size_t cap_symbols;
     struct candidate *heap;
     size_t n_heap, cap_heap;
+    int32_t *id; /* what a long piece starts as */
+    size_t cap_ids;
 };
 
-int bpe_add(struct bpe *b, struct bpe_merge m)
+static int add(struct bpe *b, struct bpe_merge m)
 {
     if (b->n_merges == INT32_MAX - 1)
         return err("more than %d merges", INT32_MAX - 1);
@@ -54,6 +57,18 @@ int bpe_add(struct bpe *b, struct bpe_merge m)
         return -1;
     b->merge[b->n_merges++] = m;
     return 0;
+}
+
+int bpe_add(struct bpe *b, struct bpe_merge m)
+{
+    m.rank = b->n_merges ? b->merge[b->n_merges - 1].rank + 1 : 0;
+    return add(b, m);
+}
+
+int bpe_add_tied(struct bpe *b, struct bpe_merge m)
+{
+    m.rank = b->n_merges ? b->merge[b->n_merges - 1].rank : 0;
+    return add(b, m);
 }
 
 static struct bpe_slot *slot_of(const struct bpe *b, int32_t left, int32_t right)
@@ -78,9 +93,9 @@ int bpe_index(struct bpe *b)
         return -1;
     for (size_t i = 0; i < b->n_slots; i++)
         b->slot[i] = (struct bpe_slot){-1, -1, NO_RANK, -1};
-    for (size_t rank = 0; rank < b->n_merges; rank++) {
-        const struct bpe_merge m = b->merge[rank];
-        *slot_of(b, m.left, m.right) = (struct bpe_slot){m.left, m.right, (int32_t)rank, m.into};
+    for (size_t i = 0; i < b->n_merges; i++) {
+        const struct bpe_merge m = b->merge[i];
+        *slot_of(b, m.left, m.right) = (struct bpe_slot){m.left, m.right, m.rank, m.into};
     }
     return 0;
 }
@@ -109,8 +124,76 @@ void bpe_work_free(struct bpe_work *w)
     free(w->cache);
     free(w->symbol);
     free(w->heap);
+    free(w->id);
     free(w);
 }
+
+/* ---- what a piece starts as, and ends as ---- */
+
+/* One character of s [n], or one byte of what is no UTF-8: adds its symbols to id. Bytes eaten. */
+static size_t start_char(const struct bpe *b, const char *s, size_t n, int32_t *id, size_t *n_ids)
+{
+    uint32_t code;
+    size_t len = utf8_decode(s, n, &code), before = *n_ids;
+    const int32_t symbol = len ? charset_find(b->chars, code) : -1;
+    if (symbol >= 0) {
+        id[(*n_ids)++] = symbol;
+        return len;
+    }
+    len = len ? len : 1;
+    for (size_t i = 0; i < len; i++) {
+        if ((id[*n_ids] = b->byte_id[(uint8_t)s[i]]) < 0)
+            break;
+        ++*n_ids;
+    }
+    if (*n_ids == before + len)
+        return len;
+    *n_ids = before;
+    if (b->unk >= 0 && (!before || id[before - 1] != b->unk))
+        id[(*n_ids)++] = b->unk;
+    return len;
+}
+
+/* The symbols of s [n] to id [n]; how many. */
+static size_t start(const struct bpe *b, const char *s, size_t n, int32_t *id)
+{
+    size_t n_ids = 0;
+    if (b->chars) {
+        for (size_t i = 0; i < n;)
+            i += start_char(b, s + i, n - i, id, &n_ids);
+        return n_ids;
+    }
+    for (size_t i = 0; i < n; i++)
+        if ((id[n_ids] = b->byte_id[(uint8_t)s[i]]) >= 0)
+            n_ids++;
+    return n_ids;
+}
+
+/* Appends the tokens that the merged symbols id [n] are: those that stand for a character which is
+   no token become its bytes. */
+static int finish(const struct bpe *b, const int32_t *id, size_t n, struct tokens *out)
+{
+    if (!b->chars || !b->chars->n_code)
+        return tokens_add(out, id, n);
+    for (size_t i = 0; i < n; i++) {
+        int32_t bytes[4];
+        char utf8[4];
+        size_t k = 0;
+        if (id[i] < b->chars->first) {
+            if (tokens_add(out, id + i, 1))
+                return -1;
+            continue;
+        }
+        const size_t len = utf8_encode(b->chars->code[id[i] - b->chars->first], utf8);
+        while (k < len && (bytes[k] = b->byte_id[(uint8_t)utf8[k]]) >= 0)
+            k++;
+        if (k == len ? tokens_add(out, bytes, k) : b->unk >= 0 && tokens_add(out, &b->unk, 1))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- merging ---- */
 
 /* Merges id [n] in place, n <= SHORT; how many are left. */
 static size_t merge_short(const struct bpe *b, int32_t *id, size_t n)
@@ -125,7 +208,7 @@ static size_t merge_short(const struct bpe *b, int32_t *id, size_t n)
                 best = i;
         if (rank[best] == NO_RANK)
             break;
-        id[best] = b->merge[rank[best]].into;
+        id[best] = slot_of(b, id[best], id[best + 1])->into;
         n--;
         memmove(id + best + 1, id + best + 2, (n - best - 1) * sizeof *id);
         if (best + 1 < n) {
@@ -169,15 +252,17 @@ static struct candidate heap_pop(struct bpe_work *w)
     return top;
 }
 
-static int32_t rank_at(const struct bpe *b, const struct symbol *s, uint32_t at, size_t n)
+/* The slot of the pair that starts at a symbol; one without a pair: NULL. */
+static const struct bpe_slot *pair_at(const struct bpe *b, const struct symbol *s, uint32_t at,
+                                      size_t n)
 {
-    return s[at].id < 0 || s[at].next >= n ? NO_RANK : slot_of(b, s[at].id, s[s[at].next].id)->rank;
+    return s[at].id < 0 || s[at].next >= n ? NULL : slot_of(b, s[at].id, s[s[at].next].id);
 }
 
 static int push_pair(const struct bpe *b, struct bpe_work *w, uint32_t at, size_t n)
 {
-    const int32_t rank = rank_at(b, w->symbol, at, n);
-    return rank == NO_RANK ? 0 : heap_push(w, (struct candidate){rank, at});
+    const struct bpe_slot *pair = pair_at(b, w->symbol, at, n);
+    return !pair || pair->rank == NO_RANK ? 0 : heap_push(w, (struct candidate){pair->rank, at});
 }
 
 /* The same for any n: a heap of candidates, those that have changed since being dropped as they
@@ -187,16 +272,12 @@ static int encode_long(const struct bpe *b, struct bpe_work *w, const char *s, s
 {
     if (bytes >= UINT32_MAX)
         return err("a piece of %zu bytes without a place to cut", bytes);
-    if (mem_grow(&w->symbol, &w->cap_symbols, bytes, sizeof *w->symbol))
+    if (mem_grow(&w->symbol, &w->cap_symbols, bytes, sizeof *w->symbol) ||
+        mem_grow(&w->id, &w->cap_ids, bytes, sizeof *w->id))
         return -1;
-    size_t n = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        const int32_t id = b->byte_id[(uint8_t)s[i]];
-        if (id >= 0) {
-            w->symbol[n] = (struct symbol){id, (uint32_t)n - 1, (uint32_t)n + 1};
-            n++;
-        }
-    }
+    const size_t n = start(b, s, bytes, w->id);
+    for (size_t i = 0; i < n; i++)
+        w->symbol[i] = (struct symbol){w->id[i], (uint32_t)i - 1, (uint32_t)i + 1};
     w->n_heap = 0;
     for (uint32_t i = 0; i < n; i++)
         if (push_pair(b, w, i, n))
@@ -204,10 +285,11 @@ static int encode_long(const struct bpe *b, struct bpe_work *w, const char *s, s
     struct symbol *sym = w->symbol;
     while (w->n_heap) {
         const struct candidate c = heap_pop(w);
-        if (rank_at(b, sym, c.at, n) != c.rank)
+        const struct bpe_slot *pair = pair_at(b, sym, c.at, n);
+        if (!pair || pair->rank != c.rank)
             continue;
         const uint32_t right = sym[c.at].next, next = sym[right].next;
-        sym[c.at].id = b->merge[c.rank].into;
+        sym[c.at].id = pair->into;
         sym[c.at].next = next;
         sym[right].id = -1;
         if (next < n)
@@ -215,15 +297,19 @@ static int encode_long(const struct bpe *b, struct bpe_work *w, const char *s, s
         if ((c.at && push_pair(b, w, sym[c.at].prev, n)) || push_pair(b, w, c.at, n))
             return -1;
     }
+    size_t left = 0;
     for (uint32_t i = 0; i < n; i = sym[i].next)
-        if (tokens_add(out, &sym[i].id, 1))
-            return -1;
+        w->id[left++] = sym[i].id;
+    if (finish(b, w->id, left, out))
+        return -1;
     if (w->cap_symbols > KEPT_SYMBOLS) { // one huge piece is no reason to hold on to its memory
         free(w->symbol);
         free(w->heap);
+        free(w->id);
         w->symbol = NULL;
         w->heap = NULL;
-        w->cap_symbols = w->cap_heap = 0;
+        w->id = NULL;
+        w->cap_symbols = w->cap_heap = w->cap_ids = 0;
     }
     return 0;
 }
@@ -244,7 +330,7 @@ static int encode_bytes(const struct bpe *b, const char *s, size_t n, struct tok
 
 int bpe_encode(const struct bpe *b, struct bpe_work *w, const char *s, size_t n, struct tokens *out)
 {
-    if (!b->n_merges && !b->whole)
+    if (!b->n_merges && !b->whole && !b->chars)
         return encode_bytes(b, s, n, out);
     struct cached *slot = NULL;
     if (n <= CACHE_TEXT) {
@@ -259,16 +345,17 @@ int bpe_encode(const struct bpe *b, struct bpe_work *w, const char *s, size_t n,
     } else if (n > SHORT) {
         return encode_long(b, w, s, n, out);
     } else {
-        for (size_t i = 0; i < n; i++)
-            if ((id[n_ids] = b->byte_id[(uint8_t)s[i]]) >= 0)
-                n_ids++;
-        n_ids = merge_short(b, id, n_ids);
+        n_ids = merge_short(b, id, start(b, s, n, id));
     }
+    const size_t before = out->n;
+    if (finish(b, id, n_ids, out))
+        return -1;
+    n_ids = out->n - before;
     if (slot && n_ids <= CACHE_TOKENS) {
         slot->len = (uint8_t)n;
         slot->n_tokens = (uint8_t)n_ids;
         memcpy(slot->text, s, n);
-        memcpy(slot->id, id, n_ids * sizeof *id);
+        memcpy(slot->id, out->id + before, n_ids * sizeof *id);
     }
-    return tokens_add(out, id, n_ids);
+    return 0;
 }

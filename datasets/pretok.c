@@ -16,17 +16,22 @@
 
 /* smollm: the GPT-2 expression runs on what lies between number characters, so that one also ends
    the text for its look-ahead; in one expression that is [^\s\p{N}]. */
+enum { RULE_GPT2, RULE_LLAMA3, RULE_QWEN2, RULE_SMOLLM, RULES };
+
 const struct pretok pretok_rules[] = {
-    {.name = "gpt-2", .regex = GPT2(" ?\\p{N}+", "\\S"), .byte_level_regex = true, .gpt2 = true},
-    {.name = "llama-bpe", .regex = LLAMA3("\\p{N}{1,3}"), .most_numbers = 3},
-    {.name = "qwen2", .regex = LLAMA3("\\p{N}"), .most_numbers = 1},
-    {.name = "smollm",
-     .regex = GPT2("\\p{N}", "[^\\s\\p{N}]"),
-     .byte_level_regex = true,
-     .digits_step = true,
-     .gpt2 = true,
-     .most_numbers = 1},
-    {.name = NULL},
+    [RULE_GPT2] = {.name = "gpt-2",
+                   .regex = GPT2(" ?\\p{N}+", "\\S"),
+                   .byte_level_regex = true,
+                   .gpt2 = true},
+    [RULE_LLAMA3] = {.name = "llama-bpe", .regex = LLAMA3("\\p{N}{1,3}"), .most_numbers = 3},
+    [RULE_QWEN2] = {.name = "qwen2", .regex = LLAMA3("\\p{N}"), .most_numbers = 1},
+    [RULE_SMOLLM] = {.name = "smollm",
+                     .regex = GPT2("\\p{N}", "[^\\s\\p{N}]"),
+                     .byte_level_regex = true,
+                     .digits_step = true,
+                     .gpt2 = true,
+                     .most_numbers = 1},
+    [RULES] = {.name = NULL},
 };
 
 const struct pretok *pretok_find(const char *name)
@@ -41,6 +46,29 @@ const struct pretok *pretok_find(const char *name)
     }
     err("unknown pre-tokenizer '%s'; known are%s", name, names.p ? names.p : "");
     buf_free(&names);
+    return NULL;
+}
+
+/* As llama.cpp has them (src/llama-vocab.cpp), for the rules above. */
+static const struct pretok_name names[] = {
+#define NAME(name, rule, whole, add_bos) {name, &pretok_rules[rule], whole, add_bos},
+#include "datasets/pretok_names.def"
+#undef NAME
+};
+
+const struct pretok_name *pretok_named(const char *name, size_t n)
+{
+    struct buf known = {0};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (n == strlen(names[i].name) && !memcmp(names[i].name, name, n)) {
+            buf_free(&known);
+            return &names[i];
+        }
+        buf_printf(&known, " %s", names[i].name);
+    }
+    err("unknown pre-tokenizer '%.*s'; known are%s", (int)(n < 100 ? n : 100), name,
+        known.p ? known.p : "");
+    buf_free(&known);
     return NULL;
 }
 

@@ -24,6 +24,17 @@ struct pretok {
 /* All rules; the last has name NULL. */
 extern const struct pretok pretok_rules[];
 
+/* What tokenizer.ggml.pre of a GGUF file means: several names stand for the same rule. */
+struct pretok_name {
+    const char *name;
+    const struct pretok *rule;
+    bool whole;   /* a piece that is a token is that token, whatever the merges would make of it */
+    bool add_bos; /* where the file does not say */
+};
+
+/* NULL with err() listing the names. */
+const struct pretok_name *pretok_named(const char *name, size_t n);
+
 /* The rule of that name; NULL with err() listing the names. */
 const struct pretok *pretok_find(const char *name);
 

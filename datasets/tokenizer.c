@@ -25,7 +25,8 @@ struct tokenizer *tokenizer_new_empty(const struct pretok *pre)
     if (!t)
         return NULL;
     t->pre = pre;
-    t->bos = t->eot = -1;
+    t->bos = t->eot = t->bpe.unk = -1;
+    memset(t->role, 0xff, sizeof t->role);
     memset(t->bpe.byte_id, 0xff, sizeof t->bpe.byte_id);
     t->pool = mem_new(1, sizeof *t->pool);
     if (!t->pool) {
@@ -36,10 +37,29 @@ struct tokenizer *tokenizer_new_empty(const struct pretok *pre)
     return t;
 }
 
+/* SentencePiece's: merges from scores, or scores from merges. */
+static int finish_spm(struct tokenizer *t)
+{
+    t->merges_given = !t->score;
+    if (spm_init(&t->chars, &t->vocab, t->score, &t->bpe))
+        return -1;
+    if (t->score)
+        return 0;
+    t->score = mem_new(t->vocab.n, sizeof *t->score);
+    for (size_t id = 0; t->score && id < t->vocab.n; id++)
+        if (t->vocab.token[id].type == VOCAB_NORMAL)
+            t->score[id] = -(float)t->bpe.n_merges;
+    for (size_t i = t->bpe.n_merges; t->score && i-- > 0;)
+        t->score[t->bpe.merge[i].into] = -(float)t->bpe.merge[i].rank;
+    return t->score ? 0 : -1;
+}
+
 int tokenizer_finish(struct tokenizer *t)
 {
-    if (vocab_index(&t->vocab) || bpe_index(&t->bpe) || added_index(&t->added, &t->vocab))
+    if (vocab_index(&t->vocab) || (t->spm && finish_spm(t)) || bpe_index(&t->bpe) ||
+        added_index(&t->added, &t->vocab))
         return -1;
+    t->eot = t->role[TOKENIZER_EOS];
     for (const char *const *end = document_ends; *end && t->eot < 0; end++)
         t->eot = tokenizer_find(t, *end);
     return 0;
@@ -76,6 +96,9 @@ void tokenizer_free(struct tokenizer *t)
     vocab_free(&t->vocab);
     bpe_free(&t->bpe);
     added_free(&t->added);
+    spm_free(&t->chars);
+    free(t->score);
+    free(t->chat_template);
     free(t);
 }
 
@@ -96,15 +119,37 @@ int tokenizer_bos(const struct tokenizer *t)
 
 const char *tokenizer_name(const struct tokenizer *t)
 {
-    bool bytes = t->vocab.n == 257 && t->eot == 256 && !t->bpe.n_merges;
+    bool bytes = t->vocab.n == 257 && t->eot == 256 && !t->bpe.n_merges && !t->spm;
     for (int b = 0; b < 256; b++)
         bytes = bytes && t->bpe.byte_id[b] == b;
-    return bytes ? "byte" : "bpe";
+    return t->spm ? "spm" : bytes ? "byte" : "bpe";
+}
+
+bool tokenizer_ends(const struct tokenizer *t, int32_t id)
+{
+    static const char *const names[] = {"<|eot_id|>",    "<|eom_id|>",      "<|im_end|>",
+                                        "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>"};
+    size_t n;
+    const char *bytes = tokenizer_bytes(t, id, &n);
+    if (!bytes || id == t->eot || id == t->role[TOKENIZER_EOS] || id == t->role[TOKENIZER_EOT] ||
+        id == t->role[TOKENIZER_EOM])
+        return bytes != NULL;
+    if (t->vocab.token[id].type == VOCAB_NORMAL)
+        return false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (n == strlen(names[i]) && !memcmp(bytes, names[i], n))
+            return true;
+    return false;
 }
 
 const char *tokenizer_pre(const struct tokenizer *t)
 {
-    return t->pre->name;
+    return t->spm ? "default" : t->pre_name ? t->pre_name : t->pre->name;
+}
+
+float tokenizer_score(const struct tokenizer *t, int32_t id)
+{
+    return t->score[id];
 }
 
 int tokenizer_find(const struct tokenizer *t, const char *content)
@@ -140,6 +185,30 @@ static void return_work(const struct tokenizer *t, struct bpe_work *w)
         bpe_work_free(w);
 }
 
+/* Text without added tokens, in SentencePiece's way. `start`: it is the first of the whole text. */
+static int encode_spm(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
+                      bool start, struct tokens *out)
+{
+    struct buf own = {0};
+    const bool space = t->space == TOKENIZER_SPACE_EACH ||
+                       (t->space == TOKENIZER_SPACE_FIRST && start && *s != ' ') ||
+                       (t->space == TOKENIZER_SPACE_UNLESS && *s != ' ');
+    int rc = 0;
+    if (space || spm_has_mark(s, n)) {
+        if (space)
+            buf_add(&own, " ", 1);
+        rc = spm_spaces(s, n, &own);
+        s = own.p;
+        n = own.n;
+    }
+    for (size_t len; n && !rc; s += len, n -= len) {
+        len = spm_next(&t->chars, s, n);
+        rc = bpe_encode(&t->bpe, w, s, len, out);
+    }
+    buf_free(&own);
+    return rc;
+}
+
 /* Text without added tokens. */
 static int encode_plain(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
                         struct tokens *out)
@@ -168,11 +237,14 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool
     if (!w)
         return -1;
     const size_t before = out->n;
+    const char *const start = text;
     int rc = 0;
     while (n && !rc) {
         size_t at;
         const int32_t id = added_next(&t->added, &t->vocab, parse_special, text, n, &at);
-        rc = encode_plain(t, w, text, at, out);
+        if (at)
+            rc = t->spm ? encode_spm(t, w, text, at, text == start, out)
+                        : encode_plain(t, w, text, at, out);
         if (id >= 0 && !rc) {
             rc = tokens_add(out, &id, 1);
             at += t->vocab.token[id].len;
@@ -196,12 +268,25 @@ const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len)
 
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, struct buf *out)
 {
+    bool spaced = t->space != TOKENIZER_NO_SPACE; // the next text starts with a space of ours
     for (size_t i = 0; i < n; i++) {
         size_t len;
         const char *bytes = tokenizer_bytes(t, id[i], &len);
         if (!bytes)
             return err("no token has id %d; the vocabulary has %zu ids", id[i], t->vocab.n);
+        const enum vocab_type type = t->vocab.token[id[i]].type;
+        const bool added = type == VOCAB_CONTROL || type == VOCAB_USER || type == VOCAB_UNKNOWN;
+        if (spaced && !added && len && *bytes == ' ') {
+            bytes++;
+            len--;
+        }
         buf_add(out, bytes, len);
+        if (!added)
+            spaced = false;
+        else if (t->space != TOKENIZER_SPACE_FIRST)
+            spaced = t->space != TOKENIZER_NO_SPACE;
+        else if (type == VOCAB_USER)
+            spaced = false;
     }
     return out->failed ? -1 : 0;
 }
@@ -209,9 +294,17 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, str
 void tokenizer_text(const struct tokenizer *t, int32_t id, struct buf *out)
 {
     size_t len;
+    char name[8];
     const char *bytes = tokenizer_bytes(t, id, &len);
-    if (bytes && t->vocab.token[id].type == VOCAB_NORMAL)
+    const enum vocab_type type = bytes ? t->vocab.token[id].type : VOCAB_HOLE;
+    if (type == VOCAB_NORMAL && t->spm) {
+        spm_mark(bytes, len, out);
+    } else if (type == VOCAB_NORMAL) {
         bytelevel_encode(out, bytes, len);
-    else if (bytes)
+    } else if (type == VOCAB_BYTE) {
+        spm_byte_name((uint8_t)*bytes, name);
+        buf_text(out, name);
+    } else if (bytes) {
         buf_add(out, bytes, len);
+    }
 }

@@ -103,8 +103,9 @@ static int read_merge(struct reading *r, const json_t *m, struct buf *both)
     buf_add(both, right, n_right);
     if (both->failed)
         return -1;
-    const struct bpe_merge ids = {id_of(r, left, n_left), id_of(r, right, n_right),
-                                  id_of(r, both->p, both->n)};
+    const struct bpe_merge ids = {.left = id_of(r, left, n_left),
+                                  .right = id_of(r, right, n_right),
+                                  .into = id_of(r, both->p, both->n)};
     if (!n_left || !n_right || ids.left < 0 || ids.right < 0 || ids.into < 0)
         return err("'%.*s' + '%.*s': not all of the two and what they make are in vocab",
                    (int)n_left, left, (int)n_right, right);

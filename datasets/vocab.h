@@ -9,9 +9,11 @@
 enum vocab_type {
     VOCAB_HOLE = 0, /* no token has this id                                           */
     VOCAB_NORMAL = 1,
+    VOCAB_UNKNOWN = 2, /* stands for what is no token; in text it is found as VOCAB_CONTROL is */
     VOCAB_CONTROL = 3, /* a special token: found in text only when that is asked for     */
     VOCAB_USER = 4,    /* an added token: always found in text, before pre-tokenization  */
     VOCAB_UNUSED = 5,  /* not written in the byte alphabet, so that no text becomes it   */
+    VOCAB_BYTE = 6,    /* one byte of a character that is no token: SentencePiece's      */
 };
 
 struct vocab_token {

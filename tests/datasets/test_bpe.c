@@ -23,7 +23,8 @@ static void random_merges(uint64_t *seed, struct bpe *b, int letters, int n)
             const int32_t id = (int32_t)gibberish_below(seed, (uint64_t)known);
             side[i] = id < letters ? 'a' + id : 256 + id - letters;
         }
-        assert_int_equal(bpe_add(b, (struct bpe_merge){side[0], side[1], 256 + k}), 0);
+        assert_int_equal(
+            bpe_add(b, (struct bpe_merge){.left = side[0], .right = side[1], .into = 256 + k}), 0);
     }
     assert_int_equal(bpe_index(b), 0);
 }
@@ -121,7 +122,7 @@ static void bytes_without_token(void **state)
     struct tokens got = {0};
     for (int i = 0; i < 256; i++)
         b.byte_id[i] = i == 'x' ? -1 : i;
-    assert_int_equal(bpe_add(&b, (struct bpe_merge){'a', 'b', 256}), 0);
+    assert_int_equal(bpe_add(&b, (struct bpe_merge){.left = 'a', .right = 'b', .into = 256}), 0);
     assert_int_equal(bpe_index(&b), 0);
     struct bpe_work *w = bpe_work_new();
     char s[100];
@@ -171,7 +172,9 @@ static void long_piece(void **state)
         b.byte_id[i] = i;
     for (int k = 0; k < 10; k++) {
         const int32_t side = k ? 255 + k : 'a';
-        assert_int_equal(bpe_add(&b, (struct bpe_merge){side, side, 256 + k}), 0);
+        assert_int_equal(bpe_add(&b,
+                                 (struct bpe_merge){.left = side, .right = side, .into = 256 + k}),
+                         0);
     }
     assert_int_equal(bpe_index(&b), 0);
     char *s = malloc(N);

@@ -1,0 +1,167 @@
+/* Tokenizers from lists: GGUF's metadata, tokenizer.model. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "autograd/base/mem.h"
+#include "autograd/base/utf8.h"
+#include "datasets/bytelevel.h"
+#include "datasets/tokenizer.h"
+
+/* What a normal token holds, to `bytes`; false: no text becomes it. */
+static bool token_bytes(const struct tokenizer_parts *p, const struct tokenizer_text *text,
+                        struct buf *bytes)
+{
+    buf_clear(bytes);
+    if (!p->spm) {
+        char *to = mem_new(text->n + 1, 1);
+        const long n = to ? bytelevel_decode(text->s, text->n, to) : -1;
+        if (n > 0)
+            buf_add(bytes, to, (size_t)n);
+        bytes->failed |= !to;
+        free(to);
+        return n > 0;
+    }
+    // a space that is written as one, not as U+2581, is met by no text
+    if (!text->n || memchr(text->s, ' ', text->n) || utf8_valid(text->s, text->n) != text->n)
+        return false;
+    return !spm_spaces(text->s, text->n, bytes);
+}
+
+static int add_token(struct tokenizer *t, const struct tokenizer_parts *p, int32_t id,
+                     struct buf *bytes)
+{
+    const struct tokenizer_text *text = &p->token[id];
+    const int32_t type = p->type ? p->type[id] : VOCAB_NORMAL;
+    switch (type) {
+    case VOCAB_NORMAL:
+        if (!token_bytes(p, text, bytes))
+            return bytes->failed ? -1 : vocab_set(&t->vocab, id, text->s, text->n, VOCAB_UNUSED);
+        if (!p->spm && bytes->n == 1)
+            t->bpe.byte_id[(uint8_t)*bytes->p] = id;
+        return vocab_set(&t->vocab, id, bytes->p, bytes->n, VOCAB_NORMAL);
+    case VOCAB_BYTE: {
+        const int byte = spm_byte(text->s, text->n);
+        const char c = (char)byte;
+        if (byte < 0 || !p->spm)
+            return err("token %d is of type byte, but %s", id,
+                       p->spm ? "no <0x00> to <0xFF>" : "the tokenizer has no bytes apart");
+        t->bpe.byte_id[byte] = id;
+        return vocab_set(&t->vocab, id, &c, 1, VOCAB_BYTE);
+    }
+    case VOCAB_UNKNOWN:
+    case VOCAB_CONTROL:
+    case VOCAB_USER:
+    case VOCAB_UNUSED:
+        return vocab_set(&t->vocab, id, text->s, text->n, (enum vocab_type)type);
+    case VOCAB_HOLE: // GGUF's "undefined"
+        return vocab_set(&t->vocab, id, text->s, text->n, VOCAB_UNUSED);
+    default:
+        return err("token %d is of the unknown type %d", id, type);
+    }
+}
+
+/* ---- merges ---- */
+
+/* The normal token that text [n] is, in the byte alphabet; or -1. Its bytes go behind `both`. */
+static int32_t side(const struct tokenizer *t, const char *text, size_t n, struct buf *both)
+{
+    const size_t at = both->n;
+    char *bytes = mem_new(n + 1, 1);
+    const long len = bytes ? bytelevel_decode(text, n, bytes) : -1;
+    if (len > 0)
+        buf_add(both, bytes, (size_t)len);
+    both->failed |= !bytes;
+    free(bytes);
+    return len > 0 && !both->failed ? vocab_find(&t->vocab, both->p + at, (size_t)len) : -1;
+}
+
+static int add_merge(struct tokenizer *t, const struct tokenizer_text *m, struct buf *both)
+{
+    const char *space = m->n ? memchr(m->s, ' ', m->n) : NULL;
+    const size_t n = space ? (size_t)(space - m->s) : 0;
+    buf_clear(both);
+    if (!space)
+        return err("has no space");
+    const int32_t left = side(t, m->s, n, both), right = side(t, space + 1, m->n - n - 1, both);
+    if (both->failed)
+        return -1;
+    const int32_t into = left < 0 || right < 0 ? -1 : vocab_find(&t->vocab, both->p, both->n);
+    if (into < 0)
+        return err("not all of the two sides and what they make are tokens");
+    return bpe_add(&t->bpe, (struct bpe_merge){.left = left, .right = right, .into = into});
+}
+
+static int add_merges(struct tokenizer *t, const struct tokenizer_parts *p, struct buf *both)
+{
+    if (vocab_index(&t->vocab))
+        return -1;
+    for (size_t i = 0; i < p->n_merges; i++)
+        if (add_merge(t, &p->merge[i], both))
+            return err_in("merge %zu", i);
+    return 0;
+}
+
+/* ---- the rest ---- */
+
+static int add_roles(struct tokenizer *t, const struct tokenizer_parts *p)
+{
+    for (int i = 0; i < TOKENIZER_ROLES; i++) {
+        if (p->role[i] >= 0 && (size_t)p->role[i] >= p->n)
+            return err("a special token has the id %d, there are %zu tokens", p->role[i], p->n);
+        t->role[i] = p->role[i] < 0 ? -1 : p->role[i];
+    }
+    t->bos = p->add_bos ? t->role[TOKENIZER_BOS] : -1;
+    t->add_eos = p->add_eos;
+    t->space = p->space;
+    if (p->chat_template.s)
+        t->chat_template = mem_text(p->chat_template.s, p->chat_template.n);
+    return p->chat_template.s && !t->chat_template ? -1 : 0;
+}
+
+static void settle_bytes(struct tokenizer *t)
+{
+    int missing = 0;
+    for (int b = 0; b < 256; b++)
+        missing += t->bpe.byte_id[b] < 0 && b != 0xc0 && b != 0xc1 && b < 0xf5;
+    if (t->spm)
+        t->bpe.unk = t->role[TOKENIZER_UNK];
+    if (missing)
+        err_warn("the tokenizer lacks %d of the 256 bytes: text with them does not round-trip",
+                 missing);
+}
+
+static int make(struct tokenizer *t, const struct tokenizer_parts *p)
+{
+    struct buf scratch = {0};
+    int rc = p->n && p->n <= INT32_MAX / 2 ? 0 : err("%zu tokens", p->n);
+    t->spm = p->spm;
+    t->pre_name = p->spm ? NULL : p->pre->name;
+    for (size_t id = 0; id < p->n && !rc; id++)
+        rc = add_token(t, p, (int32_t)id, &scratch);
+    if (!rc && p->spm && p->score) {
+        t->score = mem_new(p->n, sizeof *t->score);
+        rc = t->score ? 0 : -1;
+        if (t->score)
+            memcpy(t->score, p->score, p->n * sizeof *t->score);
+    }
+    if (!rc && !p->spm)
+        rc = add_merges(t, p, &scratch);
+    if (!rc && !p->spm && p->pre->whole)
+        t->bpe.whole = &t->vocab;
+    buf_free(&scratch);
+    if (rc || add_roles(t, p))
+        return -1;
+    settle_bytes(t);
+    return tokenizer_finish(t);
+}
+
+struct tokenizer *tokenizer_make(const struct tokenizer_parts *p)
+{
+    struct tokenizer *t = tokenizer_new_empty(p->spm ? NULL : p->pre->rule);
+    if (t && make(t, p)) {
+        tokenizer_free(t);
+        t = NULL;
+    }
+    return t;
+}
