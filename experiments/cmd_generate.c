@@ -25,7 +25,7 @@ struct generate_args {
 #define IN_SAMPLER(key) .name = #key, .offset = offsetof(struct generate_args, sampler.key)
 static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm', .flags = FIELD_REQUIRED,
-     .doc = "checkpoint, or the folder of a stage or a run"},
+     .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
     {AT(prompt), .type = FIELD_TEXT, .letter = 'p', .doc = "text to go on from"},
     {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "file with the text to go on from"},
     {AT(n_predict), .type = FIELD_INT, .letter = 'n', .min = -1, .max = 1e9, .def = "-1",

@@ -19,7 +19,7 @@ struct perplexity_flags {
 #define AT(member) FIELD_AT(perplexity_flags, member)
 static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm', .flags = FIELD_REQUIRED,
-     .doc = "checkpoint, or the folder of a stage or a run"},
+     .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
     {AT(file), .type = FIELD_TEXT, .letter = 'f', .flags = FIELD_REQUIRED,
      .doc = "text to measure on, also .xz"},
     {AT(ctx_size), .type = FIELD_INT, .letter = 'c', .min = 4, .max = 1 << 24,

@@ -12,6 +12,7 @@
 #include "datasets/source.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
+#include "experiments/model_tokenizer.h"
 
 enum { READ_MOST = 1 << 30, LINE_FLUSH = 1 << 16 };
 
@@ -220,7 +221,7 @@ static int code(const struct flags *flags, int argc, char **argv,
     struct tokenizer *t = NULL;
     int rc = flags_parse(flags, argc, argv, &a, &pool);
     if (!rc)
-        rc = (t = tokenizer_load(a.tokenizer)) ? 0 : -1;
+        rc = (t = model_tokenizer(a.tokenizer)) ? 0 : -1;
     if (!rc)
         rc = file_read(strcmp(a.input, "-") != 0 ? a.input : "/dev/stdin", READ_MOST, &in);
     if (!rc)

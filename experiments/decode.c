@@ -146,7 +146,8 @@ int decode_feed(struct decode *d, const int32_t *token, int64_t n)
 static const char *shown(const struct tokenizer *t, int32_t id, size_t *n)
 {
     const char *bytes = tokenizer_bytes(t, id, n);
-    if (!bytes || t->vocab.token[id].type == VOCAB_CONTROL)
+    const enum vocab_type type = bytes ? t->vocab.token[id].type : VOCAB_CONTROL;
+    if (type == VOCAB_CONTROL || type == VOCAB_UNKNOWN)
         *n = 0;
     return bytes;
 }
@@ -155,7 +156,6 @@ int decode_generate(struct decode *d, int64_t n,
                     int (*emit)(void *arg, const char *bytes, size_t n), void *arg, int64_t *made,
                     enum decode_end *end)
 {
-    const int32_t eot = tokenizer_eot(d->tok);
     if (!d->history.n)
         BUG("generation without a prompt");
     *end = DECODE_COUNT;
@@ -175,7 +175,7 @@ int decode_generate(struct decode *d, int64_t n,
             sampler_pick(&d->sampler, d->logits, d->history.id, (int64_t)d->history.n, d->stream);
         if (id < 0)
             return -1;
-        if (id == eot) {
+        if (tokenizer_ends(d->tok, id)) {
             *end = DECODE_EOT;
             return 0;
         }

@@ -1,10 +1,10 @@
 #include "experiments/model.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "datasets/tokenizer.h"
 #include "experiments/checkpoint.h"
+#include "experiments/model_tokenizer.h"
 
 int model_dims(const struct config_model *c, int vocab, struct transformer_dims *d)
 {
@@ -46,17 +46,7 @@ int model_vocabulary(const struct config *c)
     char path[4096];
     const bool absolute = t->path[0] == '/';
     snprintf(path, sizeof path, "%s%s%s", absolute ? "" : c->folder, absolute ? "" : "/", t->path);
-    struct checkpoint cp;
-    struct tokenizer *tok = NULL;
-    const size_t n = strlen(path);
-    if (n > 3 && !strcmp(path + n - 3, ".h5")) {
-        if (checkpoint_open(&cp, path))
-            return -1;
-        tok = tokenizer_parse(cp.tokenizer.p, cp.tokenizer.n);
-        checkpoint_close(&cp);
-    } else {
-        tok = tokenizer_load(path);
-    }
+    struct tokenizer *tok = model_tokenizer(path);
     const int size = tok ? tokenizer_vocab_size(tok) : -1;
     tokenizer_free(tok);
     return size;

@@ -10,6 +10,7 @@
 
 #include "autograd/base/err.h"
 #include "experiments/checkpoint.h"
+#include "experiments/model_gguf.h"
 
 enum { PATH_BYTES = 4096 };
 
@@ -70,7 +71,7 @@ int model_path_open(const char *name, struct transformer *m, struct tokenizer **
     struct buf own = {0}, *p = path ? path : &own;
     int rc = model_path(name, p);
     if (!rc)
-        rc = checkpoint_use(p->p, m, tok);
+        rc = model_gguf_is(p->p) ? model_gguf_use(p->p, m, tok) : checkpoint_use(p->p, m, tok);
     buf_free(&own);
     return rc;
 }

@@ -11,8 +11,8 @@
    err() set. */
 int model_path(const char *name, struct buf *path);
 
-/* Loads the model that `name` means, for use without training. 0, or -1 with err() set; after 0 the
-   caller frees both. `path` (NULL: not wanted) becomes the file. */
+/* Loads the model that `name` means, a checkpoint or a GGUF file, for use without training. 0, or
+   -1 with err() set; after 0 the caller frees both. `path` (NULL: not wanted) becomes the file. */
 int model_path_open(const char *name, struct transformer *m, struct tokenizer **tok,
                     struct buf *path);
 

@@ -1,0 +1,31 @@
+/*
+ * GGUF files as models: metadata to dims and tokenizer, tensors to parameters. Everything is
+ * checked against the tensors' shapes before it is used; what this program does not compute
+ * (experts, windows of attention, other scalings, tensors without a place) is refused by name.
+ */
+#ifndef ATTAR_EXPERIMENTS_MODEL_GGUF_H
+#define ATTAR_EXPERIMENTS_MODEL_GGUF_H
+
+#include <stdbool.h>
+
+#include "compress/gguf.h"
+#include "datasets/tokenizer.h"
+#include "layers/transformer.h"
+
+/* Does the file start as GGUF does? A file that cannot be read does not. */
+bool model_gguf_is(const char *path);
+
+/* Of general.architecture llama, qwen2, qwen3 or gpt2. 0, or -1 with err() set. */
+int model_gguf_dims(const struct gguf *g, struct transformer_dims *dims);
+
+/* NULL with err() set. */
+struct tokenizer *model_gguf_tokenizer(const struct gguf *g);
+
+/* Opens a file for use without training: weights stay in the file's map, in its types, and are
+   read as they are needed. 0 or -1 with err() set; after 0 the caller frees both. */
+int model_gguf_use(const char *path, struct transformer *m, struct tokenizer **tok);
+
+/* The same with all weights decoded to f32 (m->store.latent): to import, to train. */
+int model_gguf_load(const char *path, struct transformer *m, struct tokenizer **tok);
+
+#endif

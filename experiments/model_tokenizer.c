@@ -1,0 +1,42 @@
+#include "experiments/model_tokenizer.h"
+
+#include <string.h>
+
+#include "datasets/h5file.h"
+#include "experiments/model_gguf.h"
+
+static struct tokenizer *of_gguf(const char *path)
+{
+    struct gguf g;
+    if (gguf_open(&g, path))
+        return NULL;
+    struct tokenizer *t = model_gguf_tokenizer(&g);
+    gguf_close(&g);
+    return t;
+}
+
+static struct tokenizer *of_h5(const char *path)
+{
+    struct h5file *f;
+    struct buf json = {0};
+    struct tokenizer *t = NULL;
+    if (h5file_open(&f, path))
+        return NULL;
+    if (!h5file_read_text(f, "tokenizer", &json))
+        t = tokenizer_parse(json.n ? json.p : "", json.n);
+    h5file_close(f);
+    buf_free(&json);
+    return t;
+}
+
+struct tokenizer *model_tokenizer(const char *path)
+{
+    const size_t n = strlen(path);
+    const bool h5 = n > 3 && !strcmp(path + n - 3, ".h5"), gguf = model_gguf_is(path);
+    if (!h5 && !gguf)
+        return tokenizer_load(path);
+    struct tokenizer *t = h5 ? of_h5(path) : of_gguf(path);
+    if (!t)
+        err_in("%s", path);
+    return t;
+}

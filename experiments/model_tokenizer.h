@@ -1,0 +1,11 @@
+/* Tokenizers, wherever one lies. */
+#ifndef ATTAR_EXPERIMENTS_MODEL_TOKENIZER_H
+#define ATTAR_EXPERIMENTS_MODEL_TOKENIZER_H
+
+#include "datasets/tokenizer.h"
+
+/* That of a tokenizer.json, a GGUF file or an .h5 of attar's (checkpoint, corpus). NULL with err()
+   set. */
+struct tokenizer *model_tokenizer(const char *path);
+
+#endif
