@@ -6,6 +6,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
 
 enum { KEY = 128, MOST = 1 << 24 };
@@ -205,11 +206,8 @@ int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
 
 static const struct dtype *dtype_of(uint32_t id)
 {
-    static const struct dtype *const all[] = {&dtype_f32, &dtype_f16, &dtype_bf16};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if ((uint32_t)all[i]->gguf_id == id)
-            return all[i];
-    return NULL;
+    const struct dtype *dt = codecs_by_id(id);
+    return dt && dt->decode ? dt : NULL;
 }
 
 /* The tensor of a parameter: there, of its shape and of a type that can be decoded; or NULL. */
