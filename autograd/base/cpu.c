@@ -15,10 +15,10 @@
 #include "autograd/base/err.h"
 
 #if defined __aarch64__
-static const char *const level_names[CPU_LEVELS] = {"scalar", "neon", "neon_bf16"};
+static const char *const level_names[CPU_LEVELS] = {"scalar", "neon", "neon_dot", "neon_bf16"};
 #else
-static const char *const level_names[CPU_LEVELS] = {"scalar", "avx2", "avx512", "avx512_bf16",
-                                                    "amx"};
+static const char *const level_names[CPU_LEVELS] = {"scalar",      "avx2",        "avx512",
+                                                    "avx512_vnni", "avx512_bf16", "amx"};
 #endif
 
 static int level = -1; // not decided yet
@@ -48,14 +48,19 @@ enum cpu_level cpu_hardware(void)
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;
     if (avx2 && avx512) {
-        const int bf16 = __builtin_cpu_supports("avx512bf16");
+        const int vnni = __builtin_cpu_supports("avx512vnni");
+        const int bf16 = vnni && __builtin_cpu_supports("avx512bf16");
         return bf16 && (d & amx) == amx && may_use_tiles() ? CPU_AMX
                : bf16                                      ? CPU_AVX512_BF16
+               : vnni                                      ? CPU_AVX512_VNNI
                                                            : CPU_AVX512;
     }
     return avx2 ? CPU_AVX2 : CPU_SCALAR;
 #elif defined __aarch64__
-    return getauxval(AT_HWCAP2) & HWCAP2_BF16 ? CPU_NEON_BF16 : CPU_NEON;
+    const int dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+    return dot && getauxval(AT_HWCAP2) & HWCAP2_BF16 ? CPU_NEON_BF16
+           : dot                                     ? CPU_NEON_DOT
+                                                     : CPU_NEON;
 #else
     return CPU_SCALAR;
 #endif

@@ -8,10 +8,12 @@ enum cpu_level {
     CPU_SCALAR, /* portable C */
 #if defined __aarch64__
     CPU_NEON,
+    CPU_NEON_DOT,  /* products of 8-bit integers */
     CPU_NEON_BF16, /* BFDOT: products of bf16 pairs */
 #else
     CPU_AVX2,        /* with FMA and F16C */
     CPU_AVX512,      /* F, BW, VL, DQ */
+    CPU_AVX512_VNNI, /* products of 8-bit integers */
     CPU_AVX512_BF16, /* products of bf16 pairs */
     CPU_AMX,         /* tiles: bf16, int8 */
 #endif

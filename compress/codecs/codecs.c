@@ -5,11 +5,12 @@
 
 #include "compress/codecs/blocks.h"
 #include "compress/codecs/grid.h"
+#include "compress/kernels/dots.h"
 
 #define CODEC(stem, name, id, elements, size)                                                      \
     static_assert(sizeof(struct stem) == size, name);                                              \
-    const struct dtype codecs_##stem = {#stem, id,   elements, size, grid_decode,                  \
-                                        NULL,  NULL, NULL,     NULL};
+    const struct dtype codecs_##stem = {#stem, id,   elements,    size,        grid_decode,        \
+                                        NULL,  NULL, &act8_dtype, dots_product};
 #include "compress/codecs/codecs.def"
 #undef CODEC
 

@@ -1,0 +1,72 @@
+#if defined __x86_64__
+#include <immintrin.h>
+
+#include "autograd/kernels/halves.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m512 load_part(const float *x, int64_t n)
+{
+    return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), x);
+}
+
+INLINE __m512 widen(const uint16_t *w, int64_t n, bool bf16)
+{
+    const __mmask16 some = n < 16 ? (__mmask16)((1 << n) - 1) : 0xffff;
+    const __m256i h = _mm256_maskz_loadu_epi16(some, w);
+    return bf16 ? _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))
+                : _mm512_cvtph_ps(h);
+}
+
+INLINE float halves_sum(__m512 v)
+{
+    const __m256 e = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 f = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    const __m128 t = _mm_add_ps(f, _mm_movehl_ps(f, f));
+    return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+
+INLINE void few_half(const struct halves_job *j, int64_t r, int64_t i, int R, int T, bool bf16)
+{
+    const uint16_t *w[8];
+    const float *a[8];
+    __m512 s[8];
+    for (int k = 0; k < R; k++)
+        w[k] = (const void *)(j->w + (size_t)(r + k) * j->stride);
+    for (int k = 0; k < T; k++)
+        a[k] = j->a + (i + k) * j->cols;
+    for (int k = 0; k < R * T; k++)
+        s[k] = _mm512_setzero_ps();
+    for (int64_t c = 0; c < j->cols; c += 16)
+        for (int k = 0; k < R; k++) {
+            const __m512 x = widen(w[k] + c, j->cols - c, bf16);
+            for (int t = 0; t < T; t++)
+                s[k * T + t] = _mm512_fmadd_ps(x, load_part(a[t] + c, j->cols - c), s[k * T + t]);
+        }
+    for (int k = 0; k < R * T; k++)
+        j->y[(i + k % T) * j->ldy + r + k / T] = halves_sum(s[k]);
+}
+
+INLINE void all(const struct halves_job *j, bool bf16)
+{
+    int64_t r = 0;
+    for (; r + 4 <= j->rows; r += 4) {
+        int64_t i = 0;
+        for (; i + 2 <= j->n; i += 2)
+            few_half(j, r, i, 4, 2, bf16);
+        for (; i < j->n; i++)
+            few_half(j, r, i, 4, 1, bf16);
+    }
+    for (; r < j->rows; r++)
+        for (int64_t i = 0; i < j->n; i++)
+            few_half(j, r, i, 1, 1, bf16);
+}
+
+void halves_avx512(const struct halves_job *j)
+{
+    if (j->bf16)
+        all(j, true);
+    else
+        all(j, false);
+}
+#endif

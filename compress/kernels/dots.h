@@ -1,0 +1,58 @@
+/*
+ * Products of weights in blocks with encoded activations (act8.h). The scalar reference defines
+ * the result to the bit, and every variant gives just that, for any number of rows, activations and
+ * threads:
+ *
+ *   formats of 256 (Q2_K ...)  y <- fma(d e, sum of scale q a, y), then, with mins,
+ *                              y <- fma(-(dmin e), sum of min a, y)       block by block
+ *   formats of 32 (Q4_0 ...)   y <- fma(t, e, y), t the sum, in pairs, of 8 blocks' d (sum of q a),
+ *                              with mins fma(dmin, sum of a, that)
+ *
+ * where e is the activations' scale and the sums are exact, in 32-bit integers.
+ */
+#ifndef ATTAR_COMPRESS_KERNELS_DOTS_H
+#define ATTAR_COMPRESS_KERNELS_DOTS_H
+
+#include "compress/kernels/act8.h"
+
+/* In the order of codecs.def. */
+enum dots_format {
+#define CODEC(stem, name, id, block, bytes) DOTS_##stem,
+#include "compress/codecs/codecs.def"
+#undef CODEC
+    DOTS_N
+};
+
+struct dots_job {
+    enum dots_format format;
+    const char *w;      /* the first row */
+    size_t stride;      /* bytes from row to row */
+    int64_t rows, cols; /* of w */
+    const void *a;      /* n rows of struct act8 [act8_groups(cols)] */
+    int64_t n;
+    float *y; /* y[i * ldy + r] = row r of w times row i of a */
+    int64_t ldy;
+};
+
+typedef void dots_fn(const struct dots_job *j);
+
+struct dots {
+    const char *name;
+    void (*encode)(int64_t cols, const float *x, struct act8 *a);
+    dots_fn *fn[DOTS_N]; /* NULL: as the scalar one */
+};
+
+/* The table for cpu_level(): chosen before main, and again by dots_init() after cpu_set_level(). */
+extern const struct dots *dots;
+void dots_init(void);
+
+/* dtype.product of the formats above. */
+void dots_product(const struct tensor *t, int64_t row, int64_t rows, const void *a, int64_t n,
+                  float *y, int64_t ldy);
+
+extern const struct dots dots_scalar;
+#if defined __x86_64__
+extern const struct dots dots_avx512vnni;
+#endif
+
+#endif

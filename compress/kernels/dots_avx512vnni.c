@@ -1,0 +1,350 @@
+#if defined __x86_64__
+#include <math.h>
+
+#include "compress/kernels/dots.h"
+#include "compress/kernels/dots_open_avx512vnni.h"
+#include "compress/kernels/panels8.h"
+
+/* ---- activations ---- */
+
+static inline __m512 load_part(const float *x, int64_t n)
+{
+    if (n >= 16)
+        return _mm512_loadu_ps(x);
+    return _mm512_maskz_loadu_ps((__mmask16)(n > 0 ? (1 << n) - 1 : 0), x);
+}
+
+static void encode_group(int64_t n, const float *x, struct act8 *a)
+{
+    __m512i top = _mm512_setzero_si512();
+    __m512 v[16];
+    for (int i = 0; i < 16; i++) {
+        v[i] = load_part(x + 16 * i, n - 16 * i);
+        top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_castps_si512(v[i]),
+                                                     _mm512_set1_epi32(0x7fffffff)));
+    }
+    const uint32_t bits = _mm512_reduce_max_epu32(top);
+    const float most = half_from(bits);
+    const bool finite = bits < 0x7f800000, some = finite && most >= 0x1p-100f;
+    a->d = !finite ? NAN : some ? most / 127 : 0;
+    const __m512 inverse = _mm512_set1_ps(some ? 127 / most : 0);
+    const __mmask16 keep = some ? 0xffff : 0;
+    for (int i = 0; i < 16; i++) {
+        const __m512i q = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(v[i], inverse));
+        const __m128i b = _mm512_cvtepi32_epi8(q);
+        _mm_store_si128((__m128i *)(a->q + 16 * i), b);
+        _mm_store_si128((__m128i *)(a->u + 16 * i), _mm_xor_si128(b, _mm_set1_epi8((char)128)));
+        a->sum[i] = (int16_t)_mm512_reduce_add_epi32(q);
+        if (i % 2)
+            a->sum32[i / 2] = (int16_t)(a->sum[i - 1] + a->sum[i]);
+    }
+}
+
+static void encode(int64_t cols, const float *x, struct act8 *a)
+{
+    for (int64_t i = 0; i < cols; i += ACT8, a++)
+        encode_group(cols - i < ACT8 ? cols - i : ACT8, x + i, a);
+}
+
+/* ---- a few rows of weights with a few of activations: R * T results in fours ---- */
+
+enum { MOST = 8 }; /* results in work */
+
+struct place {
+    const char *row[4];
+    const struct act8 *a[MOST];
+    int64_t blocks;
+    const char *next; /* what comes behind the rows, in memory and in time */
+};
+
+/* Sums of the elements of each of four vectors. */
+OPEN_INLINE __m256i pair_sums(__m256i a, __m256i b)
+{
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+OPEN_INLINE __m128i four_sums_256(const __m256i *v)
+{
+    const __m256i a = pair_sums(v[0], v[1]), b = pair_sums(v[2], v[3]);
+    const __m256i s = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+/* Lane l: sums of those lanes of a, b, c, d, a ... that lie in one 128-bit part. */
+OPEN_INLINE __m512i part_sums(const __m512i *v)
+{
+    const __m512i a =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    const __m512i b =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+OPEN_INLINE __m128i four_sums(const __m512i *v)
+{
+    const __m512i s = part_sums(v);
+    const __m256i t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
+}
+
+/* Scales of 16 elements each for elements 64 i + j: at 16-bit lane j / 2, or 32-bit lane j / 4. */
+OPEN_INLINE __m512i spread(__m256i scale, int i, bool big)
+{
+    const __m512i four = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512i at = _mm512_add_epi32(four, _mm512_set1_epi32(4 * i));
+    if (big)
+        return _mm512_permutexvar_epi32(at, _mm512_cvtepi16_epi32(scale));
+    return _mm512_permutexvar_epi16(_mm512_or_si512(at, _mm512_slli_epi32(at, 16)),
+                                    _mm512_castsi256_si512(scale));
+}
+
+OPEN_INLINE __m512i add_products(__m512i s, const struct open_traits *f, __m512i w, __m512i a,
+                                 __m512i scale)
+{
+    if (!f->big)
+        return _mm512_dpwssd_epi32(s, _mm512_maddubs_epi16(w, a), scale);
+    const __m512i p = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, a);
+    return _mm512_add_epi32(s, _mm512_mullo_epi32(p, scale));
+}
+
+/* The block's d and dmin of R rows, each for T results: f32 in two vectors of four. */
+OPEN_INLINE void scales_of(const char *const *block, const struct open_traits *f, int R, int T,
+                           int first, __m128 *d, __m128 *dmin)
+{
+    uint32_t h[4];
+    for (int i = 0; i < 4; i++) {
+        const char *at = block[(first + i) / T % R] + f->at;
+        uint16_t one;
+        memcpy(&one, at, sizeof one);
+        h[i] = f->min ? open_u32(at) : one;
+    }
+    const __m128i all = _mm_setr_epi32((int)h[0], (int)h[1], (int)h[2], (int)h[3]);
+    const __m256 x = _mm256_cvtph_ps(all);
+    const __m128 lo = _mm256_castps256_ps128(x), hi = _mm256_extractf128_ps(x, 1);
+    *d = _mm_shuffle_ps(lo, hi, 0x88);
+    *dmin = _mm_shuffle_ps(lo, hi, 0xdd);
+}
+
+/* Results i = r T + t of rows r < R and activations t < T. */
+OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, int T, __m128 *y)
+{
+    for (int i = 0; i < R * T / 4; i++)
+        y[i] = _mm_setzero_ps();
+    const char *next = p->next;
+    for (int64_t b = 0; b < p->blocks; b++) {
+        __m512i sum[MOST];
+        for (int i = 0; T == 1 && i < R * f->bytes; i += 64)
+            _mm_prefetch(next + i, _MM_HINT_T0);
+        next += R * f->bytes;
+        __m256i min[MOST];
+        const char *block[4];
+        for (int r = 0; r < R; r++) {
+            struct open o;
+            block[r] = p->row[r] + b * f->bytes;
+            f->open(block[r], &o);
+            __m512i scale[4];
+            for (int i = 0; i < 4; i++)
+                scale[i] = spread(o.scale, i, f->big);
+            for (int t = 0; t < T; t++) {
+                const struct act8 *a = p->a[t] + b;
+                __m512i s = _mm512_setzero_si512();
+                for (int i = 0; i < 4; i++)
+                    s = add_products(s, f, o.w[i], open_load(a->q + 64 * i), scale[i]);
+                const __m256i sums = _mm256_load_si256((const __m256i *)a->sum);
+                if (f->offset)
+                    s = _mm512_sub_epi32(s,
+                                         _mm512_zextsi256_si512(_mm256_madd_epi16(o.offset, sums)));
+                sum[r * T + t] = s;
+                if (f->min)
+                    min[r * T + t] = _mm256_madd_epi16(o.min, sums);
+            }
+        }
+        for (int i = 0; i < R * T; i += 4) {
+            __m128 d, dmin;
+            scales_of(block, f, R, T, i, &d, &dmin);
+            const __m128 e = T == 1 ? _mm_set1_ps(p->a[0][b].d)
+                                    : _mm_setr_ps(p->a[i % T][b].d, p->a[(i + 1) % T][b].d,
+                                                  p->a[(i + 2) % T][b].d, p->a[(i + 3) % T][b].d);
+            const __m128i s = _mm_srai_epi32(four_sums(sum + i), f->shift);
+            y[i / 4] = _mm_fmadd_ps(_mm_mul_ps(d, e), _mm_cvtepi32_ps(s), y[i / 4]);
+            if (f->min)
+                y[i / 4] = _mm_fnmadd_ps(_mm_mul_ps(dmin, e),
+                                         _mm_cvtepi32_ps(four_sums_256(min + i)), y[i / 4]);
+        }
+    }
+}
+
+/* ---- formats of 32: eight blocks at a time, each with its own scale ---- */
+
+struct eight {
+    __m512i w[4]; /* level + less, unsigned */
+    __m256 d, m;  /* in the order of eight_sums() */
+};
+
+/* Sums of runs of 32 products: of blocks 0 2 4 6, 1 3 5 7. */
+OPEN_INLINE __m256i eight_sums(const __m512i *v)
+{
+    const __m512i s = part_sums(v);
+    const __m512i t = _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0xb1));
+    return _mm512_castsi512_si256(_mm512_shuffle_i64x2(t, t, 0x08));
+}
+
+/* Up to eight blocks by the format's grid; those behind the row's end are zero. */
+OPEN_INLINE void eight_grid(const struct grid *g, int bytes, const char *row, int n, int less,
+                            struct eight *o)
+{
+    int8_t v[GRID_BLOCK] __attribute__((aligned(64))) = {0};
+    float d[8] = {0}, m[8] = {0};
+    for (int k = 0; k < n; k++) {
+        struct grid_scales s;
+        g->get(row + k * bytes, &s);
+        g->unpack(row + k * bytes, v + 32 * k);
+        d[k / 2 + k % 2 * 4] = s.d;
+        m[k / 2 + k % 2 * 4] = g->min_hi ? -s.dmin : 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        o->w[i] = open_load(v + 64 * i);
+        if (g->level)
+            o->w[i] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(
+                                              _mm_loadu_si128((const __m128i *)g->level)),
+                                          o->w[i]);
+        o->w[i] = _mm512_add_epi8(o->w[i], _mm512_set1_epi8((char)less));
+    }
+    o->d = _mm256_loadu_ps(d);
+    o->m = _mm256_loadu_ps(m);
+}
+
+struct eight_traits {
+    const struct grid *grid;
+    int bytes, less;
+    bool min;
+};
+
+/* One row with T activations. */
+OPEN_INLINE void few_32(const char *row, int64_t blocks, const struct eight_traits *f,
+                        const struct act8 *const *acts, int T, float *y)
+{
+    for (int t = 0; t < T; t++)
+        y[t] = 0;
+    for (int64_t b = 0; b < blocks; b += 8) {
+        struct eight o;
+        eight_grid(f->grid, f->bytes, row + b * f->bytes, blocks - b < 8 ? (int)(blocks - b) : 8,
+                   f->less, &o);
+        for (int t = 0; t < T; t++) {
+            const struct act8 *a = acts[t] + b / 8;
+            __m512i p[4];
+            for (int i = 0; i < 4; i++)
+                p[i] =
+                    _mm512_dpbusd_epi32(_mm512_setzero_si512(), o.w[i], open_load(a->q + 64 * i));
+            const __m128i in_order = _mm_load_si128((const __m128i *)a->sum32);
+            const __m256i sums = _mm256_cvtepi16_epi32(
+                _mm_shuffle_epi8(in_order, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10,
+                                                         11, 14, 15)));
+            __m256i s = eight_sums(p);
+            s = _mm256_sub_epi32(s, _mm256_mullo_epi32(sums, _mm256_set1_epi32(f->less)));
+            __m256 v = _mm256_mul_ps(o.d, _mm256_cvtepi32_ps(s));
+            if (f->min)
+                v = _mm256_fmadd_ps(o.m, _mm256_cvtepi32_ps(sums), v);
+            const __m128 two = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+            const __m128 four = _mm_add_ps(two, _mm_movehdup_ps(two));
+            const float all = _mm_cvtss_f32(_mm_add_ss(four, _mm_movehl_ps(four, four)));
+            y[t] = fmaf(all, a->d, y[t]);
+        }
+    }
+}
+
+/* ---- the table ---- */
+
+/* R rows from r on and T activations from i on; those that are not there are computed twice. */
+OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f, int64_t r, int64_t i,
+                      int R, int T)
+{
+    struct place p = {.blocks = j->cols / GRID_BLOCK};
+    const int64_t rows = j->rows - r < R ? j->rows - r : R, n = j->n - i < T ? j->n - i : T;
+    p.next = j->w + (size_t)(r + R) * j->stride;
+    for (int k = 0; k < R; k++)
+        p.row[k] = j->w + (size_t)(r + (k < rows ? k : rows - 1)) * j->stride;
+    for (int k = 0; k < T; k++)
+        p.a[k] = (const struct act8 *)j->a + (i + (k < n ? k : n - 1)) * p.blocks;
+    __m128 y[MOST / 4];
+    few(&p, f, R, T, y);
+    float v[MOST];
+    for (int k = 0; k < R * T; k += 4)
+        _mm_storeu_ps(v + k, y[k / 4]);
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t k = 0; k < rows; k++)
+            j->y[(i + t) * j->ldy + r + k] = v[k * T + t];
+}
+
+OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f)
+{
+    for (int64_t r = 0; r < j->rows; r += 4) {
+        int64_t i = 0;
+        for (; j->n - i > 4; i += 8)
+            for (int64_t k = r; k < r + 4 && k < j->rows; k++)
+                some(j, f, k, i, 1, 8);
+        for (; j->n - i > 2; i += 4)
+            for (int64_t k = r; k < r + 4 && k < j->rows; k++)
+                some(j, f, k, i, 1, 4);
+        if (j->n - i > 1)
+            for (int64_t k = r; k < r + 4 && k < j->rows; k += 2)
+                some(j, f, k, i, 2, 2);
+        else if (j->n - i == 1)
+            some(j, f, r, i, 4, 1);
+    }
+}
+
+OPEN_INLINE void product_32(const struct dots_job *j, const struct eight_traits *f)
+{
+    const int64_t groups = act8_groups(j->cols);
+    for (int64_t r = 0; r < j->rows; r++)
+        for (int64_t i = 0; i < j->n; i += 4) {
+            const struct act8 *a[4];
+            float y[4];
+            const int64_t n = j->n - i < 4 ? j->n - i : 4;
+            for (int t = 0; t < 4; t++)
+                a[t] = (const struct act8 *)j->a + (i + (t < n ? t : 0)) * groups;
+            if (n == 1)
+                few_32(j->w + (size_t)r * j->stride, j->cols / 32, f, a, 1, y);
+            else
+                few_32(j->w + (size_t)r * j->stride, j->cols / 32, f, a, 4, y);
+            for (int t = 0; t < n; t++)
+                j->y[(i + t) * j->ldy + r] = y[t];
+        }
+}
+
+#define OPEN_PRODUCT(stem, less, shift, min, offset, big)                                          \
+    static void product_##stem(const struct dots_job *j)                                           \
+    {                                                                                              \
+        if (j->n >= PANELS8_MIN)                                                                   \
+            panels8_##stem(j);                                                                     \
+        else                                                                                       \
+            product(j, &stem##_traits);                                                            \
+    }
+OPEN_FORMATS(OPEN_PRODUCT)
+
+#define EIGHT_FORMATS(EIGHT_FORMAT)                                                                \
+    EIGHT_FORMAT(q4_0, 8, false)                                                                   \
+    EIGHT_FORMAT(q4_1, 0, true)                                                                    \
+    EIGHT_FORMAT(q5_0, 16, false)                                                                  \
+    EIGHT_FORMAT(q5_1, 0, true)                                                                    \
+    EIGHT_FORMAT(q8_0, 128, false)                                                                 \
+    EIGHT_FORMAT(iq4_nl, 128, false)
+
+#define EIGHT_PRODUCT(stem, less, min)                                                             \
+    static void product_##stem(const struct dots_job *j)                                           \
+    {                                                                                              \
+        const struct eight_traits f = {&stem##_grid, sizeof(struct stem), less, min};              \
+        product_32(j, &f);                                                                         \
+    }
+EIGHT_FORMATS(EIGHT_PRODUCT)
+
+const struct dots dots_avx512vnni = {
+    "avx512_vnni",
+    encode,
+    {
+#define OPEN_ENTRY(stem, less, shift, min, offset, big) [DOTS_##stem] = product_##stem,
+#define EIGHT_ENTRY(stem, less, min)                    [DOTS_##stem] = product_##stem,
+        OPEN_FORMATS(OPEN_ENTRY) EIGHT_FORMATS(EIGHT_ENTRY)},
+};
+#endif

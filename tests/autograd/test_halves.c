@@ -1,0 +1,118 @@
+/* Products of f16 and bf16 rows with f32: the scalar reference against sums in f64, every variant
+   that runs here against the reference. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/base/rng.h"
+#include "autograd/kernels/halves.h"
+
+static const struct {
+    halves_fn *fn;
+    const char *name;
+    enum cpu_level needs;
+} variants[] = {
+#if defined __x86_64__
+    {halves_avx512, "avx512", CPU_AVX512},
+#endif
+    {halves_scalar, "scalar", CPU_SCALAR},
+};
+enum { VARIANTS = sizeof variants / sizeof *variants, BESIDE = 3 };
+
+struct halves_case {
+    struct halves_job job;
+    float *x, *w; /* w: what the halves are */
+    size_t bytes; /* of y */
+};
+
+static struct halves_case made(bool bf16, int64_t rows, int64_t cols, int64_t n)
+{
+    struct halves_case c = {.job = {.bf16 = bf16, .rows = rows, .cols = cols, .n = n}};
+    const struct dtype *dt = bf16 ? &dtype_bf16 : &dtype_f16;
+    struct tensor t = {.dt = dt, .nd = 2, .dim = {rows, cols}};
+    c.x = malloc((size_t)(n * cols) * sizeof *c.x);
+    c.w = malloc((size_t)(rows * cols) * sizeof *c.w);
+    rng_normal(1, 1, c.x, (size_t)(n * cols));
+    rng_normal(2, 1, c.w, (size_t)(rows * cols));
+    t.data = malloc(tensor_bytes(&t));
+    for (int64_t r = 0; r < rows; r++) {
+        dt->encode(&t, r, c.w + r * cols, NULL);
+        dt->decode(&t, r, c.w + r * cols);
+    }
+    c.job.w = t.data;
+    c.job.stride = tensor_row_bytes(&t);
+    c.job.a = c.x;
+    c.job.ldy = rows + BESIDE;
+    c.bytes = (size_t)(n * c.job.ldy) * sizeof(float);
+    return c;
+}
+
+static void dropped(struct halves_case *c)
+{
+    free((void *)(uintptr_t)c->job.w);
+    free(c->x);
+    free(c->w);
+}
+
+static void check(const char *name, const struct halves_case *c, halves_fn *fn)
+{
+    struct halves_job j = c->job;
+    float *y = malloc(c->bytes), *z = malloc(c->bytes);
+    memset(y, 0x55, c->bytes);
+    memset(z, 0x55, c->bytes);
+    j.y = y;
+    halves_scalar(&j);
+    j.y = z;
+    fn(&j);
+    for (int64_t i = 0; i < j.n; i++) {
+        for (int64_t r = 0; r < j.rows; r++) {
+            double sum = 0, size = 0;
+            for (int64_t k = 0; k < j.cols; k++) {
+                const double p = (double)c->w[r * j.cols + k] * (double)c->x[i * j.cols + k];
+                sum += p;
+                size += fabs(p);
+            }
+            const float v = z[i * j.ldy + r];
+            if (!(fabs(v - sum) <= 0x1p-24 * (double)(j.cols / 16 + 6) * size))
+                fail_msg("%s, %d rows of %d, row %d, activation %d: %.9g, not %.9g", name,
+                         (int)j.rows, (int)j.cols, (int)r, (int)i, (double)v, sum);
+        }
+        assert_memory_equal(z + i * j.ldy + j.rows, y + i * j.ldy + j.rows, BESIDE * sizeof(float));
+    }
+    assert_memory_equal(y, z, c->bytes);
+    free(y);
+    free(z);
+}
+
+static void test_variants(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t rows, cols, n;
+    } shapes[] = {{1, 1, 1}, {4, 64, 1}, {7, 77, 2}, {9, 256, 3}, {5, 40, 5}};
+    for (int v = 0; v < VARIANTS; v++) {
+        if (cpu_hardware() < variants[v].needs) {
+            print_message("this CPU has no %s: skipped\n", variants[v].name);
+            continue;
+        }
+        for (size_t s = 0; s < 2 * (sizeof shapes / sizeof *shapes); s++) {
+            struct halves_case c =
+                made(s % 2, shapes[s / 2].rows, shapes[s / 2].cols, shapes[s / 2].n);
+            check(variants[v].name, &c, variants[v].fn);
+            dropped(&c);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_variants)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
