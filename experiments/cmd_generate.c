@@ -18,6 +18,7 @@ enum { PROMPT_MOST = 64 << 20 };
 struct generate_args {
     const char *model, *prompt, *file;
     int64_t n_predict, seed, threads;
+    int cache_type;
     struct sampler_args sampler;
 };
 
@@ -44,6 +45,8 @@ static const struct field table[] = {
      .doc = "how far back repetition is looked for, in tokens; 0: off, -1: all"},
     {AT(seed), .type = FIELD_INT, .letter = 's', .min = -1, .max = 9007199254740992, .def = "-1",
      .doc = "of the draws; -1: from the clock"},
+    {AT(cache_type), .type = FIELD_ENUM, .names = kvblock_names, .def = "f16",
+     .doc = "how keys and values of what was read are kept"},
     {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
      .doc = "threads to compute with at most; 0: as many as there are cores"},
     {0},
@@ -118,7 +121,7 @@ static void report(const struct decode *d, enum decode_end end, int64_t fed, int
             (long long)fed, read > 0 ? (double)fed / read : 0, (long long)made,
             wrote > 0 ? (double)made / wrote : 0, reason[end]);
     if (end == DECODE_FULL)
-        fprintf(stderr, " (%lld tokens)", (long long)d->kv.capacity);
+        fprintf(stderr, " (%lld tokens)", (long long)d->capacity);
     fprintf(stderr, "\n");
 }
 
@@ -166,7 +169,8 @@ static int run(struct generate_args *a)
         rc = err("the prompt has %zu tokens, the model's context is %d: shorten it", prompt.n,
                  m.dims.context);
     if (!rc)
-        rc = decode_open(&d, &m, tok, m.dims.context, &a->sampler, &interrupt_flag);
+        rc = decode_open(&d, &m, tok, m.dims.context, (enum kvblock_type)a->cache_type, &a->sampler,
+                         &interrupt_flag);
     if (!rc) {
         rc = generate(&d, a, &text, &prompt);
         decode_close(&d);

@@ -33,14 +33,14 @@ static int forward(struct decode *d, struct ctx *ctx, const int32_t *token, int6
    cache that is as full as it can be. 0: failed, with err() set. */
 static size_t measure(struct decode *d)
 {
-    const int64_t most = d->kv.capacity < DECODE_CHUNK ? d->kv.capacity : DECODE_CHUNK;
+    const int64_t most = d->capacity < DECODE_CHUNK ? d->capacity : DECODE_CHUNK;
     int32_t token[DECODE_CHUNK] = {0};
     struct ctx ctx;
     if (ctx_init(&ctx, 0))
         return 0;
-    d->kv.len = d->kv.capacity - most;
+    d->kv.len = d->capacity - most;
     bool failed = forward(d, &ctx, token, most);
-    d->kv.len = d->kv.capacity - 1;
+    d->kv.len = d->capacity - 1;
     failed = failed || forward(d, &ctx, token, 1);
     d->kv.len = 0;
     if (failed)
@@ -51,10 +51,10 @@ static size_t measure(struct decode *d)
 }
 
 int decode_open(struct decode *d, struct transformer *m, const struct tokenizer *t,
-                int64_t capacity, const struct sampler_args *args,
+                int64_t capacity, enum kvblock_type cache, const struct sampler_args *args,
                 const volatile sig_atomic_t *stop)
 {
-    *d = (struct decode){.m = m, .tok = t};
+    *d = (struct decode){.m = m, .tok = t, .capacity = capacity};
     if (capacity < 1 || capacity > m->dims.context)
         return err("%lld tokens are wanted, the model's context is %d", (long long)capacity,
                    m->dims.context);
@@ -65,18 +65,23 @@ int decode_open(struct decode *d, struct transformer *m, const struct tokenizer 
     size_t bytes = 0;
     d->logits = mem_new((size_t)m->dims.vocab, sizeof *d->logits);
     if (!d->logits || sampler_init(&d->sampler, args, vocab) ||
-        kv_init(&d->kv, &m->dims, capacity) || !(bytes = measure(d)) || ctx_init(&d->ctx, bytes)) {
-        decode_close(d);
-        return -1;
-    }
+        kv_pool_init(&d->pool, &m->dims, cache, kv_blocks(capacity)))
+        goto bad;
+    kv_open(&d->kv, &d->pool);
+    if (!(bytes = measure(d)) || ctx_init(&d->ctx, bytes))
+        goto bad;
     d->ctx.stop = stop;
     return 0;
+bad:
+    decode_close(d);
+    return -1;
 }
 
 void decode_close(struct decode *d)
 {
     ctx_free(&d->ctx);
-    kv_free(&d->kv);
+    kv_close(&d->kv);
+    kv_pool_free(&d->pool);
     sampler_free(&d->sampler);
     tokens_free(&d->history);
     free(d->logits);
@@ -133,9 +138,9 @@ static int catch_up(struct decode *d)
 int decode_feed(struct decode *d, const int32_t *token, int64_t n)
 {
     const int64_t there = (int64_t)d->history.n;
-    if (n > d->kv.capacity - there)
+    if (n > d->capacity - there)
         return err("%lld tokens do not fit into a context of %lld", (long long)(there + n),
-                   (long long)d->kv.capacity);
+                   (long long)d->capacity);
     for (int64_t i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= d->m->dims.vocab)
             return err("%d is no token of the model, which has %d", token[i], d->m->dims.vocab);
@@ -161,7 +166,7 @@ int decode_generate(struct decode *d, int64_t n,
     *end = DECODE_COUNT;
     for (*made = 0; *made != n; ++*made) {
         // the logits behind a full context still give one token, which then cannot be read
-        if ((int64_t)d->history.n > d->kv.capacity) {
+        if ((int64_t)d->history.n > d->capacity) {
             *end = DECODE_FULL;
             return 0;
         }
@@ -206,7 +211,7 @@ int decode_sample(struct transformer *m, const struct tokenizer *t, const char *
     const int64_t context = m->dims.context, have = (int64_t)tokens.n;
     const int64_t capacity = n < 0 || n > context - have ? context : have + n;
     if (!rc)
-        rc = decode_open(&d, m, t, capacity, args, stop);
+        rc = decode_open(&d, m, t, capacity, KVBLOCK_F16, args, stop);
     if (!rc) {
         rc = decode_feed(&d, tokens.id, have);
         if (!rc && !d.stopped)

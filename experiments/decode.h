@@ -24,7 +24,9 @@ struct decode {
     struct transformer *m;
     const struct tokenizer *tok;
     struct ctx ctx;
+    struct kv_pool pool;
     struct kv kv;
+    int64_t capacity; /* tokens of the context */
     struct sampler sampler;
     struct tokens history; /* all that was read and drawn; the KV cache may lack the last one */
     float *logits;         /* [V] behind the last token of the KV cache */
@@ -34,10 +36,10 @@ struct decode {
     int timed;         /* tokens that were timed for that */
 };
 
-/* Room for `capacity` tokens, the model's context at the most. m and t outlive d, stop may be
-   NULL. 0, or -1 with err() set and nothing to close. */
+/* Room for `capacity` tokens, the model's context at the most. d must stay where it is; m and t
+   outlive it, stop may be NULL. 0, or -1 with err() set and nothing to close. */
 int decode_open(struct decode *d, struct transformer *m, const struct tokenizer *t,
-                int64_t capacity, const struct sampler_args *args,
+                int64_t capacity, enum kvblock_type cache, const struct sampler_args *args,
                 const volatile sig_atomic_t *stop);
 void decode_close(struct decode *d);
 
@@ -56,8 +58,8 @@ int decode_generate(struct decode *d, int64_t n,
                     int (*emit)(void *arg, const char *bytes, size_t n), void *arg, int64_t *made,
                     enum decode_end *end);
 
-/* All of the above: up to n tokens (-1: to the end of the context) after the prompt are appended
-   to out. 0, also if it was stopped, or -1 with err() set. */
+/* All of the above, with a cache in f16: up to n tokens (-1: to the end of the context) after the
+   prompt are appended to out. 0, also if it was stopped, or -1 with err() set. */
 int decode_sample(struct transformer *m, const struct tokenizer *t, const char *prompt, int64_t n,
                   const struct sampler_args *args, const volatile sig_atomic_t *stop,
                   struct buf *out);

@@ -133,7 +133,6 @@ static bool project(struct ctx *ctx, const struct block_arg *a, struct tensor *h
     return !op_linear(ctx, h, 3, w, bias, NULL, qkv);
 }
 
-/* New keys and values go into the cache; attention then reads them there. */
 static struct tensor *attend(struct ctx *ctx, const struct block_arg *a, struct tensor *q,
                              struct tensor *k, struct tensor *v)
 {
@@ -141,17 +140,13 @@ static struct tensor *attend(struct ctx *ctx, const struct block_arg *a, struct 
     struct attention_seq *seqs = ctx_push(ctx, (size_t)b->n_seqs * sizeof *seqs);
     if (!seqs || !q || !k || !v)
         return NULL;
-    const int64_t w = tensor_cols(k);
     for (int i = 0; i < b->n_seqs; i++) {
         const struct sequence *s = &b->seqs[i];
         seqs[i] = (struct attention_seq){.start = s->start, .len = s->len};
         if (!s->kv)
             continue;
-        if (!ctx->measuring)
-            kv_store(s->kv, a->l, s->len, (const float *)k->data + s->start * w,
-                     (const float *)v->data + s->start * w);
-        seqs[i].k = s->kv->k[a->l];
-        seqs[i].v = s->kv->v[a->l];
+        seqs[i].cache = &s->kv->pool->layer[a->l];
+        seqs[i].block = s->kv->block;
         seqs[i].kv_len = s->kv->len + s->len;
     }
     return op_attention(ctx, q, k, v, a->m->dims.head_dim, seqs, b->n_seqs);
@@ -182,13 +177,20 @@ static struct tensor *block_forward(struct ctx *ctx, const void *arg, struct ten
     return add_linear(ctx, a, x, widen_out(ctx, b, h), &b->ffn_down, 1);
 }
 
+/* Blocks for the new tokens, where the caller has not reserved them. */
 static bool fits(struct ctx *ctx, const struct batch *b)
 {
-    for (int i = 0; i < b->n_seqs; i++) {
-        const struct kv *kv = b->seqs[i].kv;
-        if (kv && kv->len + b->seqs[i].len > kv->capacity)
-            ctx_fail(ctx, "the KV cache holds %lld tokens; %lld more do not fit",
-                     (long long)kv->len, (long long)b->seqs[i].len);
+    for (int i = 0; i < b->n_seqs && !ctx->measuring && !ctx->failed; i++) {
+        struct kv *kv = b->seqs[i].kv;
+        const int rc = kv ? kv_reserve(kv, b->seqs[i].len) : 0;
+        if (rc == KV_FULL)
+            ctx_fail(ctx,
+                     "the KV cache has %lld blocks, and %lld left: %lld tokens behind %lld do "
+                     "not fit",
+                     (long long)kv->pool->n, (long long)kv_pool_left(kv->pool),
+                     (long long)b->seqs[i].len, (long long)kv->len);
+        else if (rc)
+            ctx_fail(ctx, "%s", err_text());
     }
     return !ctx->failed;
 }
@@ -230,6 +232,14 @@ struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct
         return NULL;
     some->needs_grad = false;
     return op_linear(ctx, some, 1, &head, NULL, NULL, &logits) ? NULL : logits;
+}
+
+struct tensor *transformer_logits_at(struct ctx *ctx, struct transformer *m, struct tensor *hidden,
+                                     const int32_t *row, int64_t n)
+{
+    struct tensor *some =
+        op_embedding(ctx, hidden, row, n); // which rows of a matrix is all it does
+    return some ? transformer_logits(ctx, m, some, 0, n) : NULL;
 }
 
 /* ---- counting ---- */

@@ -53,7 +53,8 @@ struct transformer {
     uint64_t dropout_key;
 };
 
-/* Rows [start, start + len) of a batch. With kv: they follow the kv->len tokens it holds. */
+/* Rows [start, start + len) of a batch. With kv: they follow the kv->len tokens it holds; all kvs
+   of a batch are of one pool and no two the same. */
 struct sequence {
     int64_t start, len;
     struct kv *kv; /* NULL: the sequence is whole */
@@ -79,12 +80,14 @@ int transformer_init(struct transformer *m, const struct transformer_dims *dims,
 void transformer_free(struct transformer *m);
 
 /* hidden [n,C], behind output_norm. Every block is a segment. Sequences with a kv are stored in it
-   and its len raised. NULL with the ctx failed. */
+   and its len raised; kv_reserve() is called for them. NULL with the ctx failed. */
 struct tensor *transformer_forward(struct ctx *ctx, struct transformer *m, const struct batch *b);
 
-/* logits [n,V] of rows [row, row + n) of hidden. */
+/* logits [n,V] of rows [row, row + n) of hidden; and of any rows, row [n]. */
 struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct tensor *hidden,
                                   int64_t row, int64_t n);
+struct tensor *transformer_logits_at(struct ctx *ctx, struct transformer *m, struct tensor *hidden,
+                                     const int32_t *row, int64_t n);
 
 /* FLOPs of one token's forward pass with T tokens before it on average (T / 2 of a causal window of
    T): 2 a weight of every matrix but the embedding, and the attention. Training costs three times

@@ -69,6 +69,24 @@ static inline vf vf_load_twice(const float *p)
     const __m512i at = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     return _mm512_permutexvar_ps(at, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
 }
+/* f16 <-> f32: to nearest, ties to even; and i8 -> f32 */
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline void vf_store_f16(uint16_t *p, vf x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, 0));
+}
+static inline vf vf_set_f16(uint16_t x)
+{
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)x));
+}
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
+}
 /* r as a square matrix, rows to columns */
 static inline void vf_transpose(vf r[VF_N])
 {
@@ -163,6 +181,20 @@ static inline vf vf_load_twice(const float *p)
     const __m256i at = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
     return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), at);
 }
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline void vf_store_f16(uint16_t *p, vf x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, 0));
+}
+static inline vf vf_set_f16(uint16_t x) { return _mm256_cvtph_ps(_mm_set1_epi16((short)x)); }
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
 static inline void vf_transpose(vf r[VF_N])
 {
     vf t[8];
@@ -234,6 +266,23 @@ static inline vf vf_load_twice(const float *p)
 {
     const float32x2_t x = vld1_f32(p);
     return vcombine_f32(vdup_lane_f32(x, 0), vdup_lane_f32(x, 1));
+}
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline void vf_store_f16(uint16_t *p, vf x)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+}
+static inline vf vf_set_f16(uint16_t x)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x)));
+}
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const int32_t x[4] = {p[0], p[1], p[2], p[3]};
+    return vcvtq_f32_s32(vld1q_s32(x));
 }
 static inline void vf_transpose(vf r[VF_N])
 {

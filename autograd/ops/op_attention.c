@@ -2,7 +2,8 @@
  * Tiles of queries against tiles of keys. Forward keeps a running maximum and sum per query (online
  * softmax) and stores only the log-sum-exp; backward makes the probabilities again from it. Work is
  * cut by shapes alone: forward by (sequence, head, query tile), backward by (sequence, kv head),
- * which owns its slices of dq, dk and dv. Tensors in bf16 go another way (attention_bf16.c).
+ * which owns its slices of dq, dk and dv. Tensors in bf16 go another way (attention_bf16.c), and so
+ * do sequences with a cache (attention_cached.c).
  */
 #include <math.h>
 #include <omp.h>
@@ -16,7 +17,7 @@ enum { BQ = 64, BK = 64 }; /* queries and keys of a tile */
 
 /* One head of one sequence. */
 struct head {
-    int64_t len, kv_len, D;
+    int64_t len, D;
     int64_t ldq, ldkv; /* floats from token to token */
     const float *q, *k, *v;
     float *y, *lse; /* lse: every H-th */
@@ -29,11 +30,10 @@ static struct head head_of(const struct node *node, int seq, int64_t h)
     const struct attention *a = node->saved;
     const struct attention_seq *s = &a->seqs[seq];
     const int64_t ldq = a->H * a->D, ldkv = a->Hkv * a->D, g = h / (a->H / a->Hkv);
-    const float *k = s->k ? s->k : (const float *)node->in[1]->data + s->start * ldkv;
-    const float *v = s->k ? s->v : (const float *)node->in[2]->data + s->start * ldkv;
+    const float *k = (const float *)node->in[1]->data + s->start * ldkv;
+    const float *v = (const float *)node->in[2]->data + s->start * ldkv;
     return (struct head){
         .len = s->len,
-        .kv_len = s->k ? s->kv_len : s->len,
         .D = a->D,
         .ldq = ldq,
         .ldkv = ldkv,
@@ -57,10 +57,10 @@ static int64_t at_most(int64_t n, int64_t most)
     return n < most ? n : most;
 }
 
-/* Keys of tile [k0, k0 + nk) that query i sees: all up to its own, which is aligned to the end. */
-static int64_t visible(const struct head *a, int64_t i, int64_t k0, int64_t nk)
+/* Keys of tile [k0, k0 + nk) that query i sees: all up to its own. */
+static int64_t visible(int64_t i, int64_t k0, int64_t nk)
 {
-    const int64_t n = i + a->kv_len - a->len + 1 - k0;
+    const int64_t n = i + 1 - k0;
     return n < 0 ? 0 : at_most(n, nk);
 }
 
@@ -87,13 +87,13 @@ static void forward_tile(const struct head *a, int64_t q0, float *s)
         m[i] = -INFINITY;
         sum[i] = 0;
     }
-    const int64_t last = q0 + nq + a->kv_len - a->len; // keys that the tile's last query sees
+    const int64_t last = q0 + nq; // keys that the tile's last query sees
     for (int64_t k0 = 0; k0 < last; k0 += BK) {
         const int64_t nk = at_most(last - k0, BK);
         gemm_tile(false, true, nq, nk, a->D, a->q + q0 * a->ldq, a->ldq, a->k + k0 * a->ldkv,
                   a->ldkv, false, s, BK);
         for (int64_t i = 0; i < nq; i++)
-            online_row(a, s + i * BK, visible(a, q0 + i, k0, nk), nk, &m[i], &sum[i],
+            online_row(a, s + i * BK, visible(q0 + i, k0, nk), nk, &m[i], &sum[i],
                        a->y + (q0 + i) * a->ldq);
         gemm_tile(false, false, nq, a->D, nk, s, BK, a->v + k0 * a->ldkv, a->ldkv, k0 > 0,
                   a->y + q0 * a->ldq, a->ldq);
@@ -112,11 +112,13 @@ static void forward(struct ctx *ctx, struct node *node)
         attention_bf16_forward(ctx, node);
         return;
     }
+    if (a->cache)
+        attention_cached_forward(ctx, node);
     const size_t mark = ctx_mark(ctx);
     size_t bytes = BQ * BK * sizeof(float);
     char *scratch = ctx_thread_scratch(ctx, &bytes);
-    if (!ctx->measuring && scratch) {
-        const int64_t tiles = a->first[a->n_seqs];
+    const int64_t tiles = a->first[a->n_seqs];
+    if (!ctx->measuring && scratch && tiles) {
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t c = tiles * a->H - 1; c >= 0; c--) { // long tiles first: they end together
             const int64_t tile = c / a->H;
@@ -147,7 +149,7 @@ static void backward_tile(const struct head *a, const struct head_grad *g, int64
     gemm_tile(false, true, nq, nk, a->D, q, a->ldq, k, a->ldkv, false, p, BK);
     gemm_tile(false, true, nq, nk, a->D, dy, a->ldq, v, a->ldkv, false, dp, BK);
     for (int64_t i = 0; i < nq; i++) {
-        const int64_t n = visible(a, q0 + i, k0, nk);
+        const int64_t n = visible(q0 + i, k0, nk);
         rows->exp_sum(n, p + i * BK, a->scale, a->lse[(q0 + i) * a->H], p + i * BK);
         memset(p + i * BK + n, 0, (size_t)(nk - n) * sizeof *p);
         rows->softmax_backward(nk, p + i * BK, dp + i * BK, g->delta[(q0 + i) * a->H], a->scale,
@@ -237,7 +239,7 @@ static void cost(const struct ctx *ctx, const struct node *node, bool backward, 
     double pairs = 0; // of a query and a key that it sees
     for (int i = 0; i < a->n_seqs; i++) {
         const double n = (double)a->seqs[i].len;
-        pairs += n * (n + 1) / 2 + (a->seqs[i].k ? n * ((double)a->seqs[i].kv_len - n) : 0);
+        pairs += n * (n + 1) / 2 + (a->seqs[i].cache ? n * ((double)a->seqs[i].kv_len - n) : 0);
     }
     // softmax is part of what its products' rate is measured with
     c->product[c->n++] = (struct product){
@@ -260,25 +262,44 @@ static bool fits(struct ctx *ctx, const struct tensor *q, const struct tensor *k
 {
     const int64_t wide = tensor_cols(q), narrow = tensor_cols(k);
     int64_t at = 0;
-    bool covered = true, cached = false;
+    bool covered = true, others = false;
+    const struct attention_cache *cache = NULL;
     for (int i = 0; i < n; at += seqs[i++].len) {
         covered &= seqs[i].start == at && seqs[i].len > 0;
-        covered &= !seqs[i].k || seqs[i].kv_len >= seqs[i].len;
-        cached |= seqs[i].k != NULL;
+        covered &= !seqs[i].cache || seqs[i].kv_len >= seqs[i].len;
+        if (seqs[i].cache && seqs[i].cache != cache) {
+            others |= cache != NULL;
+            cache = seqs[i].cache;
+        }
     }
     if (D < 1 || wide % D || narrow % D || narrow < D || (wide / D) % (narrow / D) ||
         !tensor_same_shape(k, v) || tensor_rows(k) != tensor_rows(q))
         ctx_fail(ctx, "attention: queries of %lld and keys of %lld with heads of %lld",
                  (long long)wide, (long long)narrow, (long long)D);
-    else if (q->dt != k->dt || q->dt != v->dt || (cached && in_bf16(q)))
+    else if (q->dt != k->dt || q->dt != v->dt || (cache && in_bf16(q)))
         ctx_fail(ctx, "attention: queries in %s, keys in %s, values in %s%s", q->dt->name,
-                 k->dt->name, v->dt->name, cached ? ", a cache" : "");
+                 k->dt->name, v->dt->name, cache ? ", a cache" : "");
     else if (!covered || at != tensor_rows(q))
         ctx_fail(ctx, "attention: the sequences do not cover %lld rows in order",
                  (long long)tensor_rows(q));
-    else if (cached && ctx->recording && (q->needs_grad || k->needs_grad || v->needs_grad))
+    else if (others || (cache && !kvblock_bytes(cache->type, D)))
+        ctx_fail(ctx, "attention: %s in %s for heads of %lld", others ? "two caches" : "no cache",
+                 kvblock_names[cache->type], (long long)D);
+    else if (cache && ctx->recording && (q->needs_grad || k->needs_grad || v->needs_grad))
         ctx_fail(ctx, "attention: no gradient passes through a cache");
     return !ctx->failed;
+}
+
+/* Tiles before each sequence, of either kind. */
+static void cut(struct attention *a, int64_t tile)
+{
+    a->first[0] = a->cached[0] = 0;
+    for (int i = 0; i < a->n_seqs; i++) {
+        const bool kept = a->seqs[i].cache != NULL;
+        a->cache = kept ? a->seqs[i].cache : a->cache;
+        a->first[i + 1] = a->first[i] + (kept ? 0 : (a->seqs[i].len + tile - 1) / tile);
+        a->cached[i + 1] = a->cached[i] + (kept ? attention_cached_tiles(a, a->seqs[i].len) : 0);
+    }
 }
 
 struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k, struct tensor *v,
@@ -290,15 +311,12 @@ struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k,
     struct attention *a = ctx_push(ctx, sizeof *a);
     struct attention_seq *own = ctx_push(ctx, (size_t)n_seqs * sizeof *own);
     int64_t *first = ctx_push(ctx, ((size_t)n_seqs + 1) * sizeof *first);
+    int64_t *cached = ctx_push(ctx, ((size_t)n_seqs + 1) * sizeof *cached);
     float *lse = ctx_push(ctx, (size_t)(tensor_rows(q) * H) * sizeof *lse);
     struct tensor *y = ctx_like(ctx, q);
     if (!y)
         return NULL;
     memcpy(own, seqs, (size_t)n_seqs * sizeof *own);
-    const int64_t tile = in_bf16(q) ? ATTENTION_BLOCK : BQ;
-    first[0] = 0;
-    for (int i = 0; i < n_seqs; i++)
-        first[i + 1] = first[i] + (seqs[i].len + tile - 1) / tile;
     *a = (struct attention){.D = head_dim,
                             .H = H,
                             .Hkv = tensor_cols(k) / head_dim,
@@ -306,7 +324,9 @@ struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k,
                             .lse = lse,
                             .n_seqs = n_seqs,
                             .seqs = own,
-                            .first = first};
+                            .first = first,
+                            .cached = cached};
+    cut(a, in_bf16(q) ? ATTENTION_BLOCK : BQ);
     a->split = attention_bf16_splits(a, q == k || q == v || k == v);
     struct node node = {.op = &op, .in = {q, k, v}, .out = {y}, .saved = a};
     return ctx_run(ctx, &node);

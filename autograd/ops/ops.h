@@ -7,6 +7,7 @@
 
 #include "autograd/autograd.h"
 #include "autograd/cost.h"
+#include "autograd/kernels/kvblock.h"
 #include "autograd/ops/rope.h"
 
 enum { LINEAR_MAX = 3 };
@@ -36,19 +37,30 @@ struct tensor *op_layernorm(struct ctx *ctx, struct tensor *x, struct tensor *w,
 struct tensor *op_rope(struct ctx *ctx, struct tensor *x, const struct rope *rope,
                        const int32_t *pos);
 
+/* Blocks of a layer's keys and values (kvblock.h): kv head h of block b is at
+   base + b * stride + h * kvblock_bytes(type, D). */
+struct attention_cache {
+    enum kvblock_type type;
+    char *base;
+    size_t stride;
+};
+
 /* A sequence of an attention batch: rows [start, start + len) of q. Its keys and values are the
-   same rows of k and v, or, with `k` set (no gradient then), kv_len >= len rows of a cache whose
-   last len rows belong to q's. */
+   same rows of k and v, or, with a cache (no gradient then), kv_len >= len tokens there: the op
+   first stores those rows of k and v as its last len tokens. */
 struct attention_seq {
     int64_t start, len;
-    const float *k, *v; /* [kv_len, Hkv*D] */
+    const struct attention_cache *cache; /* one for all sequences that have one; NULL: none */
+    const int32_t *block;                /* [kv_len / KVBLOCK, rounded up] of it, in order */
     int64_t kv_len;
 };
 
 /* y [N,H*D] = softmax(q k^T / sqrt(D) + causal mask) v per head, q [N,H*D], k and v [N,Hkv*D]; head
    h reads kv head h / (H / Hkv). The mask is aligned lower-right. seqs is copied and covers all
-   rows. Saves q, k, v, y and the log-sum-exp [N,H]: memory is linear in T.
-   Vaswani et al. 2017, eq. 1; Dao, "FlashAttention-2", 2023, algorithms 1 and 2. */
+   rows. Saves q, k, v, y and the log-sum-exp [N,H]:
+   memory is linear in T. Vaswani et al. 2017, eq. 1; Dao, "FlashAttention-2", 2023, algorithms 1
+   and 2; cached: Kwon et al., "Efficient Memory Management for Large Language Model Serving with
+   PagedAttention", 2023. A cached row's bits do not depend on the other rows of the batch. */
 struct tensor *op_attention(struct ctx *ctx, struct tensor *q, struct tensor *k, struct tensor *v,
                             int head_dim, const struct attention_seq *seqs, int n_seqs);
 

@@ -178,40 +178,91 @@ static void shape(const struct args *a, int H, int Hkv, float sharp, float apart
     free(q), free(k), free(v), free(dy), free(ref), free(p);
 }
 
-/* The last `len` rows by way of a cache are the last rows of the whole. */
-static void cache(int64_t T, int64_t len)
+/* A cache of T tokens whose blocks lie in no order: a table of [T / KVBLOCK, rounded up]. */
+struct paged {
+    struct attention_cache cache;
+    int32_t *block;
+};
+
+static struct paged paged_new(enum kvblock_type type, int64_t T, int64_t D, int64_t Hkv)
 {
-    enum { D = 8, H = 4, HKV = 2, OTHER = 3 };
-    float *q = gradcheck_normal(1, 2, T * H * D), *k = gradcheck_normal(2, 1, T * HKV * D);
-    float *v = gradcheck_normal(3, 1, T * HKV * D);
-    struct tensor tq = {.dt = &dtype_f32, .nd = 2, .dim = {T, H * D}, .data = q};
-    struct tensor tk = {.dt = &dtype_f32, .nd = 2, .dim = {T, HKV * D}, .data = k};
+    const int64_t n = (T + KVBLOCK - 1) / KVBLOCK;
+    struct paged p = {{.type = type, .stride = (size_t)Hkv * kvblock_bytes(type, D)}, NULL};
+    p.cache.base = malloc((size_t)n * p.cache.stride);
+    memset(p.cache.base, 0xff, (size_t)n * p.cache.stride); // NaN where nothing was stored
+    p.block = malloc((size_t)n * sizeof *p.block);
+    for (int64_t i = 0; i < n; i++)
+        p.block[i] = (int32_t)(i * 7 % n);
+    for (int64_t i = 0; i < n && n % 7 == 0; i++)
+        p.block[i] = (int32_t)(n - 1 - i);
+    return p;
+}
+
+static void paged_free(struct paged *p)
+{
+    free(p->cache.base);
+    free(p->block);
+}
+
+/* The last `len` rows by way of a cache, to which all come in three parts, are the last rows of the
+   whole; with the same bits, whatever the parts are and what stands beside them. */
+static void cache(int64_t T, int64_t len, int Hkv)
+{
+    enum { D = 8, H = 4, OTHER = 3 };
+    const int64_t ldq = H * D, ldkv = Hkv * D, at[] = {0, (T - len) / 3, T - len, T};
+    float *q = gradcheck_normal(1, 2, T * ldq), *k = gradcheck_normal(2, 1, T * ldkv);
+    float *v = gradcheck_normal(3, 1, T * ldkv);
+    struct tensor tq = {.dt = &dtype_f32, .nd = 2, .dim = {T, ldq}, .data = q};
+    struct tensor tk = {.dt = &dtype_f32, .nd = 2, .dim = {T, ldkv}, .data = k};
     struct tensor tv = tk;
     tv.data = v;
+    struct paged p = paged_new(KVBLOCK_F32, T, D, Hkv), once = paged_new(KVBLOCK_F32, T, D, Hkv);
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 64 << 20), 0);
     const struct attention_seq all = {.len = T};
-    const struct tensor *whole = op_attention(&ctx, &tq, &tk, &tv, D, &all, 1);
+    const struct tensor *whole = op_attention(&ctx, &tq, &tk, &tv, D, &all, 1), *part = NULL;
     assert_non_null(whole);
-    // the batch: OTHER rows of a sequence without a cache, then the cached one
-    struct tensor *bq = ctx_matrix(&ctx, &dtype_f32, OTHER + len, H * D);
-    struct tensor *bk = ctx_matrix(&ctx, &dtype_f32, OTHER + len, HKV * D);
-    float *b = bq->data;
-    memcpy(b, q, OTHER * H * D * sizeof *q);
-    memcpy(b + OTHER * H * D, q + (T - len) * H * D, (size_t)(len * H * D) * sizeof *q);
-    for (int64_t i = 0; i < (OTHER + len) * HKV * D; i++)
-        ((float *)bk->data)[i] = i < OTHER * HKV * D ? k[i] : NAN; // the cache has these rows
-    const struct attention_seq seqs[] = {{.len = OTHER},
-                                         {.start = OTHER, .len = len, .k = k, .v = v, .kv_len = T}};
-    const struct tensor *part = op_attention(&ctx, bq, bk, bk, D, seqs, 2);
-    assert_non_null(part);
-    const float *x = (const float *)part->data + OTHER * H * D;
-    const float *y = (const float *)whole->data + (T - len) * H * D;
-    for (int64_t i = 0; i < len * H * D; i++)
-        assert_true(fabsf(x[i] - y[i]) < 2e-5f);
-    const struct attention_seq shorter = {.len = OTHER + len, .k = k, .v = v, .kv_len = len};
-    assert_null(op_attention(&ctx, bq, bk, bk, D, &shorter, 1));
+    const struct attention_seq cached = {.len = T,
+                                         .cache = &once.cache,
+                                         .block = once.block,
+                                         .kv_len = T};
+    const struct tensor *direct = op_attention(&ctx, &tq, &tk, &tv, D, &cached, 1);
+    assert_non_null(direct);
+    for (int i = 0; i < 3; i++) {
+        // the batch: OTHER rows of a sequence without a cache, then the cached one
+        const int64_t n = at[i + 1] - at[i];
+        if (!n)
+            continue;
+        struct tensor *b[3];
+        const float *from[] = {q, k, v};
+        for (int j = 0; j < 3; j++) {
+            const int64_t ld = j ? ldkv : ldq;
+            b[j] = ctx_matrix(&ctx, &dtype_f32, OTHER + n, ld);
+            memcpy(b[j]->data, from[j], (size_t)(OTHER * ld) * sizeof(float));
+            memcpy((float *)b[j]->data + OTHER * ld, from[j] + at[i] * ld,
+                   (size_t)(n * ld) * sizeof(float));
+        }
+        const struct attention_seq seqs[] = {
+            {.len = OTHER},
+            {.start = OTHER, .len = n, .cache = &p.cache, .block = p.block, .kv_len = at[i + 1]}};
+        part = op_attention(&ctx, b[0], b[1], b[2], D, seqs, 2);
+        assert_non_null(part);
+        const struct attention_seq shorter = {.len = OTHER + n,
+                                              .cache = &p.cache,
+                                              .block = p.block,
+                                              .kv_len = OTHER + n - 1};
+        assert_null(op_attention(&ctx, b[0], b[1], b[2], D, &shorter, 1));
+        ctx.failed = false;
+        const float *x = (const float *)part->data + OTHER * ldq;
+        const float *y = (const float *)whole->data + at[i] * ldq;
+        for (int64_t j = 0; j < n * ldq; j++)
+            assert_true(fabsf(x[j] - y[j]) < 2e-5f);
+        assert_memory_equal(x, (const float *)direct->data + at[i] * ldq,
+                            (size_t)(n * ldq) * sizeof *x);
+    }
     ctx_free(&ctx);
+    paged_free(&p);
+    paged_free(&once);
     free(q), free(k), free(v);
 }
 
@@ -225,11 +276,16 @@ static void cache_has_no_gradient(void)
         assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
         for (int i = 0; i < 3; i++)
             t[i] = (struct tensor){&dtype_f32, 2, {2, 4}, x, NULL, i == which};
-        const struct attention_seq seq = {.len = 2, .k = x, .v = x, .kv_len = 2};
+        struct paged p = paged_new(KVBLOCK_F32, 2, 4, 1);
+        const struct attention_seq seq = {.len = 2,
+                                          .cache = &p.cache,
+                                          .block = p.block,
+                                          .kv_len = 2};
         assert_non_null(op_attention(&ctx, &t[0], &t[1], &t[2], 4, &seq, 1));
         ctx.recording = true;
         assert_null(op_attention(&ctx, &t[0], &t[1], &t[2], 4, &seq, 1));
         assert_non_null(strstr(ctx.text, "cache"));
+        paged_free(&p);
         ctx_free(&ctx);
     }
 }
@@ -247,8 +303,9 @@ void gradcheck_attention(void **state)
     shape(&(struct args){12, 2, {70, 129}}, 2, 1, 30, 0);
     shape(&(struct args){8, 2, {70, 129}}, 2, 1, 1, 9); // all scores near -230
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        cache(130, limits[i]);
-        cache(200, limits[i]);
+        cache(130, limits[i], 2);
+        cache(200, limits[i], 4);
+        cache(700, limits[i], 1);
     }
     cache_has_no_gradient();
 }

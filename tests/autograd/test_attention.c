@@ -330,12 +330,14 @@ static void misuse(void **state)
 {
     (void)state;
     uint16_t x[8] = {0};
-    float cache[8] = {0};
+    float values[8] = {0};
+    const struct attention_cache cache = {.type = KVBLOCK_F32};
+    const int32_t block = 0;
     struct tensor h = {&dtype_bf16, 2, {2, 4}, x, NULL, false}, f = h;
     f.dt = &dtype_f32;
-    f.data = cache;
+    f.data = values;
     const struct attention_seq plain = {.len = 2},
-                               cached = {.len = 2, .k = cache, .v = cache, .kv_len = 2};
+                               cached = {.len = 2, .cache = &cache, .block = &block, .kv_len = 2};
     const struct {
         struct tensor *q, *k, *v;
         const struct attention_seq *seq;

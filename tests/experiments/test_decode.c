@@ -47,7 +47,7 @@ static void tokens_of(uint64_t key, int32_t *token, int n)
 static void open_or_fail(struct decode *d, struct fixture *f, int64_t capacity,
                          const struct sampler_args *args)
 {
-    if (decode_open(d, &f->m, f->tok, capacity, args, NULL))
+    if (decode_open(d, &f->m, f->tok, capacity, KVBLOCK_F32, args, NULL))
         fail_msg("%s", err_text());
 }
 
@@ -173,7 +173,8 @@ static void the_context_is_the_limit(void **state)
     enum decode_end end;
     tiny_model_always(&f->m, 'x');
     tokens_of(3, token, TINY_CONTEXT + 1);
-    assert_int_equal(decode_open(&d, &f->m, f->tok, TINY_CONTEXT + 1, &warm, NULL), -1);
+    assert_int_equal(decode_open(&d, &f->m, f->tok, TINY_CONTEXT + 1, KVBLOCK_F32, &warm, NULL),
+                     -1);
     open_or_fail(&d, f, TINY_CONTEXT, &warm);
     assert_int_equal(decode_feed(&d, token, TINY_CONTEXT + 1), -1);
     assert_non_null(strstr(err_text(), "321"));
@@ -288,7 +289,7 @@ static void stop_ends_it_cleanly(void **state)
     assert_int_equal(decode_sample(&f->m, f->tok, "abc", 10, &warm, &flag, &text), 0);
     assert_int_equal(text.n, 0);
     flag = 0;
-    assert_int_equal(decode_open(&d, &f->m, f->tok, 100, &warm, &flag), 0);
+    assert_int_equal(decode_open(&d, &f->m, f->tok, 100, KVBLOCK_F32, &warm, &flag), 0);
     assert_int_equal(decode_feed(&d, (int32_t[]){'a', 'b'}, 2), 0);
     assert_int_equal(decode_generate(&d, -1, stop_after_three, &text, &made, &end), 0);
     assert_int_equal(end, DECODE_STOPPED);

@@ -204,13 +204,15 @@ static void decode(struct world *w, int64_t prefill)
     const struct golden_array *tok = golden_read(w->g, "tokens");
     const float *want = golden_read(w->g, "hidden")->f;
     const int n_seqs = (int)tok->dim[0];
+    struct kv_pool pool;
     struct kv kv[SEQS];
     struct sequence seqs[SEQS];
     struct ctx ctx;
     assert_in_range(n_seqs, 1, SEQS);
     assert_int_equal(ctx_init(&ctx, ARENA), 0);
+    assert_int_equal(kv_pool_init(&pool, &w->m.dims, KVBLOCK_F32, n_seqs * kv_blocks(T)), 0);
     for (int i = 0; i < n_seqs; i++)
-        assert_int_equal(kv_init(&kv[i], &w->m.dims, T), 0);
+        kv_open(&kv[i], &pool);
     int32_t token[3 * 64], pos[3 * 64];
     for (int64_t at = 0, more = 1; more; at++) {
         struct batch b = {.tok = token, .pos = pos, .seqs = seqs};
@@ -235,15 +237,16 @@ static void decode(struct world *w, int64_t prefill)
                      seqs[i].len * C);
         }
     }
-    // full: one more token fails, and the cache stays as it is
-    const struct sequence over = {.len = 1, .kv = &kv[0]};
-    const struct batch b = {.n = 1, .tok = token, .pos = pos, .seqs = &over, .n_seqs = 1};
+    // full: a block more fails, and the cache stays as it is
+    const struct sequence over = {.len = KVBLOCK, .kv = &kv[0]};
+    const struct batch b = {.n = KVBLOCK, .tok = token, .pos = pos, .seqs = &over, .n_seqs = 1};
     ctx_reset(&ctx);
     assert_null(transformer_forward(&ctx, &w->m, &b));
     assert_non_null(strstr(ctx.text, "KV cache"));
     assert_int_equal(kv[0].len, T);
     for (int i = 0; i < n_seqs; i++)
-        kv_free(&kv[i]);
+        kv_close(&kv[i]);
+    kv_pool_free(&pool);
     ctx_free(&ctx);
 }
 
