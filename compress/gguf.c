@@ -43,6 +43,11 @@ const char *gguf_kind_name(enum gguf_kind kind)
     return kinds[kind].name;
 }
 
+int gguf_kind_bytes(enum gguf_kind kind)
+{
+    return kinds[kind].bytes;
+}
+
 /* ---- pieces ---- */
 
 static struct gguf_string read_string(struct cursor *c, uint64_t most, const char *what)
@@ -149,9 +154,10 @@ static int read_alignment(struct gguf *g, struct cursor *c)
         return cursor_fail(c, "general.alignment is no u32");
     struct cursor value = {.base = p->data, .size = p->bytes};
     const uint32_t a = g->alignment = cursor_u32(&value);
-    return a >= 8 && a <= 65536 && !(a & (a - 1))
+    return a >= 8 && a <= GGUF_ALIGNMENT_MOST && !(a & (a - 1))
                ? 0
-               : cursor_fail(c, "general.alignment is %u, not a power of two from 8 to 65536", a);
+               : cursor_fail(c, "general.alignment is %u, not a power of two from 8 to %d", a,
+                             GGUF_ALIGNMENT_MOST);
 }
 
 /* ---- tensors ---- */

@@ -26,6 +26,7 @@ enum {
     GGUF_KEY = 65535,      /* bytes of a key */
     GGUF_STRING = 1 << 24, /* bytes of a string */
     GGUF_ARRAY = 1 << 26,  /* elements of an array */
+    GGUF_ALIGNMENT_MOST = 65536,
 };
 
 enum gguf_kind {
@@ -102,6 +103,9 @@ const struct gguf_type *gguf_type(uint32_t id);
 
 /* "u32", "string" */
 const char *gguf_kind_name(enum gguf_kind kind);
+
+/* Bytes of a number of that kind. */
+int gguf_kind_bytes(enum gguf_kind kind);
 
 /* The next element of a list (or the value) as text: numbers printed, strings as they are. The
    cursor starts as {.base = p->data, .size = p->bytes}.
