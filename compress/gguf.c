@@ -1,14 +1,10 @@
 #include "compress/gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 
 /* ---- tables ---- */
@@ -271,22 +267,13 @@ int gguf_parse(struct gguf *g, const void *bytes, size_t n)
 
 int gguf_open(struct gguf *g, const char *path)
 {
-    struct stat s;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const void *p;
+    size_t n;
     *g = (struct gguf){0};
-    if (fd < 0)
-        return err("%s: %s", path, strerror(errno));
-    int rc = fstat(fd, &s) ? err("%s: %s", path, strerror(errno)) : 0;
-    if (!rc && (!S_ISREG(s.st_mode) || !s.st_size))
-        rc = err("%s: %s", path, S_ISREG(s.st_mode) ? "the file is empty" : "not a file");
-    void *p = rc ? MAP_FAILED : mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (!rc && p == MAP_FAILED)
-        rc = err("%s: %s", path, strerror(errno));
-    close(fd);
-    if (rc)
+    if (file_map(path, &p, &n))
         return -1;
-    if (gguf_parse(g, p, (size_t)s.st_size)) {
-        munmap(p, (size_t)s.st_size);
+    if (gguf_parse(g, p, n)) {
+        file_unmap(p, n);
         return err_in("%s", path);
     }
     g->mapped = true;
@@ -296,7 +283,7 @@ int gguf_open(struct gguf *g, const char *path)
 void gguf_close(struct gguf *g)
 {
     if (g->mapped)
-        munmap((void *)(uintptr_t)g->base, g->size);
+        file_unmap(g->base, g->size);
     free(g->pair);
     free(g->tensor);
     *g = (struct gguf){0};

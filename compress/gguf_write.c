@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are written as they lie");
@@ -240,6 +240,28 @@ static int check_head(const struct gguf_write *w)
     return rc ? err_in("metadata") : 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct gguf_write_tensor *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static int check_names(const struct gguf_write *w)
+{
+    const struct gguf_write_tensor **order = mem_new(w->n_tensors, sizeof *order);
+    if (!order)
+        return -1;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        order[i] = &w->tensor[i];
+    qsort(order, w->n_tensors, sizeof *order, by_name);
+    int rc = 0;
+    for (size_t i = 1; i < w->n_tensors && !rc; i++)
+        if (!strcmp(order[i - 1]->name, order[i]->name))
+            rc = err("tensor '%s' is declared twice", order[i]->name);
+    free(order);
+    return rc;
+}
+
 /* ---- data ---- */
 
 static int write_all(struct gguf_write *w, const void *bytes, size_t n)
@@ -259,22 +281,21 @@ static int write_all(struct gguf_write *w, const void *bytes, size_t n)
 
 int gguf_write_open(struct gguf_write *w, const char *path)
 {
-    if (!w->failed && !w->pairs.failed && !check_head(w)) {
-        put_head(w, &w->head);
-        w->hash = XXH3_createState();
-        if (!w->hash)
-            return err("out of memory");
-        XXH3_128bits_reset(w->hash);
-        if (w->head.failed || aside_open(&w->aside, path))
-            return -1;
-        // a file system that cannot reserve says so; a full disk is seen now, not after the work
-        if (fallocate(w->aside.fd, 0, 0, (off_t)(w->head.n + w->bytes)) &&
-            (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
-            return err("cannot write %s: %s, it needs %llu bytes", path, strerror(errno),
-                       (unsigned long long)(w->head.n + w->bytes));
-        return write_all(w, w->head.p, w->head.n);
-    }
-    return err_in("%s", path);
+    if (w->failed || w->pairs.failed || check_head(w) || check_names(w))
+        return err_in("%s", path);
+    put_head(w, &w->head);
+    w->hash = XXH3_createState();
+    if (!w->hash)
+        return err("out of memory");
+    XXH3_128bits_reset(w->hash);
+    if (w->head.failed || aside_open(&w->aside, path))
+        return -1;
+    // a file system that cannot reserve says so; a full disk is seen now, not after the work
+    if (fallocate(w->aside.fd, 0, 0, (off_t)(w->head.n + w->bytes)) &&
+        (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
+        return err("cannot write %s: %s, it needs %llu bytes", path, strerror(errno),
+                   (unsigned long long)(w->head.n + w->bytes));
+    return write_all(w, w->head.p, w->head.n);
 }
 
 static int finish_tensor(struct gguf_write *w)
@@ -303,13 +324,11 @@ int gguf_write_data(struct gguf_write *w, const void *bytes, size_t n)
 /* The hash of n mapped bytes at p, whose pages are let go behind it. */
 static XXH128_hash_t hash_of(struct gguf_write *w, const unsigned char *p, uint64_t n)
 {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     XXH3_128bits_reset(w->hash);
     for (uint64_t at = 0, step; at < n; at += step) {
         step = n - at < HASH_STEP ? n - at : HASH_STEP;
         XXH3_128bits_update(w->hash, p + at, (size_t)step);
-        const uintptr_t from = ((uintptr_t)p + (uintptr_t)at) / page * page;
-        (void)madvise((void *)from, (uintptr_t)p + (uintptr_t)(at + step) - from, MADV_DONTNEED);
+        file_forget(p + at, (size_t)step);
     }
     return XXH3_128bits_digest(w->hash);
 }
@@ -328,18 +347,25 @@ static int compare_tensor(struct gguf_write *w, const struct gguf *g, size_t i)
     return 0;
 }
 
+static int compare_all(struct gguf_write *w, const struct gguf *g)
+{
+    if (g->size != w->head.n + w->bytes || memcmp(g->base, w->head.p, w->head.n) ||
+        g->n_tensors != w->n_tensors)
+        return err("the header reads back as another");
+    for (size_t i = 0; i < w->n_tensors; i++)
+        if (compare_tensor(w, g, i))
+            return -1;
+    return 0;
+}
+
 static int compare(struct gguf_write *w)
 {
     struct gguf g;
-    if (gguf_open(&g, w->aside.tmp))
-        return -1;
-    int rc = 0;
-    if (g.size != w->head.n + w->bytes || memcmp(g.base, w->head.p, w->head.n) ||
-        g.n_tensors != w->n_tensors)
-        rc = err("the header reads back as another");
-    for (size_t i = 0; i < w->n_tensors && !rc; i++)
-        rc = compare_tensor(w, &g, i);
-    gguf_close(&g);
+    int rc = gguf_open(&g, w->aside.tmp);
+    if (!rc) {
+        rc = compare_all(w, &g);
+        gguf_close(&g);
+    }
     return rc ? err_in("%s: the disk does not give back what was written", w->aside.path) : 0;
 }
 

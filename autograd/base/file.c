@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/base/err.h"
@@ -29,6 +32,38 @@ int file_read(const char *path, size_t max, struct buf *b)
     if (total > max)
         return err("%s: more than the %zu bytes that such a file may have", path, max);
     return b->failed ? err_in("%s", path) : 0;
+}
+
+int file_map(const char *path, const void **bytes, size_t *n)
+{
+    struct stat s;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err("%s: %s", path, strerror(errno));
+    int rc = fstat(fd, &s) ? err("%s: %s", path, strerror(errno)) : 0;
+    if (!rc && (!S_ISREG(s.st_mode) || !s.st_size))
+        rc = err("%s: %s", path, S_ISREG(s.st_mode) ? "the file is empty" : "not a file");
+    void *p = rc ? MAP_FAILED : mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (!rc && p == MAP_FAILED)
+        rc = err("%s: %s", path, strerror(errno));
+    close(fd);
+    if (rc)
+        return -1;
+    *bytes = p;
+    *n = (size_t)s.st_size;
+    return 0;
+}
+
+void file_unmap(const void *bytes, size_t n)
+{
+    munmap((void *)(uintptr_t)bytes, n);
+}
+
+void file_forget(const void *bytes, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)bytes / page * page;
+    (void)madvise((void *)from, (uintptr_t)bytes + n - from, MADV_DONTNEED);
 }
 
 static int write_all(int fd, const char *p, size_t n)

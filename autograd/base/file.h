@@ -10,6 +10,14 @@
    more than max bytes; b may then hold a part. */
 int file_read(const char *path, size_t max, struct buf *b);
 
+/* Maps a file's bytes for reading; -1 with err() set (path and reason): it cannot be read, is no
+   file, or is empty. They are the file's: one that is cut off meanwhile ends the process. */
+int file_map(const char *path, const void **bytes, size_t *n);
+void file_unmap(const void *bytes, size_t n);
+
+/* Lets go of what memory holds of n mapped bytes: they are read again when they are wanted. */
+void file_forget(const void *bytes, size_t n);
+
 /* Makes `path` hold exactly these bytes, or leaves it as it was: written aside to `<path>.part`,
    synced, renamed, the directory synced. -1 with err() set (path and reason). */
 int file_replace(const char *path, const void *bytes, size_t n);
