@@ -103,17 +103,14 @@ struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t)
 static const struct panels *part_panels(struct ctx *ctx, const struct tensor *t, int64_t i,
                                         int64_t n)
 {
-    _Static_assert(PANEL % PANEL_K == 0, "a panel's columns are whole steps of a product");
     if (!t->panels || i % PANEL || n % PANEL)
         return NULL;
     struct panels *p = ctx_push(ctx, sizeof *p);
     if (!p)
         return NULL;
     *p = *t->panels;
-    if (!ctx->measuring) {
+    if (!ctx->measuring)
         p->forward += i * panel_depth(tensor_cols(t));
-        p->backward += i * PANEL;
-    }
     return p;
 }
 

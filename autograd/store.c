@@ -190,11 +190,11 @@ static void project_until(const struct param *p, const struct reparam *end, floa
 
 /* ---- panels ---- */
 
-/* Elements of both copies of a matrix; 0: it has none. */
+/* Elements of a matrix' panels; 0: it has none. */
 static int64_t packed_numel(const struct param *p)
 {
     const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used);
-    return p->product && p->used.nd == 2 ? panels_numel(I, O) + panels_numel(O, I) : 0;
+    return p->product && p->used.nd == 2 ? panels_numel(I, O) : 0;
 }
 
 size_t store_panels_bytes(const struct store *s)
@@ -219,37 +219,20 @@ int store_panels(struct store *s)
         if (!p->panels)
             return -1;
         p->used.panels = p->panels;
-        p->panels->rows = tensor_rows(&p->used);
-        if (s->packed) {
+        if (s->packed)
             p->panels->forward = s->packed + at;
-            p->panels->backward =
-                p->panels->forward + panels_numel(tensor_cols(&p->used), tensor_rows(&p->used));
-        }
         at += n;
     }
     return 0;
 }
 
-/* Panels [i, i + n) of both copies of p, forward's first. */
-static void pack_some(const struct param *p, int64_t i, int64_t n)
-{
-    const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used), forward = panel_count(O);
-    for (; n > 0; i++, n--)
-        if (i < forward)
-            gemm_bf16->pack(true, p->used.data, false, I, I, O, i, i + 1, p->panels->forward);
-        else if (i < forward + panel_count(I))
-            gemm_bf16->pack(false, p->used.data, false, I, O, I, i - forward, i - forward + 1,
-                            p->panels->backward);
-}
-
 /* By the team that calls it. */
 static void pack(const struct param *p)
 {
-    enum { SOME = 4 };
-    const int64_t n = panel_count(tensor_rows(&p->used)) + panel_count(tensor_cols(&p->used));
-#pragma omp for schedule(dynamic, 1) nowait
-    for (int64_t i = 0; i < n; i += SOME)
-        pack_some(p, i, SOME);
+    const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used);
+#pragma omp for schedule(dynamic, 4) nowait
+    for (int64_t i = 0; i < panel_count(O); i++)
+        gemm_bf16->pack(true, p->used.data, false, I, I, O, i, i + 1, p->panels->forward);
 }
 
 void store_project(struct store *s)

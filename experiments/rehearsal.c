@@ -26,7 +26,7 @@ static struct cost optimizer_cost(const struct store *s, const struct rehearsal_
     return cost;
 }
 
-/* Packing reads f32 and writes bf16, for each of both copies. */
+/* Packing reads f32 and writes bf16. */
 static struct cost project_cost(const struct store *s, bool bf16)
 {
     return (struct cost){.bytes = bf16 ? 3 * (double)store_panels_bytes(s) : 0};

@@ -26,6 +26,25 @@ __attribute__((constructor)) void gemm_bf16_choose(void)
 #endif
 }
 
+enum { GAP = 32 }; /* turned rows begin in different cache sets */
+
+int64_t gemm_columns_numel(int64_t K, int64_t columns)
+{
+    return panel_count(columns) * PANEL * (panel_depth(K) + GAP);
+}
+
+struct gemm_term gemm_columns(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t m1,
+                              uint16_t *A)
+{
+    const int64_t depth = panel_depth(K), lda = depth + GAP, m = m1 - m0;
+    if (gemm_bf16->a_packed) {
+        gemm_bf16->pack(false, B + m0, true, ldb, K, m, 0, panel_count(m), A);
+        return (struct gemm_term){.A = A, .lda = depth, .K = depth, .a_packed = true};
+    }
+    gemm_bf16->turn(B + m0, ldb, K, 0, m, A, lda);
+    return (struct gemm_term){.A = A, .lda = lda, .K = depth};
+}
+
 bool gemm_bf16_native(void)
 {
 #if defined __aarch64__
@@ -40,7 +59,7 @@ double gemm_bf16_peak(int64_t M, int64_t N, int64_t K, double seconds)
     const struct gemm_tiles t = gemm_tiles(M, panel_count(N) * PANEL);
     uint16_t *a = mem_slab((size_t)(M * K), sizeof *a), *c = mem_slab((size_t)(M * N), sizeof *c);
     uint16_t *b = mem_slab((size_t)panels_numel(K, N), sizeof *b);
-    const struct gemm_term term = {a, K, b, K, 0};
+    const struct gemm_term term = {.A = a, .lda = K, .panels = b, .K = K};
     double best = 0;
     const double end = clock_seconds() + seconds;
     for (double start = clock_seconds(); start < end && a && b && c;) {

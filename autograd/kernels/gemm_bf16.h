@@ -31,10 +31,10 @@ static inline int64_t panels_numel(int64_t K, int64_t N)
     return panel_depth(K) * panel_count(N) * PANEL;
 }
 
-/* A weight [O,I] packed for y = x w^T (B [I,O]) and for dx = dy w (B [O,I]). */
+/* A weight [O,I] packed for y = x w^T (B [I,O]). For dx = dy w (B [O,I]) it is packed anew when it
+   is needed, from these panels (`repack`): a second copy costs more memory than that costs time. */
 struct panels {
-    uint16_t *forward, *backward;
-    int64_t rows; /* O of the packed matrix: `backward` has panel_depth(rows) */
+    uint16_t *forward;
 };
 
 /* A summand of a product: A [M,K], lda elements from row to row; panels: from B's column 0. For a
@@ -45,6 +45,8 @@ struct gemm_term {
     const uint16_t *panels;
     int64_t K;
     int64_t depth; /* 0: panel_depth(K) */
+    bool a_packed; /* A's rows are columns of panels, as `pack` makes them, lda deep; of all terms
+                      or none, and only where the table takes it */
 };
 static inline int64_t gemm_term_depth(const struct gemm_term *t)
 {
@@ -76,7 +78,17 @@ struct gemm_bf16 {
        zero behind K up to its depth. */
     void (*turn)(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t m1, uint16_t *A,
                  int64_t lda);
+    /* Panels [p0, p1) of w as B [O,I], from all panels of w as B [I,O]. */
+    void (*repack)(const uint16_t *forward, int64_t O, int64_t I, int64_t p0, int64_t p1,
+                   uint16_t *panels);
+    bool a_packed; /* terms with a packed A are taken */
 };
+
+/* Columns [m0, m1) of B [K,.] (bf16, ldb) as the A of a term, K tokens deep, in the form that the
+   variant in use reads fastest: made in A, which has room for gemm_columns_numel(). */
+struct gemm_term gemm_columns(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t m1,
+                              uint16_t *A);
+int64_t gemm_columns_numel(int64_t K, int64_t columns);
 
 /* The one in use; chosen before main by cpu_level(), again by gemm_bf16_choose(). */
 extern const struct gemm_bf16 *gemm_bf16;

@@ -8,6 +8,7 @@
 #define GEMM_BF16            gemm_bf16_amx
 #define GEMM_NAME            "amx"
 #define GEMM_TILE            amx_tile
+#define GEMM_A_PACKED        false
 #define DOT_PAIRS(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
 #define NARROW(p, x)         _mm256_storeu_si256((void *)(p), (__m256i)_mm512_cvtneps_pbh(x))
 

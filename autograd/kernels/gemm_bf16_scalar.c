@@ -12,14 +12,20 @@ static float widen(uint16_t h)
     return x;
 }
 
+/* Where element (k, j) of panels of this depth is. */
+static int64_t panel_at(int64_t depth, int64_t k, int64_t j)
+{
+    return j / PANEL * depth * PANEL + k / 2 * PANEL * 2 + j % PANEL * 2 + k % 2;
+}
+
 static float sum_of(const struct gemm_term *t, int64_t i, int64_t j)
 {
     const int64_t depth = gemm_term_depth(t);
-    const uint16_t *b = t->panels + j / PANEL * depth * PANEL + j % PANEL * 2;
-    const uint16_t *a = t->A + i * t->lda;
+    const uint16_t *b = t->panels + panel_at(depth, 0, j);
+    const uint16_t *a = t->A + (t->a_packed ? panel_at(t->lda, 0, i) : i * t->lda);
     float sum = 0;
     for (int64_t k = 0; k < t->K; k++)
-        sum = fmaf(widen(a[k]), widen(b[k / 2 * PANEL * 2 + k % 2]), sum);
+        sum = fmaf(widen(a[t->a_packed ? panel_at(0, k, 0) : k]), widen(b[panel_at(0, k, 0)]), sum);
     return sum;
 }
 
@@ -55,11 +61,18 @@ static void pack(bool tb, const void *B, bool bf16, int64_t ldb, int64_t K, int6
 {
     const int64_t depth = panel_depth(K);
     for (int64_t j = p0 * PANEL; j < p1 * PANEL; j++) {
-        uint16_t *to = panels + j / PANEL * depth * PANEL + j % PANEL * 2;
         for (int64_t k = 0; k < depth; k++)
-            to[k / 2 * PANEL * 2 + k % 2] =
+            panels[panel_at(depth, k, j)] =
                 k < K && j < N ? element(B, bf16, tb ? j * ldb + k : k * ldb + j) : 0;
     }
+}
+
+static void repack(const uint16_t *forward, int64_t O, int64_t I, int64_t p0, int64_t p1,
+                   uint16_t *panels)
+{
+    for (int64_t i = p0 * PANEL; i < p1 * PANEL; i++)
+        for (int64_t o = 0; o < panel_depth(O); o++)
+            panels[panel_at(panel_depth(O), o, i)] = forward[panel_at(panel_depth(I), i, o)];
 }
 
 static void turn(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t m1, uint16_t *A,
@@ -70,4 +83,4 @@ static void turn(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t 
             A[m * lda + k] = k < K ? B[k * ldb + m] : 0;
 }
 
-const struct gemm_bf16 gemm_bf16_scalar = {"scalar", tile, pack, turn};
+const struct gemm_bf16 gemm_bf16_scalar = {"scalar", tile, pack, turn, repack, true};

@@ -63,6 +63,14 @@ struct cut {
     int64_t n;
 };
 
+/* One row of a part's A, and from one pair of its elements to the next. */
+static inline const uint16_t *a_row(const struct part *part, int64_t i, const bool packed)
+{
+    const struct gemm_term *t = part->term;
+    return packed ? t->A + (i / PANEL * t->lda + part->k0) * PANEL + i % PANEL * 2
+                  : t->A + i * t->lda + part->k0;
+}
+
 #if !defined NARROW /* a vector of sums to bf16, to nearest even */
 #define NARROW(p, x) vf_narrow(p, x)
 #endif
@@ -119,8 +127,8 @@ static inline void put_row(const struct cut *c, int64_t i, int64_t block_row, vf
 }
 
 /* Rows [i, i + m), m <= mr, of C; rows behind m are computed from row m - 1 and dropped. */
-static inline __attribute__((always_inline)) void block(const struct cut *c, int64_t i,
-                                                        int64_t block_row, int64_t m, const int mr)
+static inline __attribute__((always_inline)) void
+block(const struct cut *c, int64_t i, int64_t block_row, int64_t m, const int mr, const bool packed)
 {
     vf s[MR][NV];
     for (int r = 0; r < mr; r++)
@@ -133,13 +141,13 @@ static inline __attribute__((always_inline)) void block(const struct cut *c, int
             t->panels + (c->panel * gemm_term_depth(t) + part->k0) * PANEL + 2 * c->h;
         const uint16_t *a[MR];
         for (int r = 0; r < mr; r++)
-            a[r] = t->A + (i + (r < m ? r : m - 1)) * t->lda + part->k0;
+            a[r] = a_row(part, i + (r < m ? r : m - 1), packed);
         for (int64_t k = 0; k < part->k; k += 2, b += 2 * PANEL) {
             vf y[NV];
             for (int v = 0; v < NV; v++)
                 y[v] = pair_load(b + 2 * v * VF_N);
             for (int r = 0; r < mr; r++) {
-                const vf x = pair_set(a[r] + k);
+                const vf x = pair_set(a[r] + (packed ? k * PANEL : k));
                 for (int v = 0; v < NV; v++)
                     s[r][v] = DOT_PAIRS(s[r][v], x, y[v]);
             }
@@ -154,20 +162,32 @@ static inline __attribute__((always_inline)) void block(const struct cut *c, int
             put_row(c, i + r, block_row + r, s[r]);
 }
 
-/* All rows of one part of a panel. */
-static void sweep(const struct cut *c, int64_t m0, int64_t m)
+/* Rows [i, m) of m0's, of one part of a panel. */
+static inline __attribute__((always_inline)) void sweep(const struct cut *c, int64_t m0, int64_t i,
+                                                        int64_t m, const bool packed)
 {
-    int64_t i = 0;
     while (m - i >= MR && m - i != MR + 4) { // (two blocks of 8 rather than 12 and 4)
-        block(c, m0 + i, i, MR, MR);
+        block(c, m0 + i, i, MR, MR, packed);
         i += MR;
     }
 #if defined __AVX512F__
     for (; m - i > 4; i += 8)
-        block(c, m0 + i, i, m - i < 8 ? m - i : 8, 8);
+        block(c, m0 + i, i, m - i < 8 ? m - i : 8, 8, packed);
 #endif
     for (; i < m; i += 4)
-        block(c, m0 + i, i, m - i < 4 ? m - i : 4, 4);
+        block(c, m0 + i, i, m - i < 4 ? m - i : 4, 4, packed);
+}
+
+static void sweep_rows(const struct cut *c, int64_t m0, int64_t m)
+{
+    sweep(c, m0, 0, m, false);
+}
+
+/* Blocks of rows end where A's panels do. */
+static void sweep_packed(const struct cut *c, int64_t m0, int64_t m)
+{
+    for (int64_t i = 0; i < m; i += PANEL)
+        sweep(c, m0, i, m - i < PANEL ? m : i + PANEL, true);
 }
 
 static void tile(int64_t M, int64_t n0, int64_t n, int n_terms, const struct gemm_term *term,
@@ -200,7 +220,7 @@ static void tile(int64_t M, int64_t n0, int64_t n, int n_terms, const struct gem
                 c.last = t == n_terms;
                 for (c.h = 0; c.h < wide; c.h += NR) {
                     c.n = wide - c.h < NR ? wide - c.h : NR;
-                    sweep(&c, m0, m);
+                    (term->a_packed ? sweep_packed : sweep_rows)(&c, m0, m);
                 }
             }
         }
@@ -297,7 +317,34 @@ static void turn(const uint16_t *B, int64_t ldb, int64_t K, int64_t m0, int64_t 
         }
 }
 
+/* PANEL x PANEL at a time: a panel's pairs along i become rows of w, then pairs along o. */
+static void repack(const uint16_t *forward, int64_t O, int64_t I, int64_t p0, int64_t p1,
+                   uint16_t *panels)
+{
+    uint16_t w[PANEL][PANEL] __attribute__((aligned(64)));
+    for (int64_t p = p0; p < p1; p++) {
+        uint16_t *to = panels + p * panel_depth(O) * PANEL;
+        for (int64_t o = 0; o < O; o += PANEL) {
+            const uint16_t *from = forward + (o * panel_depth(I) + p * PANEL * PANEL);
+            for (int64_t i = 0; i < PANEL; i += 2 * VF_N)
+                for (int64_t j = 0; j < PANEL; j += VF_N) {
+                    vf r[VF_N];
+                    for (int k = 0; k < VF_N; k++)
+                        r[k] = pair_load(from + (i / 2 + k) * 2 * PANEL + 2 * j);
+                    vf_transpose(r);
+                    for (int k = 0; k < VF_N; k++)
+                        vf_store((float *)(void *)(w[j + k] + i), r[k]);
+                }
+            for (int64_t k = 0; k < PANEL; k += 2, to += 2 * PANEL)
+                for (int64_t j = 0; j < PANEL; j += VF_N)
+                    vf_store((float *)(void *)(to + 2 * j),
+                             vf_pair(vf_widen(w[k] + j), vf_widen(w[k + 1] + j)));
+        }
+    }
+}
+
 #if !defined GEMM_TILE
-#define GEMM_TILE tile
+#define GEMM_TILE     tile
+#define GEMM_A_PACKED true
 #endif
-const struct gemm_bf16 GEMM_BF16 = {GEMM_NAME, GEMM_TILE, pack, turn};
+const struct gemm_bf16 GEMM_BF16 = {GEMM_NAME, GEMM_TILE, pack, turn, repack, GEMM_A_PACKED};

@@ -66,12 +66,16 @@ static void forward_strip(const struct lane *a, const struct forward16 *f, int64
 {
     const int64_t n = panel_depth(diagonal ? least(nk, i + m) : nk);
     lane_product(m, n,
-                 &(struct gemm_term){f->q + i * a->wide, a->wide, f->keys, a->D + a->D % 2, 0},
+                 &(struct gemm_term){.A = f->q + i * a->wide,
+                                     .lda = a->wide,
+                                     .panels = f->keys,
+                                     .K = a->D + a->D % 2},
                  false, f->s, f->n);
     for (int64_t r = 0; r < m; r++)
         online(a, f, i + r, f->s + r * f->n, diagonal ? i + r + 1 : nk, n, f->p + r * f->n);
-    lane_product(m, a->D, &(struct gemm_term){f->p, f->n, f->values, n, panel_depth(nk)}, !first,
-                 f->y + i * a->D, a->D);
+    const struct gemm_term pv = {
+        .A = f->p, .lda = f->n, .panels = f->values, .K = n, .depth = panel_depth(nk)};
+    lane_product(m, a->D, &pv, !first, f->y + i * a->D, a->D);
 }
 
 static void forward_block(const struct lane *a, const struct forward16 *f, int64_t i0)

@@ -95,6 +95,28 @@ struct sums16 {
     float *dq, *dk, *dv;
 };
 
+/* ds of keys [k, k + m) and n queries from i on as part of the A of dq's product. */
+static void turn(const struct pair16 *t, int64_t i, int64_t n, int64_t k, int64_t m)
+{
+    if (!gemm_bf16->a_packed)
+        gemm_bf16->turn(t->ds, t->n, m, 0, n, t->turned + i * t->n + k, t->n);
+    else
+        for (int64_t p = 0; p < n; p += PANEL)
+            gemm_bf16->pack(false, t->ds + p, true, t->n, m, PANEL, 0, 1,
+                            t->turned + (i + p) * t->n + k * PANEL);
+}
+
+/* Queries [i, i + m) of ds, turned, over the first K keys. */
+static struct gemm_term turned(const struct pair16 *t, int64_t i, int64_t K)
+{
+    return (struct gemm_term){.A = t->turned + i * t->n,
+                              .lda = t->n,
+                              .panels = t->k_rows,
+                              .K = K,
+                              .depth = panel_depth(t->nk),
+                              .a_packed = gemm_bf16->a_packed};
+}
+
 /* Keys [k, k + m) of the block and the queries that see them. */
 static void strip(const struct lane *a, const struct pair16 *t, const struct sums16 *sum, int64_t k,
                   int64_t m)
@@ -103,12 +125,14 @@ static void strip(const struct lane *a, const struct pair16 *t, const struct sum
     const int64_t even = a->D + a->D % 2, depth = panel_depth(t->nq);
     const int64_t i = diagonal ? k : 0, n = depth - i; // k is a multiple of PANEL
     const int64_t across = i / PANEL * a->wide * PANEL, down = i * PANEL;
-    lane_product(m, n,
-                 &(struct gemm_term){t->k + k * a->wide, a->wide, t->q_columns + across, even, 0},
-                 false, t->s, t->n);
-    lane_product(m, n,
-                 &(struct gemm_term){t->v + k * a->wide, a->wide, t->dy_columns + across, even, 0},
-                 false, t->dp, t->n);
+    struct gemm_term s = {.A = t->k + k * a->wide,
+                          .lda = a->wide,
+                          .panels = t->q_columns + across,
+                          .K = even};
+    lane_product(m, n, &s, false, t->s, t->n);
+    s.A = t->v + k * a->wide;
+    s.panels = t->dy_columns + across;
+    lane_product(m, n, &s, false, t->dp, t->n);
     for (int64_t r = 0; r < m; r++) {
         const int64_t hidden = diagonal ? r : 0, from = hidden / ALIGN * ALIGN, at = r * t->n;
         rows->softmax_backward_bf16(n - from, t->s + at + from, t->dp + at + from,
@@ -118,14 +142,16 @@ static void strip(const struct lane *a, const struct pair16 *t, const struct sum
         memset(t->ds + at, 0, (size_t)hidden * sizeof *t->ds);
     }
     const int64_t to = (t->j0 + k) * a->D;
+    struct gemm_term of = {
+        .A = t->p, .lda = t->n, .panels = t->dy_rows + down, .K = n, .depth = depth};
     if (sum->dv)
-        lane_product(m, a->D, &(struct gemm_term){t->p, t->n, t->dy_rows + down, n, depth}, true,
-                     sum->dv + to, a->D);
+        lane_product(m, a->D, &of, true, sum->dv + to, a->D);
+    of.A = t->ds;
+    of.panels = t->q_rows + down;
     if (sum->dk)
-        lane_product(m, a->D, &(struct gemm_term){t->ds, t->n, t->q_rows + down, n, depth}, true,
-                     sum->dk + to, a->D);
+        lane_product(m, a->D, &of, true, sum->dk + to, a->D);
     if (sum->dq)
-        gemm_bf16->turn(t->ds, t->n, m, 0, n, t->turned + i * t->n + k, t->n);
+        turn(t, i, n, k, m);
 }
 
 /* Adds what the loaded blocks give to all three sums. */
@@ -134,11 +160,10 @@ static void pair(const struct lane *a, const struct pair16 *t, const struct sums
     for (int64_t k = 0; k < t->nk; k += STRIP)
         strip(a, t, sum, k, least(t->nk - k, STRIP));
     const int64_t depth = panel_depth(t->nk), step = t->i0 == t->j0 ? STRIP : t->nq;
-    for (int64_t i = 0; i < t->nq && sum->dq; i += step)
-        lane_product(least(t->nq - i, step), a->D,
-                     &(struct gemm_term){t->turned + i * t->n, t->n, t->k_rows,
-                                         step < t->nq ? least(i + step, depth) : depth, depth},
-                     true, sum->dq + (t->i0 + i) * a->D, a->D);
+    for (int64_t i = 0; i < t->nq && sum->dq; i += step) {
+        const struct gemm_term term = turned(t, i, step < t->nq ? least(i + step, depth) : depth);
+        lane_product(least(t->nq - i, step), a->D, &term, true, sum->dq + (t->i0 + i) * a->D, a->D);
+    }
 }
 
 /* ---- tasks ---- */

@@ -3,8 +3,8 @@
  * products read in another order than it lies in memory, then the tiles of all products.
  *
  *   y_i = x w_i^T     rows of x where they lie, w's forward panels (made once per optimizer step)
- *   dx = sum dy_i w_i rows of dy where they lie, w's backward panels
- *   dw_i = dy_i^T x   dy turned tile by tile, x packed over tokens
+ *   dx = sum dy_i w_i rows of dy where they lie, w packed the other way from its forward panels
+ *   dw_i = dy_i^T x   dy's columns packed tile by tile, x packed over tokens
  */
 #include <omp.h>
 #include <string.h>
@@ -14,26 +14,27 @@
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/linear.h"
 
-enum { SOME = 512, ROWS = 64, GAP = 32 }; /* GAP: turned rows begin in different cache sets */
+enum { ROWS = 64 };
 
 /* ---- a weight's panels, its own or made in scratch ---- */
 
 struct packed {
     uint16_t *panels;
-    int64_t depth;
-    const float *rows; /* to be packed from; NULL: nothing to do */
+    bool own;          /* nothing is to be done: they are the weight's */
+    const float *rows; /* to be packed from; NULL: from the weight's own panels */
     float *decoded;    /* [O,I] where the weight is not f32 */
 };
 
 static struct packed packed_of(struct ctx *ctx, const struct tensor *w, bool backward)
 {
     const int64_t O = tensor_rows(w), I = tensor_cols(w);
-    if (w->panels)
-        return (struct packed){.panels = backward ? w->panels->backward : w->panels->forward,
-                               .depth = panel_depth(backward ? w->panels->rows : I)};
-    struct packed p = {.depth = panel_depth(backward ? O : I)};
+    if (w->panels && !backward)
+        return (struct packed){.panels = w->panels->forward, .own = true};
+    struct packed p = {0};
     const int64_t n = backward ? panels_numel(O, I) : panels_numel(I, O);
     p.panels = ctx_scratch(ctx, (size_t)n * sizeof *p.panels);
+    if (w->panels)
+        return p;
     if (w->dt != &dtype_f32)
         p.decoded = ctx_scratch(ctx, (size_t)(O * I) * sizeof *p.decoded);
     p.rows = w->dt == &dtype_f32 ? w->data : p.decoded;
@@ -41,15 +42,22 @@ static struct packed packed_of(struct ctx *ctx, const struct tensor *w, bool bac
 }
 
 /* Of a weight that is no parameter in training: rare and small, so one thread decodes. */
-static void pack_weight(const struct packed *p, const struct tensor *w, bool backward)
+static void decode_weight(const struct packed *p, const struct tensor *w)
+{
+    for (int64_t o = 0; o < tensor_rows(w) && p->decoded; o++)
+        w->dt->decode(w, o, p->decoded + o * tensor_cols(w));
+}
+
+/* Panel i of a weight whose panels are not its own. */
+static void pack_panel(const struct packed *p, const struct tensor *w, bool backward, int64_t i)
 {
     const int64_t O = tensor_rows(w), I = tensor_cols(w);
-    for (int64_t o = 0; o < O && p->decoded; o++)
-        w->dt->decode(w, o, p->decoded + o * I);
-    const int64_t K = backward ? O : I, N = backward ? I : O;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < panel_count(N); i++)
-        gemm_bf16->pack(!backward, p->rows, false, I, K, N, i, i + 1, p->panels);
+    if (!p->rows)
+        gemm_bf16->repack(w->panels->forward, O, I, i, i + 1, p->panels);
+    else if (backward)
+        gemm_bf16->pack(false, p->rows, false, I, O, I, i, i + 1, p->panels);
+    else
+        gemm_bf16->pack(true, p->rows, false, I, I, O, i, i + 1, p->panels);
 }
 
 /* ---- forward ---- */
@@ -70,7 +78,10 @@ static void forward_tile(const struct node *node, int i, const struct packed *p,
     const struct gemm_span s = gemm_span(t, c);
     const int64_t I = tensor_cols(x), O = t->N;
     const bool bf16 = node->out[i]->dt == &dtype_bf16;
-    const struct gemm_term term = {(const uint16_t *)x->data + s.m0 * I, I, p->panels, I, p->depth};
+    const struct gemm_term term = {.A = (const uint16_t *)x->data + s.m0 * I,
+                                   .lda = I,
+                                   .panels = p->panels,
+                                   .K = I};
     const struct gemm_out out = {.c = (char *)node->out[i]->data + s.m0 * O * (bf16 ? 2 : 4),
                                  .ldc = O,
                                  .bf16 = bf16,
@@ -93,9 +104,13 @@ void linear_bf16_forward(struct ctx *ctx, struct node *node)
         first[i + 1] = first[i] + tiles[i].count;
     }
     if (!ctx->measuring && !ctx->failed) {
-        for (int i = 0; i < l->n; i++)
-            if (p[i].rows)
-                pack_weight(&p[i], linear_weight(node, i), false);
+        for (int i = 0; i < l->n; i++) {
+            const struct tensor *w = linear_weight(node, i);
+            decode_weight(&p[i], w);
+#pragma omp parallel for schedule(static) if (!p[i].own)
+            for (int64_t k = 0; k < (p[i].own ? 0 : panel_count(tensor_rows(w))); k++)
+                pack_panel(&p[i], w, false, k);
+        }
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t c = 0; c < first[l->n]; c++) {
             int i = 0;
@@ -120,8 +135,8 @@ struct backward {
     uint16_t *x_panels;             /* x over tokens; NULL: no dw is wanted */
     bool fresh_x, fresh_w[LINEAR_MAX], fresh_b[LINEAR_MAX];
     bool wanted[LINEAR_MAX]; /* dw or db of i */
-    char *scratch;           /* of the threads: turned rows; dx in f32 where it is added to */
-    size_t bytes, turned;    /* `turned` of the bytes are the first */
+    char *scratch;           /* of the threads: dy's columns; dx in f32 where it is added to */
+    size_t bytes, columns;   /* `columns` of the bytes are the first */
     int64_t x_step;
 };
 
@@ -135,7 +150,10 @@ static void backward_x(const struct backward *b, int64_t m0, int64_t m, float *s
     for (int i = 0; i < b->n; i++) {
         const int64_t O = tensor_rows(linear_weight(b->node, i));
         if (b->dy[i])
-            term[n++] = (struct gemm_term){b->dy[i] + m0 * O, O, b->p[i].panels, O, b->p[i].depth};
+            term[n++] = (struct gemm_term){.A = b->dy[i] + m0 * O,
+                                           .lda = O,
+                                           .panels = b->p[i].panels,
+                                           .K = O};
     }
     if (!b->fresh_x)
         rows->widen(m * I, dx, sum);
@@ -143,35 +161,38 @@ static void backward_x(const struct backward *b, int64_t m0, int64_t m, float *s
     gemm_bf16->tile(m, 0, I, n, term, &out);
 }
 
-static float sum_of(int64_t n, const uint16_t *x)
+/* db [k] (fresh: =, otherwise +=) the sum of n rows of dy, ld apart. */
+static void sum_rows(int64_t n, int64_t k, const uint16_t *dy, int64_t ld, bool fresh, float *db)
 {
-    float some[SOME], ones[SOME], sum = 0;
-    for (int i = 0; i < SOME; i++)
-        ones[i] = 1;
-    for (int64_t i = 0; i < n; i += SOME) {
-        const int64_t k = n - i < SOME ? n - i : SOME;
-        rows->widen(k, x + i, some);
-        sum += rows->dot(k, some, ones);
+    float row[ROWS], sum[ROWS];
+    for (int64_t j = 0; j < k; j += ROWS) {
+        const int64_t wide = k - j < ROWS ? k - j : ROWS;
+        memset(sum, 0, sizeof sum);
+        for (int64_t i = 0; i < n; i++) {
+            rows->widen(wide, dy + i * ld + j, row);
+            rows->add(wide, sum, row, sum);
+        }
+        if (fresh)
+            memcpy(db + j, sum, (size_t)wide * sizeof *sum);
+        else
+            rows->add(wide, db + j, sum, db + j);
     }
-    return sum;
 }
 
 /* Rows [o, o + k) of dw and db of output i. */
-static void backward_w(const struct backward *b, int i, int64_t o, int64_t k, uint16_t *turned)
+static void backward_w(const struct backward *b, int i, int64_t o, int64_t k, uint16_t *columns)
 {
     const struct tensor *w = linear_weight(b->node, i), *bias = linear_bias(b->node, i);
-    const int64_t O = tensor_rows(w), depth = panel_depth(b->N), lda = depth + GAP;
-    gemm_bf16->turn(b->dy[i], O, b->N, o, o + k, turned - o * lda, lda);
+    const int64_t O = tensor_rows(w);
     if (w->needs_grad) {
         float *dw = (float *)w->grad + o * b->I;
-        const struct gemm_term term = {turned, lda, b->x_panels, depth, 0};
+        struct gemm_term term = gemm_columns(b->dy[i], O, b->N, o, o + k, columns);
+        term.panels = b->x_panels;
         const struct gemm_out out = {.c = dw, .ldc = b->I, .add = b->fresh_w[i] ? NULL : dw};
         gemm_bf16->tile(k, 0, b->I, 1, &term, &out);
     }
-    for (int64_t r = 0; r < k && bias && bias->needs_grad; r++) {
-        float *db = (float *)bias->grad + o + r;
-        *db = (b->fresh_b[i] ? 0 : *db) + sum_of(b->N, turned + r * lda);
-    }
+    if (bias && bias->needs_grad)
+        sum_rows(b->N, k, b->dy[i] + o, O, b->fresh_b[i], (float *)bias->grad + o);
 }
 
 /* What the products need in scratch, and gradients to write to. */
@@ -190,11 +211,11 @@ static void prepare(struct ctx *ctx, struct backward *b)
         b->wanted[i] = dw || db;
         any |= dw != NULL;
         const int64_t step = gemm_tiles(tensor_rows(w), 1).m;
-        const size_t turned = (size_t)(step * (panel_depth(b->N) + GAP)) * sizeof(uint16_t);
-        if (b->wanted[i] && turned > b->turned)
-            b->turned = turned;
+        const size_t columns = (size_t)gemm_columns_numel(b->N, step) * sizeof(uint16_t);
+        if (b->wanted[i] && columns > b->columns)
+            b->columns = columns;
     }
-    b->bytes = b->turned;
+    b->bytes = b->columns;
     if (b->dx && !b->fresh_x)
         b->bytes += (size_t)(b->x_step * b->I) * sizeof(float);
     for (int i = 0; i < b->n; i++) {
@@ -213,22 +234,39 @@ static void prepare(struct ctx *ctx, struct backward *b)
     b->scratch = b->bytes ? ctx_thread_scratch(ctx, &b->bytes) : NULL;
 }
 
+/* Panel c of all weights' that dx needs. */
+static void pack_weights(const struct backward *b, int64_t c)
+{
+    int i = 0;
+    for (const int64_t across = panel_count(b->I);; i++) {
+        if (b->dy[i] && c < across)
+            break;
+        c -= b->dy[i] ? across : 0;
+    }
+    pack_panel(&b->p[i], linear_weight(b->node, i), true, c);
+}
+
 static void pack_all(const struct backward *b)
 {
     const struct tensor *x = b->node->in[0], *y = b->node->out[0];
     const int64_t blocks = b->rounded ? (b->N + ROWS - 1) / ROWS : 0, O = tensor_cols(y);
-    const int64_t panels = b->x_panels ? panel_count(b->I) : 0;
+    const int64_t across = panel_count(b->I), panels = b->x_panels ? across : 0;
+    int64_t weights = 0;
     for (int i = 0; i < b->n; i++)
-        if (b->dx && b->dy[i] && b->p[i].rows)
-            pack_weight(&b->p[i], linear_weight(b->node, i), true);
+        if (b->dx && b->dy[i]) {
+            decode_weight(&b->p[i], linear_weight(b->node, i));
+            weights += across;
+        }
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t c = 0; c < blocks + panels; c++) {
+    for (int64_t c = 0; c < blocks + panels + weights; c++) {
         const int64_t n0 = c * ROWS, p = c - blocks;
         if (p < 0)
             rows->narrow((b->N - n0 < ROWS ? b->N - n0 : ROWS) * O, (const float *)y->grad + n0 * O,
                          b->rounded + n0 * O);
-        else
+        else if (p < panels)
             gemm_bf16->pack(false, x->data, true, b->I, b->N, b->I, p, p + 1, b->x_panels);
+        else
+            pack_weights(b, p - panels);
     }
 }
 
@@ -265,7 +303,7 @@ void linear_bf16_backward(struct ctx *ctx, struct node *node)
         char *own = b.scratch + (size_t)omp_get_thread_num() * b.bytes;
         if (i == 0) {
             const int64_t m0 = c * b.x_step, left = b.N - m0;
-            backward_x(&b, m0, left < b.x_step ? left : b.x_step, (float *)(own + b.turned));
+            backward_x(&b, m0, left < b.x_step ? left : b.x_step, (float *)(own + b.columns));
         } else {
             const struct gemm_span s = gemm_span(&wt[i - 1], c - first[i]);
             backward_w(&b, i - 1, s.m0, s.m, (uint16_t *)own);

@@ -10,7 +10,7 @@
 
 /* Tokens whose logits exist at one time: enough rows for the GEMM, few enough for the cache. Under
    bf16 more: reading and writing all of dw a chunk costs more than the faster products. */
-enum { CHUNK = 256, CHUNK_BF16 = 512, DEEP = 4096, GAP = 32 };
+enum { CHUNK = 256, CHUNK_BF16 = 512, DEEP = 4096 };
 /* bf16: vocabulary entries and rows of dhidden of a tile; a vocabulary too large for the cache */
 enum { WIDE = 256, HIGH = 64, LARGE = 1 << 14 };
 
@@ -26,10 +26,11 @@ struct head {
     double *sum, *nll; /* [chunk] per token */
     /* bf16 only; logits' gradients are then bf16, at the beginning of their rows */
     bool bf16;
-    struct panels panels; /* of w */
-    uint16_t *x_panels;   /* of hidden over the chunk's tokens */
-    float *partial;       /* [chunk,C] dhidden in f32 */
-    char *scratch;        /* of the threads: turned rows, a row of bf16 */
+    const uint16_t *forward; /* panels of w */
+    uint16_t *backward;      /* and the other way, for dhidden */
+    uint16_t *x_panels;      /* of hidden over the chunk's tokens */
+    float *partial;          /* [chunk,C] dhidden in f32 */
+    char *scratch;           /* of the threads: columns of logits, a row of bf16 */
     size_t bytes;
 };
 
@@ -113,9 +114,11 @@ static void backward_hidden(const struct head *h, int64_t n0, int64_t m0, int64_
         rows->widen(m * C, dx, sum);
     for (int64_t k = 0; k < V; k += DEEP) {
         const bool last = k + DEEP >= V;
-        const struct gemm_term term = {(const uint16_t *)(h->logits + m0 * V) + k, 2 * V,
-                                       h->panels.backward + k * PANEL,
-                                       last ? (V - k + 1) / 2 * 2 : DEEP, panel_depth(V)};
+        const struct gemm_term term = {.A = (const uint16_t *)(h->logits + m0 * V) + k,
+                                       .lda = 2 * V,
+                                       .panels = h->backward + k * PANEL,
+                                       .K = last ? (V - k + 1) / 2 * 2 : DEEP,
+                                       .depth = panel_depth(V)};
         const struct gemm_out out = {.c = last ? (void *)dx : sum,
                                      .ldc = C,
                                      .bf16 = last,
@@ -126,12 +129,12 @@ static void backward_hidden(const struct head *h, int64_t n0, int64_t m0, int64_
 
 /* Rows [v, v + k) of dw. */
 static void backward_head(const struct head *h, bool add, int64_t n, int64_t v, int64_t k,
-                          uint16_t *turned)
+                          uint16_t *columns)
 {
-    const int64_t depth = panel_depth(n), lda = depth + GAP;
     float *dw = h->dw + v * h->C;
-    gemm_bf16->turn((const uint16_t *)h->logits, 2 * h->V, n, v, v + k, turned - v * lda, lda);
-    const struct gemm_term term = {turned, lda, h->x_panels, depth, 0};
+    struct gemm_term term =
+        gemm_columns((const uint16_t *)h->logits, 2 * h->V, n, v, v + k, columns);
+    term.panels = h->x_panels;
     const struct gemm_out out = {.c = dw, .ldc = h->C, .add = add ? dw : NULL};
     gemm_bf16->tile(k, 0, h->C, 1, &term, &out);
 }
@@ -143,7 +146,7 @@ static void chunk_bf16(const struct head *h, int64_t n0, int64_t n, struct loss 
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t c = 0; c < tiles + panels; c++) {
         const int64_t v = c * WIDE, p = c - tiles;
-        const struct gemm_term term = {x, h->C, h->panels.forward, h->C, 0};
+        const struct gemm_term term = {.A = x, .lda = h->C, .panels = h->forward, .K = h->C};
         const struct gemm_out out = {.c = h->logits, .ldc = V};
         if (p < 0)
             gemm_bf16->tile(n, v, V - v < WIDE ? V - v : WIDE, 1, &term, &out);
@@ -170,23 +173,25 @@ static void prepare_bf16(struct ctx *ctx, struct head *h, int64_t most)
 {
     const struct tensor *w = h->w;
     const int64_t C = h->C, V = h->V;
-    if (w->panels) {
-        h->panels = *w->panels;
-    } else {
-        uint16_t *p = ctx_scratch(ctx, (size_t)panels_numel(C, V) * sizeof *p);
-        uint16_t *q = ctx_scratch(ctx, (size_t)panels_numel(V, C) * sizeof *q);
-        h->panels = (struct panels){p, q, V};
-        if (!ctx->measuring && q) {
-            gemm_bf16->pack(true, w->data, false, C, C, V, 0, panel_count(V), p);
-            gemm_bf16->pack(false, w->data, false, C, V, C, 0, panel_count(C), q);
-        }
+    uint16_t *own = NULL;
+    if (!w->panels)
+        own = ctx_scratch(ctx, (size_t)panels_numel(C, V) * sizeof *own);
+    if (h->dhidden)
+        h->backward = ctx_scratch(ctx, (size_t)panels_numel(V, C) * sizeof *h->backward);
+    h->forward = own ? own : w->panels ? w->panels->forward : NULL;
+    if (!ctx->measuring && !ctx->failed) {
+        if (own)
+            gemm_bf16->pack(true, w->data, false, C, C, V, 0, panel_count(V), own);
+#pragma omp parallel for schedule(static) if (h->dhidden)
+        for (int64_t p = 0; p < (h->dhidden ? panel_count(C) : 0); p++)
+            gemm_bf16->repack(h->forward, V, C, p, p + 1, h->backward);
     }
     if (h->dw)
         h->x_panels = ctx_scratch(ctx, (size_t)panels_numel(most, C) * sizeof *h->x_panels);
     if (h->dhidden)
         h->partial = ctx_scratch(ctx, (size_t)(most * C) * sizeof *h->partial);
-    const int64_t turned = WIDE * (panel_depth(most) + GAP);
-    h->bytes = (size_t)(turned > V ? turned : V) * sizeof(uint16_t);
+    const int64_t columns = gemm_columns_numel(most, WIDE);
+    h->bytes = (size_t)(columns > V ? columns : V) * sizeof(uint16_t);
     h->scratch = ctx_thread_scratch(ctx, &h->bytes);
 }
 
@@ -221,6 +226,8 @@ static struct cost cost_of(const struct head *h, int64_t size)
     }
     const double logits = (double)h->N * (double)h->V;
     c.bytes = (h->dhidden || h->dw ? 5 : 3) * sizeof(float) * logits;
+    if (h->bf16 && h->dhidden)
+        c.bytes += 2 * sizeof(uint16_t) * (double)h->V * (double)h->C;
     c.exps = logits;
     return c;
 }

@@ -186,8 +186,11 @@ static void cost(const struct ctx *ctx, const struct node *node, bool backward, 
         const int64_t O = tensor_rows(w);
         if (!backward)
             cost_product(c, COST_FORWARD, x->dt, N, O, I, 1);
-        if (backward && x->needs_grad)
+        if (backward && x->needs_grad) {
             cost_product(c, COST_DX, x->dt, N, O, I, 1);
+            if (w->panels) // packed the other way
+                c->bytes += 2 * sizeof(uint16_t) * (double)O * (double)I;
+        }
         if (backward && w->needs_grad)
             cost_product(c, COST_DW, x->dt, N, O, I, 1);
     }

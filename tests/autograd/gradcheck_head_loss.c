@@ -64,6 +64,9 @@ static void reference(int64_t N, int64_t V, const struct head_loss_args *a, bool
     }
     struct tensor th = {&dtype_f32, 2, {N, C}, h, NULL, true};
     struct tensor tw = {&dtype_f32, 2, {V, C}, w, train_w ? dw : NULL, train_w};
+    tw.stale = train_w && N % 2; // then what dw holds does not count
+    for (int64_t i = 0; i < V * C && tw.stale; i++)
+        dw[i] = 5;
     struct loss loss = {.sum = 10, .nll = 20, .count = 30}; // it adds
     struct ctx ctx;
     assert_int_equal(ctx_init(&ctx, 64 << 20), 0);

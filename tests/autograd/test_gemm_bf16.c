@@ -106,6 +106,21 @@ static void turn_case(const struct gemm_bf16 *g, int64_t K, int64_t M)
     free(B), free(want), free(got);
 }
 
+/* From the panels of w as B [I,O] those of w as B [O,I], as if packed from w. */
+static void repack_case(const struct gemm_bf16 *g, int64_t O, int64_t I)
+{
+    const size_t bytes = (size_t)panels_numel(O, I) * sizeof(uint16_t);
+    uint16_t *w = halves(4, O * I), *want = malloc(bytes), *got = malloc(bytes);
+    uint16_t *forward = malloc((size_t)panels_numel(I, O) * sizeof *forward);
+    memset(got, 0x55, bytes);
+    gemm_bf16_scalar.pack(true, w, true, I, I, O, 0, panel_count(O), forward);
+    gemm_bf16_scalar.pack(false, w, true, I, O, I, 0, panel_count(I), want);
+    for (int64_t p = panel_count(I) - 1; p >= 0; p--)
+        g->repack(forward, O, I, p, p + 1, got);
+    assert_memory_equal(want, got, bytes);
+    free(w), free(want), free(got), free(forward);
+}
+
 static void packs(void **state)
 {
     static const int64_t shapes[][2] = {{1, 1}, {2, 32}, {31, 33}, {32, 64}, {65, 31}, {100, 70}};
@@ -114,6 +129,7 @@ static void packs(void **state)
         for (size_t i = 0; variant(v) && i < sizeof shapes / sizeof *shapes; i++) {
             pack_case(variant(v), shapes[i][0], shapes[i][1]);
             turn_case(variant(v), shapes[i][0], shapes[i][1]);
+            repack_case(variant(v), shapes[i][0], shapes[i][1]);
         }
 }
 
@@ -125,22 +141,29 @@ struct product {
     int64_t n0, n;        /* columns that are asked for; n 0: all */
     int64_t part;         /* of the first term's depth, an even number: left out at its beginning */
     bool bf16, add, bias; /* of the result */
+    bool a_packed;
 };
 
 static const struct product products[] = {
-    {1, 1, {2}, 1, 0, 0, 0, false, false, false},
-    {1, 32, {32}, 1, 0, 0, 0, true, false, false},
-    {13, 33, {34}, 1, 0, 0, 0, true, false, true},
-    {16, 64, {64, 30}, 2, 0, 0, 0, false, true, false},
-    {20, 70, {100, 32, 64}, 3, 0, 0, 0, true, true, true},
-    {25, 100, {128}, 1, 32, 40, 0, false, false, true},  // some columns
-    {9, 48, {96, 64}, 2, 0, 0, 34, false, false, false}, // a part of the depth
-    {64, 64, {96}, 1, 0, 0, 0, true, false, true},       // whole tiles
-    {64, 64, {96}, 1, 0, 0, 0, true, false, true},       // whole tiles
-    {300, 40, {66}, 1, 0, 0, 0, true, false, false},     // more rows than a pass has
-    {29, 34, {5000}, 1, 0, 0, 0, true, true, false},     // deeper than a pass
-    {40, 34, {3000, 2000, 4098, 10}, 4, 0, 0, 0, false, false, true},
-    {7, 40, {33}, 1, 0, 0, 0, false, false, false}, // odd depth
+    {1, 1, {2}, 1, 0, 0, 0, false, false, false, false},
+    {1, 32, {32}, 1, 0, 0, 0, true, false, false, false},
+    {13, 33, {34}, 1, 0, 0, 0, true, false, true, false},
+    {16, 64, {64, 30}, 2, 0, 0, 0, false, true, false, false},
+    {20, 70, {100, 32, 64}, 3, 0, 0, 0, true, true, true, false},
+    {25, 100, {128}, 1, 32, 40, 0, false, false, true, false},  // some columns
+    {9, 48, {96, 64}, 2, 0, 0, 34, false, false, false, false}, // a part of the depth
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true, false},       // whole tiles
+    {64, 64, {96}, 1, 0, 0, 0, true, false, true, false},       // whole tiles
+    {300, 40, {66}, 1, 0, 0, 0, true, false, false, false},     // more rows than a pass has
+    {29, 34, {5000}, 1, 0, 0, 0, true, true, false, false},     // deeper than a pass
+    {40, 34, {3000, 2000, 4098, 10}, 4, 0, 0, 0, false, false, true, false},
+    {7, 40, {33}, 1, 0, 0, 0, false, false, false, false}, // odd depth
+    {1, 40, {32}, 1, 0, 0, 0, false, false, false, true},
+    {47, 70, {96}, 1, 0, 0, 0, true, true, true, true},
+    {64, 64, {64, 32}, 2, 0, 0, 0, false, true, false, true},
+    {300, 40, {160}, 1, 0, 0, 0, true, false, false, true},
+    {84, 34, {4992}, 1, 0, 0, 0, false, false, false, true}, // deeper than a pass
+    {40, 33, {64}, 1, 0, 0, 32, false, false, false, true},  // a part of the depth
 };
 
 struct operands {
@@ -159,8 +182,21 @@ static struct operands operands_of(const struct product *p)
         o.A[t] = halves(20 + (uint64_t)t, p->M * lda);
         o.panels[t] = malloc((size_t)panels_numel(K, p->N) * sizeof *o.panels[t]);
         gemm_bf16_scalar.pack(false, B, true, p->N, K, p->N, 0, panel_count(p->N), o.panels[t]);
-        o.term[t] = (struct gemm_term){o.A[t] + skip, lda, o.panels[t] + skip * PANEL, K - skip,
-                                       skip ? panel_depth(K) : 0};
+        o.term[t] = (struct gemm_term){.A = o.A[t] + skip,
+                                       .lda = lda,
+                                       .panels = o.panels[t] + skip * PANEL,
+                                       .K = K - skip,
+                                       .depth = skip ? panel_depth(K) : 0};
+        if (p->a_packed) {
+            uint16_t *rows_of_a = o.A[t];
+            o.A[t] = malloc((size_t)panels_numel(K, p->M) * sizeof *o.A[t]);
+            gemm_bf16_scalar.pack(true, rows_of_a, true, lda, K, p->M, 0, panel_count(p->M),
+                                  o.A[t]);
+            o.term[t].A = o.A[t] + skip * PANEL;
+            o.term[t].lda = panel_depth(K);
+            o.term[t].a_packed = true;
+            free(rows_of_a);
+        }
         free(B);
     }
     o.add = malloc((size_t)(p->M * o.ldc) * sizeof *o.add);
@@ -232,7 +268,46 @@ static void multiplies(void **state)
     (void)state;
     for (int v = 0; v < VARIANTS; v++)
         for (size_t i = 0; variant(v) && i < sizeof products / sizeof *products; i++)
-            product_case(variant(v), &products[i]);
+            if (variant(v)->a_packed || !products[i].a_packed)
+                product_case(variant(v), &products[i]);
+}
+
+/* Columns as A, in the form of the variant in use: the product is that of their transpose. */
+static void columns(void **state)
+{
+    enum { K = 70, WIDE = 50, M0 = 6, M = 39, N = 20 };
+    (void)state;
+    uint16_t *B = halves(1, K * WIDE), *X = halves(2, K * N);
+    uint16_t *panels = malloc((size_t)panels_numel(K, N) * sizeof *panels);
+    uint16_t *A = malloc((size_t)gemm_columns_numel(K, M) * sizeof *A);
+    float b[K * WIDE], x[K * N], c[M * N];
+    rows_scalar.widen(K * WIDE, B, b);
+    rows_scalar.widen(K * N, X, x);
+    gemm_bf16->pack(false, X, true, N, K, N, 0, panel_count(N), panels);
+    struct gemm_term term = gemm_columns(B, WIDE, K, M0, M0 + M, A);
+    term.panels = panels;
+    gemm_bf16->tile(M, 0, N, 1, &term, &(struct gemm_out){.c = c, .ldc = N});
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            double sum = 0;
+            for (int k = 0; k < K; k++)
+                sum += (double)b[k * WIDE + M0 + i] * x[k * N + j];
+            assert_true(fabs(c[i * N + j] - sum) < 1e-4);
+        }
+    free(B), free(X), free(panels), free(A);
+}
+
+/* `columns` for every variant that the CPU has. */
+static void columns_everywhere(void **state)
+{
+    const enum cpu_level level = cpu_level();
+    for (int l = CPU_SCALAR; l <= (int)cpu_hardware(); l++) {
+        cpu_set_level((enum cpu_level)l);
+        gemm_bf16_choose();
+        columns(state);
+    }
+    cpu_set_level(level);
+    gemm_bf16_choose();
 }
 
 /* The scalar one against sums in f64 of the matrix as it was before packing. */
@@ -246,7 +321,7 @@ static void reference_is_right(void **state)
     rows_scalar.widen(M * K, A, a);
     rows_scalar.widen(K * N, B, b);
     gemm_bf16_scalar.pack(false, B, true, N, K, N, 0, panel_count(N), panels);
-    const struct gemm_term term = {A, K, panels, K, 0};
+    const struct gemm_term term = {.A = A, .lda = K, .panels = panels, .K = K};
     const struct gemm_out out = {.c = c, .ldc = N};
     gemm_bf16_scalar.tile(M, 0, N, 1, &term, &out);
     for (int i = 0; i < M; i++)
@@ -284,6 +359,7 @@ int main(void)
         cmocka_unit_test(reference_is_right),
         cmocka_unit_test(packs),
         cmocka_unit_test(multiplies),
+        cmocka_unit_test(columns_everywhere),
         cmocka_unit_test(chooses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
  * clipping and AdamW, as train_torch.py has it. Also the memory of one forward and backward pass.
  *
  *   bench_train [--shape tiny|small|gpt2] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
- *               [--precision f32|bf16] [--recompute 1 --memory 1]
+ *               [--precision f32|bf16] [--recompute 1 --memory 1] [--micro SEQUENCES]
  *
  * --shape: defaults of what the model and the batch look like, the same as train_torch.py's. bf16:
  * activations and products, with f32 master weights.
@@ -25,6 +25,7 @@
 #include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
+#include "experiments/config.h"
 #include "experiments/plan.h"
 #include "layers/transformer.h"
 #include "optim/optimizer.h"
@@ -33,6 +34,7 @@ struct bench {
     long d, layers, heads, kv_heads, ff, vocab, seq, batch;
     long arch, tie, context; /* context: 0: seq */
     long threads, steps, warmup, bf16, recompute, memory, shape;
+    long micro; /* sequences at once; 0: all that `attar run` would take by default */
 };
 
 static const struct bench shapes[] = {
@@ -61,6 +63,7 @@ static const struct {
     {"--vocab", offsetof(struct bench, vocab), NULL},
     {"--seq", offsetof(struct bench, seq), NULL},
     {"--batch", offsetof(struct bench, batch), NULL},
+    {"--micro", offsetof(struct bench, micro), NULL},
     {"--threads", offsetof(struct bench, threads), NULL},
     {"--steps", offsetof(struct bench, steps), NULL},
     {"--warmup", offsetof(struct bench, warmup), NULL},
@@ -123,12 +126,13 @@ static struct transformer_dims dims_of(const struct bench *b)
     return d;
 }
 
-/* One batch: b sequences of T tokens and the token after each. */
+/* One step: b sequences of T tokens and the token after each, some of them at once. */
 struct data {
     int32_t *tok, *pos, *target;
     uint64_t *row_id;
     struct sequence *seqs;
-    struct batch batch;
+    struct batch batch; /* the first of the parts */
+    long parts;
 };
 
 static void fill(struct data *x, const struct bench *b, long step)
@@ -136,7 +140,7 @@ static void fill(struct data *x, const struct bench *b, long step)
     const int64_t n = b->batch * b->seq;
     const uint64_t key = rng_key(1, "bench");
     for (int64_t i = 0; i < b->batch; i++) {
-        x->seqs[i] = (struct sequence){.start = i * b->seq, .len = b->seq};
+        x->seqs[i] = (struct sequence){.start = i % b->micro * b->seq, .len = b->seq};
         for (int64_t t = 0; t < b->seq; t++) {
             const int64_t at = i * b->seq + t;
             const uint64_t c = (uint64_t)step * (uint64_t)(n + b->batch) + (uint64_t)(at + i);
@@ -146,26 +150,39 @@ static void fill(struct data *x, const struct bench *b, long step)
             x->row_id[at] = (uint64_t)at;
         }
     }
-    x->batch = (struct batch){.n = n,
+    x->parts = b->batch / b->micro;
+    x->batch = (struct batch){.n = n / x->parts,
                               .tok = x->tok,
                               .pos = x->pos,
                               .row_id = x->row_id,
                               .seqs = x->seqs,
-                              .n_seqs = (int)b->batch};
+                              .n_seqs = (int)b->micro};
+}
+
+/* Forward and backward of part i. */
+static void pass(struct transformer *m, struct ctx *ctx, const struct data *x, long i,
+                 struct loss *loss)
+{
+    struct batch b = x->batch;
+    const int64_t at = i * b.n;
+    const struct head_loss_args head = {.target = x->target + at, .weight = 1};
+    b.tok += at;
+    b.row_id += at;
+    ctx_reset(ctx);
+    ctx->recording = ctx->training = true;
+    struct tensor *hidden = transformer_forward(ctx, m, &b);
+    if (!op_head_loss(ctx, hidden, &m->output->used, &head, loss))
+        tape_backward(ctx, NULL);
+    if (ctx->failed)
+        die(ctx->text);
 }
 
 static double step(struct transformer *m, struct ctx *ctx, const struct data *x, long done)
 {
     struct loss loss = {0};
-    const struct head_loss_args head = {.target = x->target, .weight = 1};
     store_zero_grad(&m->store);
-    ctx_reset(ctx);
-    ctx->recording = ctx->training = true;
-    struct tensor *hidden = transformer_forward(ctx, m, &x->batch);
-    if (!op_head_loss(ctx, hidden, &m->output->used, &head, &loss))
-        tape_backward(ctx, NULL);
-    if (ctx->failed)
-        die(ctx->text);
+    for (long i = 0; i < x->parts; i++)
+        pass(m, ctx, x, i, &loss);
     store_pullback(&m->store);
     const double count = (double)loss.count, norm = grad_norm(&m->store) / count;
     const struct optimizer_args args = {.step = done + 1,
@@ -190,7 +207,7 @@ static int by_value(const void *a, const void *b)
 static size_t plan(const struct bench *b, const struct transformer_dims *dims)
 {
     const struct plan_args args = {
-        .n_seqs = b->batch, .T = b->seq, .parts = 1, .bf16 = b->bf16, .recompute = b->recompute};
+        .n_seqs = b->micro, .T = b->seq, .parts = 1, .bf16 = b->bf16, .recompute = b->recompute};
     const size_t bytes = plan_train(dims, &args);
     if (!bytes)
         die(err_text());
@@ -207,15 +224,17 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
     printf("{\"program\": \"attar\", \"rows\": \"%s\", \"gemm\": \"%s\", \"arch\": \"%s\", "
            "\"precision\": \"%s\", "
            "\"d\": %ld, \"layers\": %ld, \"heads\": %ld, \"kv_heads\": %ld, \"ff\": %ld, "
-           "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"threads\": %ld, \"tie\": %s, "
+           "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"micro\": %ld, \"threads\": %ld, "
+           "\"tie\": %s, "
            "\"recompute\": %s, \"params\": %lld, \"steps\": %ld, \"tokens_per_s\": %.1f, "
            "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
            "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
            rows->name, b->bf16 ? gemm_bf16->name : gemm_describe(), arch_names[b->arch],
            precisions[b->bf16], b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq,
-           b->batch, b->threads, b->tie ? "true" : "false", b->recompute ? "true" : "false",
-           (long long)store_numel(&m->store), b->steps, median, rate[0], rate[b->steps - 1], first,
-           (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
+           b->batch, b->micro, b->threads, b->tie ? "true" : "false",
+           b->recompute ? "true" : "false", (long long)store_numel(&m->store), b->steps, median,
+           rate[0], rate[b->steps - 1], first, (double)usage.ru_maxrss / 1024,
+           (double)arena / 0x1p20, loss);
 }
 
 int main(int argc, char **argv)
@@ -223,6 +242,10 @@ int main(int argc, char **argv)
     const double start = clock_seconds();
     struct bench b = arguments(shapes[0], argc, argv);
     b = arguments(shapes[b.shape], argc, argv);
+    const struct config_train plain = {.batch_tokens = b.batch * b.seq};
+    b.micro = b.micro ? b.micro : config_micro_batch(&plain, b.seq) / b.seq;
+    if (b.batch % b.micro)
+        die("--micro does not divide --batch");
     omp_set_num_threads((int)b.threads);
     if (gemm_init(argv))
         die(err_text());
