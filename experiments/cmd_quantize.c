@@ -12,6 +12,7 @@
 #include "experiments/flags.h"
 #include "experiments/interrupt.h"
 #include "experiments/mix_args.h"
+#include "experiments/mix_lines.h"
 
 struct quantize_args {
     struct texts files;
@@ -41,8 +42,6 @@ static const struct flags flags = {
     "Q4_K_S Q4_K_M Q5_0 Q5_1 Q5_K_S Q5_K_M Q6_K Q8_0 IQ4_NL IQ4_XS TQ1_0 TQ2_0 F16 BF16 F32.\n"
     "Flags and mixes are llama-quantize's.",
     table};
-
-static const double MIB = 1048576;
 
 struct job {
     const struct quantize_args *args;
@@ -95,36 +94,24 @@ static int check_other(const char *in, const char *out)
 static void print_head(const struct job *j, size_t i)
 {
     const struct gguf_tensor *t = &j->in.tensor[i];
-    printf("[%4zu/%4zu] %-36.*s - [%5llu, %5llu, %5llu, %5llu], type = %6s, ", i + 1,
-           j->in.n_tensors, (int)t->name.n, t->name.s, (unsigned long long)t->dim[0],
-           (unsigned long long)t->dim[1], (unsigned long long)t->dim[2],
-           (unsigned long long)t->dim[3], t->type->name);
+    mix_lines_head(i, j->in.n_tensors,
+                   &(struct mix_lines_tensor){t->name.s, (int)t->name.n, t->dim, t->type->name,
+                                              (double)t->bytes});
 }
 
 /* Tensors whose rows do not fit, all of them, before anything else happens. */
 static void print_fallbacks(const struct job *j)
 {
-    for (size_t i = 0; i < j->in.n_tensors; i++) {
-        const struct gguf_tensor *t = &j->in.tensor[i];
-        const struct recipe_choice *c = &j->plan.choice[i];
-        if (c->matrix && c->dt != c->wanted)
-            fprintf(stderr, "%.*s: rows of %llu are no whole blocks of %d, which %s has: %s\n",
-                    (int)t->name.n, t->name.s, (unsigned long long)t->dim[0], c->wanted->block,
-                    c->wanted->name, c->dt->name);
-    }
+    for (size_t i = 0; i < j->in.n_tensors; i++)
+        mix_lines_fallback(j->in.tensor[i].name.s, (int)j->in.tensor[i].name.n,
+                           (int64_t)j->in.tensor[i].dim[0], &j->plan.choice[i]);
 }
 
 static void print_sums(const struct job *j)
 {
     const struct quantize_plan *p = &j->plan;
-    const double n = (double)p->elements;
-    printf("model size  = %8.2f MiB (%.2f BPW)\n", (double)p->old_bytes / MIB,
-           8 * (double)p->old_bytes / n);
-    printf("quant size  = %8.2f MiB (%.2f BPW)\n", (double)p->new_bytes / MIB,
-           8 * (double)p->new_bytes / n);
-    if (p->fallbacks)
-        printf("WARNING: %d of %d tensor(s) required fallback quantization\n", p->fallbacks,
-               p->matrices);
+    mix_lines_sums(&(struct mix_lines_sums){(double)p->old_bytes, (double)p->new_bytes,
+                                            (double)p->elements, p->matrices, p->fallbacks});
 }
 
 /* ---- work ---- */
@@ -151,11 +138,10 @@ static int write_tensor(struct job *j, struct gguf_write *w, size_t i)
     struct quantize_source s = quantize_from(&j->in, t, name);
     print_head(j, i);
     if (!changes(j, i)) {
-        printf("size = %8.3f MiB\n", (double)t->bytes / MIB);
+        mix_lines_kept((double)t->bytes);
         return quantize_tensor(w, &s, NULL, &interrupt_flag);
     }
-    printf("converting to %s .. ", to->name);
-    fflush(stdout);
+    mix_lines_start(to);
     if (quantize_importance(j->imatrix, name, (int64_t)t->dim[0], &mean, &missing))
         return -1;
     s.importance = mean;
@@ -163,8 +149,7 @@ static int write_tensor(struct job *j, struct gguf_write *w, size_t i)
     free(mean);
     if (rc)
         return rc;
-    printf("size = %8.2f MiB -> %8.2f MiB%s\n", (double)t->bytes / MIB, bytes_as(t, to) / MIB,
-           missing ? " (no importance)" : "");
+    mix_lines_end((double)t->bytes, bytes_as(t, to), missing ? " (no importance)" : "");
     return 0;
 }
 
@@ -199,10 +184,9 @@ static void print_plan(const struct job *j)
         const struct dtype *to = j->plan.choice[i].dt;
         print_head(j, i);
         if (changes(j, i))
-            printf("size = %8.2f MiB -> %8.2f MiB (%s)\n", (double)t->bytes / MIB,
-                   bytes_as(t, to) / MIB, to->name);
+            mix_lines_planned((double)t->bytes, bytes_as(t, to), to);
         else
-            printf("size = %8.3f MiB\n", (double)t->bytes / MIB);
+            mix_lines_kept((double)t->bytes);
     }
     print_sums(j);
     struct gguf_write w = {0};

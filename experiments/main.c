@@ -22,6 +22,7 @@ static const struct command commands[] = {
     {"tokenizer", cmd_tokenizer, "train a tokenizer, encode and decode with one"},
     {"generate", cmd_generate, "write text with a model"},
     {"perplexity", cmd_perplexity, "measure a model on a text"},
+    {"export", cmd_export, "write a trained model as a GGUF file"},
     {"quantize", cmd_quantize, "write a GGUF file's matrices in other types"},
     {"inspect", cmd_inspect, "say what is in a .h5, .gguf, .safetensors or tokenizer.json"},
     {"bench", cmd_bench, "measure this machine: products, training steps by op"},

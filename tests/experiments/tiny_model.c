@@ -16,7 +16,7 @@ void tiny_model(struct transformer *m, bool with_grad, bool padded)
     tiny_model_of(m, ARCH_LLAMA, with_grad, padded);
 }
 
-void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded)
+static void make(struct transformer *m, enum arch arch, bool with_grad, bool padded, bool tied)
 {
     const struct transformer_dims dims = {
         .arch = arch,
@@ -28,6 +28,7 @@ void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool p
         .n_heads = {4, 2},
         .n_kv_heads = {2, 1},
         .d_ff = {48, 40},
+        .tied = tied,
         .norm_eps = 1e-5,
         .rope = {.base = 10000},
         .init_std = 0.3,
@@ -36,6 +37,16 @@ void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool p
         fail_msg("%s", err_text());
     store_init(&m->store, 5);
     store_project(&m->store);
+}
+
+void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded)
+{
+    make(m, arch, with_grad, padded, false);
+}
+
+void tiny_model_with(struct transformer *m, enum arch arch, bool tied)
+{
+    make(m, arch, false, false, tied);
 }
 
 void tiny_model_always(struct transformer *m, int id)

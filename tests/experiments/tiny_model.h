@@ -14,6 +14,9 @@ void tiny_model(struct transformer *m, bool with_grad, bool padded);
 /* The same of another architecture. */
 void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded);
 
+/* The same without gradients, its head tied or not. */
+void tiny_model_with(struct transformer *m, enum arch arch, bool tied);
+
 /* Makes token `id` the likeliest one after anything, by far. */
 void tiny_model_always(struct transformer *m, int id);
 

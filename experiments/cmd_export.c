@@ -1,0 +1,131 @@
+/* attar export CKPT.h5|RUN OUT.gguf: a trained model as GGUF. */
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "experiments/checkpoint.h"
+#include "experiments/cmd.h"
+#include "experiments/export.h"
+#include "experiments/flags.h"
+#include "experiments/interrupt.h"
+#include "experiments/mix_args.h"
+#include "experiments/mix_lines.h"
+#include "experiments/model_gguf.h"
+#include "experiments/model_path.h"
+
+struct export_flags {
+    const char *model, *out, *type, *name;
+    struct mix_args mix;
+    bool modelfile;
+    int64_t threads;
+};
+
+#define AT(member) FIELD_AT(export_flags, member)
+static const struct field table[] = {
+    {AT(model), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "checkpoint, or the folder of a stage or a run"},
+    {AT(out), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "the GGUF file to write"},
+    {AT(type), .type = FIELD_TEXT, .def = "F16",
+     .doc = "of the file, as quantize takes it: Q4_K_M, Q8_0, F16, F32 ..."},
+    {AT(name), .type = FIELD_TEXT, .doc = "general.name (default: the file's name)"},
+    MIX_ARGS_FIELDS(export_flags, mix),
+    {AT(modelfile), .type = FIELD_BOOL, .doc = "also write a Modelfile for Ollama beside it"},
+    {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
+     .doc = "threads to compute with; 0: as many as there are cores"},
+    {0},
+};
+#undef AT
+
+static const struct flags flags = {
+    "export CHECKPOINT OUT.gguf [--type T] [flags]",
+    "Writes a trained model as a GGUF file for llama.cpp and what is built on it.", table};
+
+static int write_file(const struct export_flags *a, const struct transformer *m,
+                      const struct tokenizer *t, const struct recipe *r, struct export_args *args)
+{
+    struct export_plan p;
+    if (export_plan(&p, m, r, args->imatrix != NULL))
+        return -1;
+    for (int i = 0; i < p.n; i++)
+        mix_lines_fallback(p.tensor[i].name, (int)strlen(p.tensor[i].name),
+                           (int64_t)p.tensor[i].dim[0], &p.tensor[i].choice);
+    int rc = export_write(&p, t, args, a->out);
+    if (!rc)
+        mix_lines_sums(&(struct mix_lines_sums){4 * (double)p.elements, (double)p.bytes,
+                                                (double)p.elements, p.n, p.fallbacks});
+    if (!rc && a->modelfile)
+        rc = export_modelfile(a->out, m, t);
+    export_plan_free(&p);
+    if (rc && interrupt_flag)
+        return err("stopped by %s; nothing was written", interrupt_name());
+    return rc;
+}
+
+static int export_model(const struct export_flags *a, const char *path, const struct recipe *r,
+                        const struct imatrix *imatrix)
+{
+    const char *slash = strrchr(a->out, '/'), *stem = slash ? slash + 1 : a->out;
+    struct buf name = {0};
+    struct checkpoint c;
+    struct transformer m;
+    struct tokenizer *t;
+    const char *dot = strrchr(stem, '.');
+    buf_add(&name, stem, dot && dot > stem ? (size_t)(dot - stem) : strlen(stem));
+    if (name.failed || checkpoint_open(&c, path)) {
+        buf_free(&name);
+        return -1;
+    }
+    struct export_args args = {.origin = {.name = a->name ? a->name : name.p,
+                                          .stage = c.stage.p ? c.stage.p : "",
+                                          .config_hash = c.config_hash.p ? c.config_hash.p : "",
+                                          .steps = (uint64_t)c.state.step,
+                                          .tokens = (uint64_t)c.state.tokens},
+                               .imatrix = imatrix,
+                               .imatrix_path = a->mix.imatrix,
+                               .lines = true,
+                               .stop = &interrupt_flag};
+    int rc = checkpoint_use(path, &m, &t);
+    if (!rc) {
+        rc = write_file(a, &m, t, r, &args);
+        transformer_free(&m);
+        tokenizer_free(t);
+    }
+    checkpoint_close(&c);
+    buf_free(&name);
+    return rc;
+}
+
+static int run(const struct export_flags *a)
+{
+    struct buf path = {0};
+    struct recipe r = {0};
+    struct imatrix own = {0};
+    const struct imatrix *imatrix = NULL;
+    interrupt_catch();
+    int rc = model_path(a->model, &path);
+    if (!rc && model_gguf_is(path.p))
+        rc = err("%s is a GGUF file already: `attar quantize` writes it in other types", path.p);
+    if (!rc)
+        rc = mix_args_recipe(&a->mix, a->type, &r) || mix_args_imatrix(&a->mix, &own, &imatrix)
+                 ? -1
+                 : export_model(a, path.p, &r, imatrix);
+    recipe_free(&r);
+    imatrix_free(&own);
+    buf_free(&path);
+    return rc;
+}
+
+int cmd_export(int argc, char **argv)
+{
+    struct export_flags args;
+    struct pool pool = {0};
+    int rc = flags_parse(&flags, argc, argv, &args, &pool);
+    if (!rc) {
+        if (args.threads)
+            omp_set_num_threads((int)args.threads);
+        rc = run(&args);
+    }
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
+}
