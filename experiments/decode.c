@@ -147,8 +147,7 @@ int decode_feed(struct decode *d, const int32_t *token, int64_t n)
     return tokens_add(&d->history, token, (size_t)n) ? -1 : catch_up(d);
 }
 
-/* The bytes of a token; none for control tokens and ids without a token. */
-static const char *shown(const struct tokenizer *t, int32_t id, size_t *n)
+const char *decode_shown(const struct tokenizer *t, int32_t id, size_t *n)
 {
     const char *bytes = tokenizer_bytes(t, id, n);
     const enum vocab_type type = bytes ? t->vocab.token[id].type : VOCAB_CONTROL;
@@ -185,7 +184,7 @@ int decode_generate(struct decode *d, int64_t n,
             return 0;
         }
         size_t bytes;
-        const char *text = shown(d->tok, id, &bytes);
+        const char *text = decode_shown(d->tok, id, &bytes);
         if (tokens_add(&d->history, &id, 1) || (bytes && emit(arg, text, bytes)))
             return -1;
     }

@@ -47,6 +47,9 @@ void decode_close(struct decode *d);
    tokens recognized; of an empty one, BOS or <|endoftext|>. 0, or -1 with err() set. */
 int decode_prompt(const struct tokenizer *t, const char *text, size_t n, struct tokens *out);
 
+/* The bytes that a token shows, *n of them: none for control tokens and ids without a token. */
+const char *decode_shown(const struct tokenizer *t, int32_t id, size_t *n);
+
 /* Reads n tokens behind those that are there; d->logits are then those of the next one. 0 (also if
    d->stopped), or -1 with err() set: they are no tokens of the model, or do not fit. */
 int decode_feed(struct decode *d, const int32_t *token, int64_t n);

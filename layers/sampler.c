@@ -9,18 +9,26 @@
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
 
-int sampler_init(struct sampler *s, const struct sampler_args *args, int vocab)
+int sampler_set(struct sampler *s, const struct sampler_args *args)
 {
-    *s = (struct sampler){.args = *args, .vocab = vocab};
-    if (vocab < 1)
-        return err("sampler: a vocabulary of %d", vocab);
     if (!isfinite(args->temp) || isnan(args->top_p) || isnan(args->min_p) || args->min_p > 1)
         return err("sampler: temperature %g, top-p %g, min-p %g", args->temp, args->top_p,
                    args->min_p);
     if (!(args->repeat_penalty > 0) || isinf(args->repeat_penalty) || args->repeat_last_n < -1)
         return err("sampler: repeat penalty %g over %lld tokens", args->repeat_penalty,
                    (long long)args->repeat_last_n);
+    s->args = *args;
     s->key = rng_key((uint64_t)args->seed, "sampler");
+    return 0;
+}
+
+int sampler_init(struct sampler *s, const struct sampler_args *args, int vocab)
+{
+    *s = (struct sampler){.vocab = vocab};
+    if (vocab < 1)
+        return err("sampler: a vocabulary of %d", vocab);
+    if (sampler_set(s, args))
+        return -1;
     s->candidates = mem_new((size_t)vocab, sizeof *s->candidates);
     return s->candidates ? 0 : -1;
 }

@@ -30,6 +30,9 @@ struct sampler {
 int sampler_init(struct sampler *s, const struct sampler_args *args, int vocab);
 void sampler_free(struct sampler *s);
 
+/* Other args for the same vocabulary. 0, or -1 with err() set. */
+int sampler_set(struct sampler *s, const struct sampler_args *args);
+
 /* What the filters leave of logits [V], which are not changed, after history [n]: s->candidates
    with their probabilities, which add up to 1. Their number, at least 1; or -1 with err() set if a
    logit is NaN or +infinite, or all are -infinite (one that is stays out). */
