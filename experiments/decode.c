@@ -185,8 +185,15 @@ int decode_generate(struct decode *d, int64_t n,
         }
         size_t bytes;
         const char *text = decode_shown(d->tok, id, &bytes);
-        if (tokens_add(&d->history, &id, 1) || (bytes && emit(arg, text, bytes)))
+        if (tokens_add(&d->history, &id, 1))
             return -1;
+        const int rc = bytes ? emit(arg, text, bytes) : 0;
+        if (rc > 0) {
+            ++*made;
+            *end = DECODE_CUT;
+        }
+        if (rc)
+            return rc > 0 ? 0 : -1;
     }
     return 0;
 }

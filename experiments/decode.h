@@ -17,6 +17,7 @@ enum decode_end {
     DECODE_EOT,     /* the model ended the text */
     DECODE_FULL,    /* the context is full */
     DECODE_STOPPED, /* *stop was set */
+    DECODE_CUT,     /* emit wanted no more */
 };
 
 /* Read only for others. */
@@ -55,8 +56,9 @@ const char *decode_shown(const struct tokenizer *t, int32_t id, size_t *n);
 int decode_feed(struct decode *d, const int32_t *token, int64_t n);
 
 /* Draws up to n tokens (-1: no limit) after at least one was fed. The bytes of each go to emit,
-   which returns 0, or -1 with err() set to end it all; control tokens have none. *made: tokens
-   drawn, without the one that ends the text. Says in *end why it ended. 0, or -1 with err() set. */
+   which returns 0, 1 to end the text, or -1 with err() set to end it all; control tokens have none.
+   *made: tokens drawn, without the one that ends the text. Says in *end why it ended. 0, or -1 with
+   err() set. */
 int decode_generate(struct decode *d, int64_t n,
                     int (*emit)(void *arg, const char *bytes, size_t n), void *arg, int64_t *made,
                     enum decode_end *end);
