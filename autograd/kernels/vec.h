@@ -1,6 +1,7 @@
 /*
- * The few vector operations that row kernels need, for the instruction set that the including file
- * is compiled for. vf: VF_N floats; loads and stores need no alignment.
+ * The few vector operations that kernels need, for the instruction set that the including file is
+ * compiled for; the last ones, of single floats, if it defines VEC_SCALAR. vf: VF_N floats; loads
+ * and stores need no alignment.
  */
 #ifndef ATTAR_AUTOGRAD_KERNELS_VEC_H
 #define ATTAR_AUTOGRAD_KERNELS_VEC_H
@@ -9,7 +10,21 @@
 
 // a line each, for comparing the instruction sets
 // clang-format off
-#if defined __AVX512F__
+#if defined VEC_SCALAR
+typedef float vf;
+enum { VF_N = 1 };
+static inline vf vf_load(const float *p) { return *p; }
+static inline void vf_store(float *p, vf x) { *p = x; }
+static inline vf vf_set(float x) { return x; }
+static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
+static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
+/* below 2^22; beyond it is off by 2 at most */
+static inline vf vf_round(vf a) { return a + 0x1.8p23f - 0x1.8p23f; }
+static inline vf vf_pick_less(vf a, vf b, vf x, vf y) { return a < b ? x : y; }
+static inline vf vf_load_i8(const int8_t *p) { return *p; }
+static inline void vf_store_i8(int8_t *p, vf x) { *p = (int8_t)x; }
+static inline void vf_transpose(vf r[VF_N]) { (void)r; }
+#elif defined __AVX512F__
 #include <immintrin.h>
 typedef __m512 vf;
 enum { VF_N = 16 };
@@ -21,6 +36,21 @@ static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, 8); }
+/* x where a < b, else y: y for NaN */
+static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+/* VF_N bytes <-> integral floats in [-128, 127] */
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
+}
+static inline void vf_store_i8(int8_t *p, vf x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline float vf_top(vf a) { return _mm512_reduce_max_ps(a); }
 /* bf16 <-> f32: rounds to nearest, ties to even; NaN stays NaN, and quiet */
@@ -124,6 +154,21 @@ static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 static inline vf vf_round(vf a) { return _mm256_round_ps(a, 8); }
+static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
+{
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
+static inline void vf_store_i8(int8_t *p, vf x)
+{
+    const __m256i i = _mm256_cvtps_epi32(x);
+    const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(h, h));
+}
 static inline float vf_sum(vf a)
 {
     const __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -225,6 +270,18 @@ static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+static inline vf vf_pick_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
+static inline vf vf_load_i8(const int8_t *p)
+{
+    const int8_t b[8] = {p[0], p[1], p[2], p[3]};
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(b)))));
+}
+static inline void vf_store_i8(int8_t *p, vf x)
+{
+    const int16x4_t h = vmovn_s32(vcvtq_s32_f32(x));
+    const int8x8_t b = vmovn_s16(vcombine_s16(h, h));
+    vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(b), 0);
+}
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline float vf_top(vf a) { return vmaxvq_f32(a); }
 static inline vf vf_widen(const uint16_t *p)
@@ -294,6 +351,7 @@ static inline void vf_transpose(vf r[VF_N])
 }
 #endif
 
+#if !defined VEC_SCALAR
 /* k < VF_N floats, the rest filled; and the store of the first k. */
 static inline vf vf_load_part(const float *p, int64_t k, float fill)
 {
@@ -311,7 +369,6 @@ static inline void vf_store_part(float *p, int64_t k, vf v)
 }
 
 // clang-format on
-
 /* exp(x): x = n ln2 + r, |r| <= ln2 / 2, e^r by its Taylor series up to r^6 (what is left out is
    below 1.2e-7 of it). x is clamped to [-87.33, 88]; NaN stays NaN: the bounds come first because
    x86's max and min return their second operand then. */
@@ -330,5 +387,6 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, s, vf_set(1));
     return vf_ldexp(p, n);
 }
+#endif
 
 #endif

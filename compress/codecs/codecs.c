@@ -7,10 +7,19 @@
 #include "compress/codecs/grid.h"
 #include "compress/kernels/dots.h"
 
-#define CODEC(stem, name, id, elements, size)                                                      \
-    static_assert(sizeof(struct stem) == size, name);                                              \
-    const struct dtype codecs_##stem = {#stem, id,   elements,    size,        grid_decode,        \
-                                        NULL,  NULL, &act8_dtype, dots_product};
+#define CODEC(stem, gguf_name, id, elements, size)                                                 \
+    static_assert(sizeof(struct stem) == size, gguf_name);                                         \
+    const struct dtype codecs_##stem = {                                                           \
+        .name = #stem,                                                                             \
+        .gguf_id = id,                                                                             \
+        .block = elements,                                                                         \
+        .bytes = size,                                                                             \
+        .decode = grid_decode,                                                                     \
+        .encode = grid_encode,                                                                     \
+        .round = grid_round,                                                                       \
+        .dot_with = &act8_dtype,                                                                   \
+        .product = dots_product,                                                                   \
+    };
 #include "compress/codecs/codecs.def"
 #undef CODEC
 

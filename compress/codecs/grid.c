@@ -1,30 +1,72 @@
 #include "compress/codecs/grid.h"
 
-static void *block_of(const struct tensor *t, int64_t row)
+#include "compress/codecs/fit.h"
+
+static char *row_of(const struct tensor *t, int64_t row)
 {
     return (char *)t->data + (size_t)row * tensor_row_bytes(t);
 }
 
-/* y [block] <- the values of codes q. */
-static void spread(const struct grid *g, const struct grid_scales *s, const int8_t *q, float *y)
+/* steps [subs] and mins [subs] of the sub-blocks */
+static void steps_of(const struct grid *g, const struct grid_scales *s, float *step, float *min)
 {
     for (int j = 0; j < g->subs; j++) {
-        const float step = s->d * (float)s->scale[j];
-        const float min = g->min_hi ? s->dmin * (float)s->min[j] : 0;
-        for (int i = 0; i < g->size; i++, q++)
-            *y++ = step * (float)(g->level ? g->level[*q] : *q) - min;
+        step[j] = s->d * (float)s->scale[j];
+        min[j] = g->min_hi ? s->dmin * (float)s->min[j] : 0;
+    }
+}
+
+void grid_values(const struct grid *g, const struct grid_scales *s, const int8_t *q, float *x)
+{
+    float step[GRID_SUBS], min[GRID_SUBS];
+    steps_of(g, s, step, min);
+    fit->spread(g->subs * g->size, g->size, g->level, q, step, min, x);
+}
+
+/* The code whose level is nearest to t, the higher one at a tie; NaN: 0. */
+static int8_t nearest_code(const struct grid *g, float t)
+{
+    int code = 0;
+    while (code < g->hi && t >= 0.5f * (float)(g->level[code] + g->level[code + 1]))
+        code++;
+    return (int8_t)code;
+}
+
+void grid_nearest(const struct grid *g, const struct grid_scales *s, const float *x, int8_t *q)
+{
+    float step[GRID_SUBS], min[GRID_SUBS];
+    const int n = g->subs * g->size;
+    steps_of(g, s, step, min);
+    if (!g->level)
+        fit->snap(n, g->size, (float)g->lo, (float)g->hi, x, step, min, q);
+    for (int i = 0; i < n && g->level; i++) {
+        const float d = step[i / g->size], inv = d < 0 || d > 0 ? 1 / d : 0;
+        q[i] = nearest_code(g, x[i] * inv);
     }
 }
 
 void grid_decode(const struct tensor *t, int64_t row, float *x)
 {
     const struct grid *g = codecs_grid(t->dt);
-    const char *block = block_of(t, row);
+    const char *block = row_of(t, row);
     struct grid_scales s;
     int8_t q[GRID_BLOCK];
     for (int64_t i = 0, n = tensor_cols(t); i < n; i += t->dt->block, block += t->dt->bytes) {
         g->get(block, &s);
         g->unpack(block, q);
-        spread(g, &s, q, x + i);
+        grid_values(g, &s, q, x + i);
+    }
+}
+
+void grid_round(struct tensor *t, int64_t row, const float *x)
+{
+    const struct grid *g = codecs_grid(t->dt);
+    char *block = row_of(t, row);
+    struct grid_scales s;
+    int8_t q[GRID_BLOCK];
+    for (int64_t i = 0, n = tensor_cols(t); i < n; i += t->dt->block, block += t->dt->bytes) {
+        g->get(block, &s);
+        grid_nearest(g, &s, x + i, q);
+        g->pack(block, q);
     }
 }

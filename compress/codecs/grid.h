@@ -10,6 +10,8 @@
 #ifndef ATTAR_COMPRESS_CODECS_GRID_H
 #define ATTAR_COMPRESS_CODECS_GRID_H
 
+#include <stdbool.h>
+
 #include "autograd/autograd.h"
 
 enum { GRID_SUBS = 16, GRID_BLOCK = 256 };
@@ -20,12 +22,30 @@ struct grid_scales {
     int16_t scale[GRID_SUBS], min[GRID_SUBS]; /* [grid.subs] */
 };
 
+/* How an encoder looks for scales (fit.h): from the step that just reaches all elements times
+   `start`, on by `start_step`, `starts` times (with a min: its inverse, in levels more); then codes
+   `around` the best, of mins `min_around`, in `passes` that improve d and dmin. */
+enum grid_kind {
+    GRID_LARGEST, /* no search: the largest element has the highest level */
+    GRID_BLOCKS,  /* every block by itself */
+    GRID_SUPER,   /* sub-blocks together */
+    GRID_TERNARY,
+};
+
+struct grid_search {
+    enum grid_kind kind;
+    float start, start_step;
+    int starts, around, min_around, passes;
+};
+
 struct grid {
+    bool wide;              /* d is an f32, else an f16 */
     int subs, size;         /* sub-blocks of a block, elements of a sub-block */
     int scale_lo, scale_hi; /* codes of scales; both 1: the block has d alone */
     int min_hi;             /* codes of mins: 0 ... min_hi; 0: there is no min */
     int lo, hi;             /* codes of elements */
     const int8_t *level;    /* [hi + 1] code -> level; NULL: a code is its level */
+    struct grid_search search;
     void (*get)(const void *block, struct grid_scales *s);
     void (*set)(void *block, const struct grid_scales *s); /* elements' codes stay */
     void (*unpack)(const void *block, int8_t *q);          /* codes q [block] */
@@ -41,7 +61,15 @@ extern const int8_t iq4_nl_levels[16];
 /* Of one of the formats of codecs.def; NULL: of none. */
 const struct grid *codecs_grid(const struct dtype *dt);
 
-/* dtype.decode of all of them. */
+/* dtype.decode, round and encode of all of them. */
 void grid_decode(const struct tensor *t, int64_t row, float *x);
+void grid_round(struct tensor *t, int64_t row, const float *x);
+void grid_encode(struct tensor *t, int64_t row, const float *x, const float *importance);
+
+/* x [block] <- the values of codes q. */
+void grid_values(const struct grid *g, const struct grid_scales *s, const int8_t *q, float *x);
+
+/* q [block] <- the codes nearest to x. */
+void grid_nearest(const struct grid *g, const struct grid_scales *s, const float *x, int8_t *q);
 
 #endif

@@ -38,6 +38,7 @@ const struct grid iq4_nl_grid = {
     .lo = 0,
     .hi = 15,
     .level = iq4_nl_levels,
+    .search = {GRID_BLOCKS, 0.75f, 0.025f, 16},
     .get = get,
     .set = set,
     .unpack = unpack,

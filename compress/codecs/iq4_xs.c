@@ -50,6 +50,7 @@ const struct grid iq4_xs_grid = {
     .lo = 0,
     .hi = 15,
     .level = iq4_nl_levels,
+    .search = {GRID_SUPER, 0.75f, 0.025f, 16, 2, 0, 2},
     .get = get,
     .set = set,
     .unpack = unpack,

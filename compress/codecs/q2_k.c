@@ -45,6 +45,7 @@ const struct grid q2_k_grid = {
     .min_hi = 15,
     .lo = 0,
     .hi = 3,
+    .search = {GRID_SUPER, -0.75f, 0.125f, 16, 2, 1, 3},
     .get = get,
     .set = set,
     .unpack = unpack,

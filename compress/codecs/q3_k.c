@@ -51,6 +51,7 @@ const struct grid q3_k_grid = {
     .scale_hi = 31,
     .lo = -4,
     .hi = 3,
+    .search = {GRID_SUPER, 0.6f, 0.05f, 10, 2, 0, 2},
     .get = get,
     .set = set,
     .unpack = unpack,

@@ -34,6 +34,7 @@ const struct grid q4_0_grid = {
     .scale_hi = 1,
     .lo = -8,
     .hi = 7,
+    .search = {GRID_BLOCKS, 0.75f, 0.025f, 16},
     .get = get,
     .set = set,
     .unpack = unpack,

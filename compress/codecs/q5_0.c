@@ -40,6 +40,7 @@ const struct grid q5_0_grid = {
     .scale_hi = 1,
     .lo = -16,
     .hi = 15,
+    .search = {GRID_BLOCKS, 0.85f, 0.0125f, 16},
     .get = get,
     .set = set,
     .unpack = unpack,

@@ -14,7 +14,7 @@ static void set(void *block, const struct grid_scales *s)
 {
     struct q5_1 *b = block;
     b->d = half_of(s->d);
-    b->m = half_of(-s->dmin);
+    b->m = half_of(0 - s->dmin);
 }
 
 static void unpack(const void *block, int8_t *q)
@@ -43,6 +43,7 @@ const struct grid q5_1_grid = {
     .min_hi = 1,
     .lo = 0,
     .hi = 31,
+    .search = {GRID_BLOCKS, -1, 0.125f, 16},
     .get = get,
     .set = set,
     .unpack = unpack,

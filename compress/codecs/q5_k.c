@@ -43,6 +43,7 @@ const struct grid q5_k_grid = {
     .min_hi = 63,
     .lo = 0,
     .hi = 31,
+    .search = {GRID_SUPER, -1, 0.125f, 16, 2, 1, 2},
     .get = get,
     .set = set,
     .unpack = unpack,

@@ -44,6 +44,7 @@ const struct grid q6_k_grid = {
     .scale_hi = 127,
     .lo = -32,
     .hi = 31,
+    .search = {GRID_SUPER, 0.94f, 0.02f, 6, 4, 0, 2},
     .get = get,
     .set = set,
     .unpack = unpack,

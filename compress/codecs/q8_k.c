@@ -34,6 +34,7 @@ static void pack(void *block, const int8_t *q)
 }
 
 const struct grid q8_k_grid = {
+    .wide = true,
     .subs = 1,
     .size = 256,
     .scale_lo = 1,

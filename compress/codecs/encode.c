@@ -1,0 +1,375 @@
+/* Encoders of all formats: which scales to search, around the kernels of fit.h. */
+#include <math.h>
+#include <string.h>
+
+#include "autograd/base/half.h"
+#include "compress/codecs/fit.h"
+#include "compress/codecs/grid.h"
+#include "compress/codecs/regrid.h"
+
+/* Blocks of a row that are searched together: as many as there are lanes for. */
+struct batch {
+    const struct grid *g;
+    const struct fits *kernels;
+    int blocks, per, size; /* lanes of a block, elements of a lane */
+    const float *x;        /* [blocks][per * size] */
+    int exp[FIT_LANES];    /* block b of x is that of the row times 2^exp */
+    struct grid_scales best[FIT_LANES];
+    float err[FIT_LANES]; /* of best, by block */
+    struct fit f;
+    float x_copy[FIT_LANES * FIT_SIZE], w_copy[FIT_LANES * FIT_SIZE];
+};
+
+/* ---- what is out of the ordinary ---- */
+
+/* x <- a copy that the search can bear: no infinities, NaN as 0, magnitudes near 1, all lanes. */
+static void tame(struct batch *t)
+{
+    const int n = t->per * t->size;
+    memset(t->x_copy, 0, sizeof t->x_copy);
+    for (int b = 0; b < t->blocks; b++) {
+        const float *x = t->x + b * n;
+        float top = 0, *y = t->x_copy + b * n;
+        for (int i = 0; i < n; i++) {
+            y[i] = isnan(x[i]) ? 0 : fmaxf(-0x1p126f, fminf(x[i], 0x1p126f));
+            top = fmaxf(top, fabsf(y[i]));
+        }
+        int e = 0;
+        frexpf(top, &e);
+        t->exp[b] = top < 0x1p-30f || top > 0x1p30f ? -e : 0;
+        for (int i = 0; i < n && t->exp[b]; i++)
+            y[i] = ldexpf(y[i], t->exp[b]);
+    }
+    t->x = t->x_copy;
+}
+
+static bool ordinary(const struct batch *t)
+{
+    bool yes = true;
+    for (int l = 0; l < t->blocks * t->per; l++) {
+        const float low = t->f.low[l], high = t->f.high[l], top = high > -low ? high : -low;
+        yes = yes && t->f.odd[l] == 0 && (top == 0 || (top > 0x1p-30f && top < 0x1p30f));
+    }
+    return yes;
+}
+
+/* Importance counts in proportion to its mean over the block, and a little everywhere, so that no
+   element is lost; it does not count if it has none. */
+static void weigh(struct batch *t)
+{
+    fit_lanes gain = {0}, floor;
+    for (int l = 0; l < FIT_LANES; l++)
+        floor[l] = 1;
+    for (int b = 0; b < t->blocks && t->f.weighted; b++) {
+        float sum = 0;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++)
+            sum += t->f.sw[l];
+        const float mean = sum / (float)(t->per * t->size);
+        if (!(mean > 0x1p-100f && mean < 0x1p100f))
+            continue;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+            gain[l] = 1 / mean;
+            floor[l] = 0x1p-16f;
+        }
+    }
+    t->kernels->ready(&t->f, gain, floor);
+}
+
+/* f, exp <- the blocks at x, w (or NULL). */
+static void load(struct batch *t, const float *x, const float *w)
+{
+    const int lanes = t->blocks * t->per, n = lanes * t->size;
+    t->f.lanes = lanes > FIT_LANES / 2 ? FIT_LANES : FIT_LANES / 2;
+    t->kernels = lanes > FIT_LANES / 2 ? fit : fit->narrow;
+    t->x = x;
+    memset(t->exp, 0, sizeof t->exp);
+    if (t->g->search.kind == GRID_LARGEST)
+        return;
+    if (lanes < t->f.lanes) {
+        tame(t);
+        memset(t->w_copy, 0, sizeof t->w_copy);
+        if (w)
+            w = memcpy(t->w_copy, w, (size_t)n * sizeof *w);
+    }
+    t->kernels->load(&t->f, t->x, w);
+    if (!ordinary(t)) {
+        tame(t);
+        t->kernels->load(&t->f, t->x, w);
+    }
+    weigh(t);
+}
+
+/* ---- numbers that a block can hold ---- */
+
+/* The nearest f16 of block b, which is scaled; not 0 for what is not, not infinity. */
+static float half_in(const struct batch *t, int b, double d)
+{
+    const float true_d = (float)ldexp(d, -t->exp[b]);
+    float h = half_float(half_of(true_d));
+    h = h > 65504 ? 65504 : h < -65504 ? -65504 : h;
+    if (h == 0 && d != 0)
+        h = d < 0 ? -0x1p-24f : 0x1p-24f;
+    return ldexpf(h, t->exp[b]);
+}
+
+/* s->d, dmin <- d, dmin as halves, so coarse that all values of the block are exact (regrid.h). */
+static void set_halves(const struct batch *t, int b, double d, double dmin, struct grid_scales *s)
+{
+    const struct grid *g = t->g;
+    s->d = half_in(t, b, d);
+    s->dmin = half_in(t, b, dmin);
+    const double top =
+        fmax(fabs((double)s->d) * g->scale_hi * g->hi, fabs((double)s->dmin) * g->min_hi);
+    int e;
+    frexp(top, &e);
+    const double unit = ldexp(1, g->min_hi == 1 ? e + 1 - 24 : e - 24);
+    if (g->min_hi) {
+        s->d = (float)(rint(s->d / unit) * unit);
+        s->dmin = (float)(rint(s->dmin / unit) * unit);
+    }
+}
+
+/* ---- super-blocks ---- */
+
+/* Codes for the d and dmin of next[]; where they are better than all before, best[]. */
+static void try_codes(struct batch *t, const struct grid_scales *next)
+{
+    struct fit *f = &t->f;
+    for (int l = 0; l < f->lanes; l++) {
+        const int b = l / t->per;
+        f->d[l] = b < t->blocks ? next[b].d : 0;
+        f->dmin[l] = b < t->blocks ? next[b].dmin : 0;
+    }
+    t->kernels->codes(f);
+    for (int b = 0; b < t->blocks; b++) {
+        float err = 0;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++)
+            err += f->err[l];
+        if (!(err < t->err[b]))
+            continue;
+        t->err[b] = err;
+        t->best[b].d = next[b].d;
+        t->best[b].dmin = next[b].dmin;
+        for (int j = 0; j < t->g->subs; j++) {
+            t->best[b].scale[j] = (int16_t)f->scale[b * t->per + j];
+            t->best[b].min[j] = (int16_t)f->min[b * t->per + j];
+        }
+    }
+}
+
+/* The d and dmin that are best with the codes just found, by least squares. */
+static void improve(const struct batch *t, int b, struct grid_scales *next)
+{
+    const struct fit *f = &t->f;
+    double dd = 0, dm = 0, mm = 0, dx = 0, mx = 0;
+    for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+        const double s = f->scale[l], m = f->min[l], base = f->base[l];
+        dd += s * s * f->svv[l];
+        dx += s * (f->svx[l] + base * f->sv[l]);
+        if (f->clamped) {
+            dm += s * m * f->sv[l];
+            mm += m * m * f->sw[l];
+            mx += m * (f->sx[l] + base * f->sw[l]);
+        }
+    }
+    const double det = dd * mm - dm * dm;
+    if (det > 1e-9 * dd * mm)
+        set_halves(t, b, fmax(0, (dx * mm - mx * dm) / det), fmax(0, (dx * dm - mx * dd) / det),
+                   next);
+    else if (dd > 0)
+        set_halves(t, b, f->clamped ? fmax(0, (dx + next->dmin * dm) / dd) : dx / dd, next->dmin,
+                   next);
+}
+
+static void search_super(struct batch *t)
+{
+    const struct grid *g = t->g;
+    struct grid_scales next[FIT_LANES] = {{0}};
+    t->kernels->start(&t->f);
+    for (int b = 0; b < t->blocks; b++) {
+        float d = 0, dmin = 0;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+            const float s = t->f.s[l], m = -(t->f.base[l] + t->f.c[l]);
+            const float need = s / (float)(s < 0 ? g->scale_lo : g->scale_hi);
+            d = d < need ? need : d;
+            dmin = dmin < m ? m : dmin;
+        }
+        set_halves(t, b, d, g->min_hi ? dmin / (float)g->min_hi : 0, &next[b]);
+    }
+    for (int pass = 0; pass < g->search.passes; pass++) {
+        try_codes(t, next);
+        for (int b = 0; b < t->blocks; b++)
+            improve(t, b, &next[b]);
+    }
+}
+
+/* ---- blocks of one scale ---- */
+
+static void search_blocks(struct batch *t)
+{
+    t->kernels->start(&t->f);
+    for (int b = 0; b < t->blocks; b++) {
+        t->best[b] = (struct grid_scales){.scale = {1}, .min = {1}};
+        set_halves(t, b, t->f.s[b], t->g->min_hi ? -(t->f.base[b] + t->f.c[b]) : 0, &t->best[b]);
+    }
+}
+
+/* All lanes share d: some first ones, each improved by turns of codes and least squares. */
+static void search_ternary(struct batch *t)
+{
+    struct grid_scales next = {0};
+    float top = 0;
+    for (int l = 0; l < t->per; l++) {
+        t->f.s[l] = t->f.s2[l] = 1;
+        top = fmaxf(top, fmaxf(-t->f.low[l], t->f.high[l]));
+    }
+    for (int k = 1; k <= 4; k++) {
+        set_halves(t, 0, top * (float)k / 4, 0, &next);
+        for (int pass = 0; pass < t->g->search.passes; pass++) {
+            try_codes(t, &next);
+            improve(t, 0, &next);
+        }
+    }
+}
+
+/* The scale that just reaches the largest element; nothing is weighed. */
+static void search_largest(struct batch *t)
+{
+    const struct grid *g = t->g;
+    const float top = fminf(fit->peak(g->size, t->x), 0x1p127f);
+    struct grid_scales *s = &t->best[0];
+    *s = (struct grid_scales){.scale = {1}};
+    if (g->wide) { // an f32 of 16 bits: with codes of 8 all values are exact
+        const uint32_t up = half_bits(top / 127) + 0xff;
+        s->d = top < 0x1p-100f ? 0 : half_from(up & ~0xffu);
+    } else {
+        s->d = half_in(t, 0, top / 127);
+        if (s->d * 127.5f < top && s->d < 65504) // subnormal, or top is the largest
+            s->d = half_float((uint16_t)(half_of(s->d) + 1));
+    }
+}
+
+/* ---- blocks ---- */
+
+/* A min must be 0 where no code is (regrid.h): it makes way to where the lowest code is 0. */
+static void lower_mins(const struct grid *g, const float *x, struct grid_scales *s, int8_t *q)
+{
+    for (int j = 0; j < g->subs; j++) {
+        int8_t *p = q + j * g->size;
+        while (s->min[j] > 0) {
+            int8_t low = p[0];
+            for (int i = 1; i < g->size; i++)
+                low = p[i] < low ? p[i] : low;
+            if (low == 0)
+                break;
+            const float down = (float)low * s->d * (float)s->scale[j] / s->dmin;
+            s->min[j] = (int16_t)(s->min[j] - (down < 1           ? 1
+                                               : down > s->min[j] ? s->min[j]
+                                                                  : (int)down));
+            const float step = s->d * (float)s->scale[j], min = s->dmin * (float)s->min[j];
+            fit->snap(g->size, g->size, (float)g->lo, (float)g->hi, x + j * g->size, &step, &min,
+                      p);
+        }
+    }
+}
+
+static void write_block(const struct batch *t, int b, char *block)
+{
+    const struct grid *g = t->g;
+    const float *x = t->x + b * t->per * t->size;
+    struct grid_scales s = t->best[b];
+    int8_t q[GRID_BLOCK];
+    grid_nearest(g, &s, x, q);
+    if (g->min_hi > 1)
+        lower_mins(g, x, &s, q);
+    bool zero = !g->min_hi;
+    for (int i = 0; i < t->per * t->size; i++)
+        zero = zero && (g->level ? s.d == 0 : q[i] == 0);
+    if (zero) // no negative zeros where nothing else is
+        s = (struct grid_scales){.scale = {g->scale_lo == 1}};
+    s.d = ldexpf(s.d, -t->exp[b]);
+    s.dmin = ldexpf(s.dmin, -t->exp[b]);
+    g->set(block, &s);
+    g->pack(block, q);
+}
+
+/* Writes the blocks whose x [blocks][block] lie on a grid already: found[b]; returns how many. */
+static int find(const struct batch *t, const float *x, char *block, int bytes, bool *found)
+{
+    const struct grid *g = t->g;
+    struct grid_scales s;
+    int8_t q[GRID_BLOCK];
+    int n = 0;
+    for (int b = 0; b < t->blocks; b++) {
+        found[b] =
+            g->search.kind != GRID_LARGEST && regrid_find(g, x + b * t->per * t->size, &s, q);
+        n += found[b];
+        if (found[b]) {
+            g->set(block + b * bytes, &s);
+            g->pack(block + b * bytes, q);
+        }
+    }
+    return n;
+}
+
+static void search(struct batch *t)
+{
+    static void (*const kinds[])(struct batch *) = {
+        [GRID_LARGEST] = search_largest,
+        [GRID_BLOCKS] = search_blocks,
+        [GRID_SUPER] = search_super,
+        [GRID_TERNARY] = search_ternary,
+    };
+    for (int b = 0; b < t->blocks; b++) {
+        t->best[b] = (struct grid_scales){0};
+        t->err[b] = INFINITY;
+    }
+    kinds[t->g->search.kind](t);
+}
+
+static void describe(struct batch *t, const struct grid *g, bool weighted)
+{
+    const bool ternary = g->search.kind == GRID_TERNARY;
+    t->g = g;
+    t->per = ternary ? FIT_LANES : g->subs;
+    t->size = ternary ? g->size / FIT_LANES : g->size;
+    t->f = (struct fit){
+        .size = t->size,
+        .affine = g->min_hi > 0,
+        .clamped = g->min_hi > 1,
+        .weighted = weighted,
+        .table = g->level != NULL,
+        .lo = g->level ? g->level[0] : (float)g->lo,
+        .hi = g->level ? g->level[g->hi] : (float)g->hi,
+        .scale_lo = (float)g->scale_lo,
+        .scale_hi = (float)g->scale_hi,
+        .min_hi = (float)g->min_hi,
+        .starts = g->search.starts,
+        .around = g->search.around,
+        .min_around = g->search.min_around,
+        .start = g->search.start,
+        .start_step = g->search.start_step,
+    };
+}
+
+void grid_encode(struct tensor *t, int64_t row, const float *x, const float *importance)
+{
+    const struct grid *g = codecs_grid(t->dt);
+    struct batch batch;
+    describe(&batch, g, importance && g->search.kind != GRID_LARGEST);
+    char *block = (char *)t->data + (size_t)row * tensor_row_bytes(t);
+    const int64_t n = tensor_cols(t) / t->dt->block;
+    const int most = g->search.kind == GRID_LARGEST ? 1 : FIT_LANES / batch.per;
+    for (int64_t i = 0; i < n; i += most) {
+        const int64_t at = i * t->dt->block;
+        bool found[FIT_LANES];
+        batch.blocks = (int)(n - i < most ? n - i : most);
+        if (find(&batch, x + at, block + i * t->dt->bytes, t->dt->bytes, found) == batch.blocks)
+            continue;
+        load(&batch, x + at, importance ? importance + at : NULL);
+        search(&batch);
+        for (int b = 0; b < batch.blocks; b++)
+            if (!found[b])
+                write_block(&batch, b, block + (i + b) * t->dt->bytes);
+    }
+}

@@ -1,0 +1,81 @@
+/*
+ * The search for scales: kernels over FIT_LANES sub-blocks side by side, element i of lane l at
+ * x[i][l]. Every lane is computed in one order by vectors of any width, without fused multiply-add:
+ * all instruction sets give the same bits. One scalar table, one vector source (fit_vec.h)
+ * compiled once per instruction set.
+ *
+ * What is minimized is the sum over elements of w (x - y)^2, where y = s v - m is the element's
+ * value on the grid (grid.h) and w its importance. `affine` formats have a min; the others' levels
+ * are signed, and so are their scales.
+ */
+#ifndef ATTAR_COMPRESS_CODECS_FIT_H
+#define ATTAR_COMPRESS_CODECS_FIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { FIT_LANES = 16, FIT_SIZE = 32 };
+
+typedef float fit_lanes[FIT_LANES];
+
+struct fit {
+    int size, lanes;      /* elements of a sub-block; lanes in use: 8 or FIT_LANES */
+    bool affine, clamped; /* there is a min; it is a code of 0 ... min_hi */
+    bool weighted;        /* w counts; or it is 1 everywhere, and not filled */
+    bool table;           /* the levels are iq4_nl_levels, else all integers lo ... hi */
+    float lo, hi;
+    float scale_lo, scale_hi, min_hi;
+
+    /* where to search: steps of 1 / s, or of s, around the one that just reaches all elements; and
+       codes around the best scale's and the best min's */
+    int starts, around, min_around;
+    float start, start_step;
+
+    fit_lanes x[FIT_SIZE], w[FIT_SIZE];
+    fit_lanes low, high; /* the smallest and the largest x */
+    fit_lanes odd;       /* not 0: an x is not finite */
+    fit_lanes base;      /* affine: has been subtracted from x */
+    fit_lanes sw, sx;    /* sums of w; of w x, less base */
+
+    /* The best grid with free scales: s v - (m = -(base + c)); slope: of c against s, negated; s2:
+       the best s of the other sign. */
+    fit_lanes s, c, slope, s2;
+
+    /* The best codes for the d and dmin of each lane, the error, and sums over elements with v the
+       element's level: of w v, w v^2, w v x (less base). */
+    fit_lanes d, dmin, scale, min, err, sv, svv, svx;
+};
+
+struct fits {
+    const char *name;
+    const struct fits *narrow; /* for 8 lanes */
+    /* the largest |x| [n]; NaN counts as 0 */
+    float (*peak)(int n, const float *x);
+    /* x, w, low, high, odd, sw <- lanes [lanes] of x [size], and of w, if weighted */
+    void (*load)(struct fit *f, const float *x, const float *w);
+    /* w <- w * gain + floor, by lane, floor where gain is 0; base, sx, sw */
+    void (*ready)(struct fit *f, const float *gain, const float *floor);
+    /* s, c, slope, s2 */
+    void (*start)(struct fit *f);
+    /* scale, min, err, sv, svv, svx <- d, dmin */
+    void (*codes)(struct fit *f);
+    /* y [n] <- level(q) s[i / size] - m[i / size]; level NULL: q itself */
+    void (*spread)(int n, int size, const int8_t *level, const int8_t *q, const float *s,
+                   const float *m, float *y);
+    /* q [n] <- (x + m) / s, to the nearest integer of lo ... hi; lo where that is no number */
+    void (*snap)(int n, int size, float lo, float hi, const float *x, const float *s,
+                 const float *m, int8_t *q);
+};
+
+/* The table for cpu_level(): chosen before main, and again by fit_init() after cpu_set_level(). */
+extern const struct fits *fit;
+void fit_init(void);
+
+extern const struct fits fit_scalar;
+#if defined __x86_64__
+extern const struct fits fit_avx2, fit_avx512;
+#elif defined __aarch64__
+extern const struct fits fit_neon;
+#endif
+
+#endif

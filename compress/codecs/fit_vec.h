@@ -1,0 +1,364 @@
+/*
+ * The kernels of fit.h over vf. Included once by each fit_<isa>.c, which defines FIT_TABLE, the
+ * name of its table, and FIT_NARROW. A loop over lanes takes VF_N of them at once; what a kernel
+ * finds for a lane does not depend on the others.
+ */
+#include <stddef.h>
+
+#include "autograd/kernels/vec.h"
+#include "compress/codecs/fit.h"
+#include "compress/codecs/grid.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- loading ---- */
+
+INLINE void gather(fit_lanes *to, int size, int l, const float *x)
+{
+    enum { TILE = VF_N };
+    for (int i = 0; i < size; i += TILE) {
+        vf r[TILE];
+        for (int k = 0; k < TILE; k++)
+            r[k] = vf_load(x + (l + k) * size + i);
+        vf_transpose(r);
+        for (int k = 0; k < TILE; k++)
+            vf_store(&to[i + k][l], r[k]);
+    }
+}
+
+static void load(struct fit *f, const float *x, const float *w)
+{
+    const vf zero = vf_set(0);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        gather(f->x, f->size, l, x);
+        vf low = vf_load(&f->x[0][l]), high = low, odd = zero, sw = zero;
+        for (int i = 0; i < f->size; i++) {
+            const vf v = vf_load(&f->x[i][l]);
+            low = vf_min(low, v);
+            high = vf_max(high, v);
+            odd = odd + v * zero;
+        }
+        if (f->weighted) {
+            gather(f->w, f->size, l, w);
+            for (int i = 0; i < f->size; i++)
+                sw = sw + vf_load(&f->w[i][l]);
+        }
+        vf_store(&f->low[l], low);
+        vf_store(&f->high[l], high);
+        vf_store(&f->odd[l], odd);
+        vf_store(&f->sw[l], sw);
+    }
+}
+
+static float peak(int n, const float *x)
+{
+    const vf zero = vf_set(0);
+    vf top = zero;
+    for (int i = 0; i < n; i += VF_N) {
+        const vf v = vf_load(x + i), a = vf_pick_less(v, zero, zero - v, v);
+        top = vf_pick_less(top, a, a, top);
+    }
+    float t[VF_N], most = 0;
+    vf_store(t, top);
+    for (int i = 0; i < VF_N; i++)
+        most = most < t[i] ? t[i] : most;
+    return most;
+}
+
+static void ready(struct fit *f, const float *gain, const float *floor)
+{
+    const vf zero = vf_set(0);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        const vf low = vf_load(&f->low[l]);
+        vf base = low;
+        if (!f->affine || f->clamped)
+            base = f->affine ? vf_min(low, zero) : zero;
+        const vf g = vf_load(gain + l), fl = vf_load(floor + l);
+        vf sw = zero, sx = zero;
+        for (int i = 0; i < f->size; i++) {
+            const vf v = vf_load(&f->x[i][l]) - base;
+            vf w = vf_set(1);
+            if (f->weighted) {
+                w = vf_pick_less(zero, g, vf_load(&f->w[i][l]) * g + fl, fl);
+                vf_store(&f->w[i][l], w);
+            }
+            vf_store(&f->x[i][l], v);
+            sw = sw + w;
+            sx = sx + w * v;
+        }
+        vf_store(&f->base[l], base);
+        vf_store(&f->sw[l], sw);
+        vf_store(&f->sx[l], sx);
+    }
+}
+
+/* ---- one grid on one vector of lanes ---- */
+
+/* The level nearest to t. */
+INLINE vf nearest(bool table, vf t, vf lo, vf hi)
+{
+    if (!table)
+        return vf_round(vf_min(vf_max(t, lo), hi));
+    vf v = vf_set(iq4_nl_levels[0]);
+    for (int k = 0; k < 15; k++) {
+        const vf middle = vf_set(0.5f * (float)(iq4_nl_levels[k] + iq4_nl_levels[k + 1]));
+        v = vf_pick_less(middle, t, vf_set(iq4_nl_levels[k + 1]), v);
+    }
+    return v;
+}
+
+/* 1 / s; 0 for 0 and NaN */
+INLINE vf inverse(vf s)
+{
+    const vf zero = vf_set(0), r = vf_set(1) / s;
+    return vf_pick_less(zero, s, r, vf_pick_less(s, zero, r, zero));
+}
+
+struct sums {
+    vf v, vv, vx;
+};
+
+/* Sums over the elements of w v, w v^2, w v x, with v the level nearest to (x + n) inv. */
+INLINE struct sums sums(const struct fit *f, int l, bool weighted, bool table, vf n, vf inv)
+{
+    const vf lo = vf_set(f->lo), hi = vf_set(f->hi);
+    struct sums s = {vf_set(0), vf_set(0), vf_set(0)};
+    for (int i = 0; i < f->size; i++) {
+        const vf x = vf_load(&f->x[i][l]);
+        const vf v = nearest(table, (x + n) * inv, lo, hi);
+        vf wv = v;
+        if (weighted)
+            wv = wv * vf_load(&f->w[i][l]);
+        s.v = s.v + wv;
+        s.vv = s.vv + wv * v;
+        s.vx = s.vx + wv * x;
+    }
+    return s;
+}
+
+/* The error with step s = 1 / inv and x + n as multiples of it. */
+INLINE vf error(const struct fit *f, int l, bool weighted, bool table, vf n, vf s, vf inv)
+{
+    const vf lo = vf_set(f->lo), hi = vf_set(f->hi);
+    vf err = vf_set(0);
+    for (int i = 0; i < f->size; i++) {
+        const vf x = vf_load(&f->x[i][l]) + n;
+        const vf e = x - s * nearest(table, x * inv, lo, hi);
+        if (weighted)
+            err = err + vf_load(&f->w[i][l]) * e * e;
+        else
+            err = err + e * e;
+    }
+    return err;
+}
+
+/* ---- affine ---- */
+
+struct line {
+    vf s, c, slope, gain; /* gain: the error that it saves against s = c = 0 */
+};
+
+/* The line through the codes' sums by least squares; takes it if it is better. */
+INLINE void improve(const struct fit *f, int l, struct sums a, struct line *best)
+{
+    const vf zero = vf_set(0), one = vf_set(1);
+    const vf sw = vf_load(&f->sw[l]), sx = vf_load(&f->sx[l]), base = vf_load(&f->base[l]);
+    const vf det = sw * a.vv - a.v * a.v;
+    const vf inv = one / vf_pick_less(zero, det, det, one);
+    vf c = (a.vv * sx - a.v * a.vx) * inv;
+    if (f->clamped)
+        c = vf_min(c, zero - base); // m >= 0
+    const vf s = (a.vx - c * a.v) / vf_pick_less(zero, a.vv, a.vv, one);
+    vf gain = s * (a.vx + a.vx - s * a.vv - (c + c) * a.v) + c * (sx + sx - c * sw);
+    gain = vf_pick_less(zero, det, vf_pick_less(zero, s, gain, zero), zero);
+    const vf slope = a.v / sw;
+    best->s = vf_pick_less(best->gain, gain, s, best->s);
+    best->c = vf_pick_less(best->gain, gain, c, best->c);
+    best->slope = vf_pick_less(best->gain, gain, slope, best->slope);
+    best->gain = vf_pick_less(best->gain, gain, gain, best->gain);
+}
+
+INLINE void affine_start(struct fit *f, bool weighted)
+{
+    const vf zero = vf_set(0);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        const vf sw = vf_load(&f->sw[l]), sx = vf_load(&f->sx[l]), base = vf_load(&f->base[l]);
+        const vf inv = inverse(vf_load(&f->high[l]) - base);
+        vf c = sx / sw; // all equal
+        if (f->clamped)
+            c = vf_min(c, zero - base);
+        struct line best = {zero, c, zero, c * (sx + sx - c * sw)};
+        for (int k = 0; k < f->starts; k++) {
+            const vf steps = vf_set(f->hi + f->start + f->start_step * (float)k);
+            improve(f, l, sums(f, l, weighted, false, zero, steps * inv), &best);
+        }
+        for (int k = 0; k < 2; k++)
+            improve(f, l, sums(f, l, weighted, false, zero - best.c, inverse(best.s)), &best);
+        vf_store(&f->s[l], best.s);
+        vf_store(&f->c[l], best.c);
+        vf_store(&f->slope[l], best.slope);
+    }
+}
+
+INLINE void affine_codes(struct fit *f, bool weighted)
+{
+    const vf zero = vf_set(0), far = vf_set(3e38f);
+    const vf most = vf_set(f->scale_hi), most_min = vf_set(f->min_hi);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        const vf d = vf_load(&f->d[l]), dmin = vf_load(&f->dmin[l]), base = vf_load(&f->base[l]);
+        const vf s = vf_load(&f->s[l]), c = vf_load(&f->c[l]), slope = vf_load(&f->slope[l]);
+        const vf inv_min = inverse(dmin);
+        vf scale = zero, min = zero, err = far;
+        const vf middle = vf_round(vf_min(s * inverse(d), most)) - vf_set((float)f->around);
+        for (int k = 0; k <= 2 * f->around; k++) {
+            const vf sc = vf_min(vf_max(middle + vf_set((float)k), zero), most);
+            const vf step = d * sc, inv = inverse(step);
+            const vf m = zero - base - c - (s - step) * slope;
+            const vf mid = vf_round(vf_min(vf_max(m * inv_min, zero), most_min)) -
+                           vf_set((float)f->min_around);
+            for (int j = 0; j <= 2 * f->min_around; j++) {
+                const vf mc = vf_min(vf_max(mid + vf_set((float)j), zero), most_min);
+                const vf e = error(f, l, weighted, false, dmin * mc + base, step, inv);
+                scale = vf_pick_less(e, err, sc, scale);
+                min = vf_pick_less(e, err, mc, min);
+                err = vf_min(e, err);
+            }
+        }
+        const struct sums a = sums(f, l, weighted, false, dmin * min + base, inverse(d * scale));
+        vf_store(&f->scale[l], scale);
+        vf_store(&f->min[l], min);
+        vf_store(&f->err[l], err);
+        vf_store(&f->sv[l], a.v);
+        vf_store(&f->svv[l], a.vv);
+        vf_store(&f->svx[l], a.vx);
+    }
+}
+
+/* ---- signed ---- */
+
+INLINE void signed_start(struct fit *f, bool weighted, bool table)
+{
+    const vf zero = vf_set(0), one = vf_set(1);
+    const vf below = vf_set(-1 / f->lo), above = vf_set(1 / f->hi);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        const vf low = vf_load(&f->low[l]), high = vf_load(&f->high[l]);
+        vf found[2], gains[2];
+        for (int sign = 0; sign < 2; sign++) {
+            vf neg = zero - low, pos = high, unit = one;
+            if (sign)
+                neg = high, pos = zero - low, unit = zero - one;
+            const vf reach = vf_max(vf_max(neg * below, pos * above), zero); // |s| that reaches all
+            vf best = zero, gain = zero;
+            for (int k = 0; k < f->starts; k++) {
+                const vf s = unit * reach * vf_set(f->start + f->start_step * (float)k);
+                const struct sums a = sums(f, l, weighted, table, zero, inverse(s));
+                const vf t = a.vx / vf_pick_less(zero, a.vv, a.vv, one), g = t * a.vx;
+                best = vf_pick_less(gain, g, t, best);
+                gain = vf_max(gain, g);
+            }
+            for (int k = 0; k < 2; k++) {
+                const struct sums a = sums(f, l, weighted, table, zero, inverse(best));
+                const vf t = a.vx / vf_pick_less(zero, a.vv, a.vv, one), g = t * a.vx;
+                best = vf_pick_less(gain, g, t, best);
+                gain = vf_max(gain, g);
+            }
+            found[sign] = best;
+            gains[sign] = gain;
+        }
+        vf_store(&f->s[l], vf_pick_less(gains[0], gains[1], found[1], found[0]));
+        vf_store(&f->s2[l], vf_pick_less(gains[0], gains[1], found[0], found[1]));
+        vf_store(&f->c[l], zero);
+        vf_store(&f->slope[l], zero);
+    }
+}
+
+INLINE void signed_codes(struct fit *f, bool weighted, bool table)
+{
+    const vf zero = vf_set(0), far = vf_set(3e38f);
+    const vf least = vf_set(f->scale_lo), most = vf_set(f->scale_hi);
+    for (int l = 0; l < f->lanes; l += VF_N) {
+        const vf d = vf_load(&f->d[l]), inv = inverse(d);
+        vf scale = zero, err = far;
+        for (int other = 0; other < 2; other++) {
+            const vf s = vf_load(other ? &f->s2[l] : &f->s[l]);
+            const vf middle = vf_round(vf_min(vf_max(s * inv, least), most));
+            for (int k = -f->around; k <= f->around; k++) {
+                const vf sc = vf_min(vf_max(middle + vf_set((float)k), least), most);
+                const vf step = d * sc;
+                const vf e = error(f, l, weighted, table, zero, step, inverse(step));
+                scale = vf_pick_less(e, err, sc, scale);
+                err = vf_min(e, err);
+            }
+        }
+        const struct sums a = sums(f, l, weighted, table, zero, inverse(d * scale));
+        vf_store(&f->scale[l], scale);
+        vf_store(&f->min[l], zero);
+        vf_store(&f->err[l], err);
+        vf_store(&f->sv[l], a.v);
+        vf_store(&f->svv[l], a.vv);
+        vf_store(&f->svx[l], a.vx);
+    }
+}
+
+/* each case compiled by itself */
+
+static void start(struct fit *f)
+{
+    if (f->affine)
+        f->weighted ? affine_start(f, true) : affine_start(f, false);
+    else if (f->table)
+        f->weighted ? signed_start(f, true, true) : signed_start(f, false, true);
+    else
+        f->weighted ? signed_start(f, true, false) : signed_start(f, false, false);
+}
+
+static void codes(struct fit *f)
+{
+    if (f->affine)
+        f->weighted ? affine_codes(f, true) : affine_codes(f, false);
+    else if (f->table)
+        f->weighted ? signed_codes(f, true, true) : signed_codes(f, false, true);
+    else
+        f->weighted ? signed_codes(f, true, false) : signed_codes(f, false, false);
+}
+
+/* ---- values and codes in their order ---- */
+
+static void spread(int n, int size, const int8_t *level, const int8_t *q, const float *s,
+                   const float *m, float *y)
+{
+    int8_t v[GRID_BLOCK];
+    if (level) {
+        for (int i = 0; i < n; i++)
+            v[i] = level[q[i]];
+        q = v;
+    }
+    for (int j = 0; j < n; j += size, s++, m++)
+        for (int i = j; i < j + size; i += VF_N)
+            vf_store(y + i, vf_set(*s) * vf_load_i8(q + i) - vf_set(*m));
+}
+
+static void snap(int n, int size, float lo, float hi, const float *x, const float *s,
+                 const float *m, int8_t *q)
+{
+    const vf least = vf_set(lo), most = vf_set(hi);
+    for (int j = 0; j < n; j += size, s++, m++) {
+        const vf inv = inverse(vf_set(*s)), min = vf_set(*m);
+        for (int i = j; i < j + size; i += VF_N) {
+            const vf t = (vf_load(x + i) + min) * inv;
+            vf_store_i8(q + i, vf_round(vf_min(vf_pick_less(least, t, t, least), most)));
+        }
+    }
+}
+
+const struct fits FIT_TABLE = {
+    .name = FIT_NAME,
+    .narrow = &FIT_NARROW,
+    .peak = peak,
+    .load = load,
+    .ready = ready,
+    .start = start,
+    .codes = codes,
+    .spread = spread,
+    .snap = snap,
+};

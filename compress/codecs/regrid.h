@@ -1,0 +1,15 @@
+/*
+ * Values that lie on a grid already. What encoders write is exact: every element is an integral
+ * multiple of one power of two, at most 2^24 times it, so that its grid can be found again from the
+ * values by integers alone, whatever the importance was. That is why encoding is idempotent.
+ */
+#ifndef ATTAR_COMPRESS_CODECS_REGRID_H
+#define ATTAR_COMPRESS_CODECS_REGRID_H
+
+#include "compress/codecs/grid.h"
+
+/* s, q [block] <- a grid and codes whose values are x [block], bit for bit; false: there is none,
+   or none that an encoder would have written. */
+bool regrid_find(const struct grid *g, const float *x, struct grid_scales *s, int8_t *q);
+
+#endif
