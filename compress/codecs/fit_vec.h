@@ -341,12 +341,13 @@ static void spread(int n, int size, const int8_t *level, const int8_t *q, const 
 static void snap(int n, int size, float lo, float hi, const float *x, const float *s,
                  const float *m, int8_t *q)
 {
-    const vf least = vf_set(lo), most = vf_set(hi);
+    const vf zero = vf_set(0), least = vf_set(lo), most = vf_set(hi);
     for (int j = 0; j < n; j += size, s++, m++) {
         const vf inv = inverse(vf_set(*s)), min = vf_set(*m);
         for (int i = j; i < j + size; i += VF_N) {
-            const vf t = (vf_load(x + i) + min) * inv;
-            vf_store_i8(q + i, vf_round(vf_min(vf_pick_less(least, t, t, least), most)));
+            vf t = (vf_load(x + i) + min) * inv;
+            t = vf_pick_less(zero, t, t, vf_pick_less(t, zero, t, zero)); // NaN: 0
+            vf_store_i8(q + i, vf_round(vf_min(vf_max(t, least), most)));
         }
     }
 }

@@ -1,5 +1,7 @@
 #include "compress/codecs/grid.h"
 
+#include <math.h>
+
 #include "compress/codecs/fit.h"
 
 static char *row_of(const struct tensor *t, int64_t row)
@@ -23,7 +25,7 @@ void grid_values(const struct grid *g, const struct grid_scales *s, const int8_t
     fit->spread(g->subs * g->size, g->size, g->level, q, step, min, x);
 }
 
-/* The code whose level is nearest to t, the higher one at a tie; NaN: 0. */
+/* The code whose level is nearest to t, the higher one at a tie. */
 static int8_t nearest_code(const struct grid *g, float t)
 {
     int code = 0;
@@ -41,7 +43,8 @@ void grid_nearest(const struct grid *g, const struct grid_scales *s, const float
         fit->snap(n, g->size, (float)g->lo, (float)g->hi, x, step, min, q);
     for (int i = 0; i < n && g->level; i++) {
         const float d = step[i / g->size], inv = d < 0 || d > 0 ? 1 / d : 0;
-        q[i] = nearest_code(g, x[i] * inv);
+        const float u = x[i] * inv;
+        q[i] = nearest_code(g, isnan(u) ? 0 : u);
     }
 }
 

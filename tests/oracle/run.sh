@@ -31,6 +31,8 @@ charclass() { "$python" tests/oracle/charclass.py | cmp - datasets/charclass.def
 
 compare "golden files against PyTorch and transformers" "torch numpy h5py transformers" \
     "$python" tests/oracle/golden_check.py --check
+compare "block formats against gguf" "numpy h5py gguf" \
+    "$python" tests/oracle/make_codec_golden.py --check
 compare "trained models against PyTorch and transformers" "torch numpy h5py tokenizers transformers" \
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \

@@ -1,0 +1,206 @@
+/* Encoders: idempotent on every kind of row, with importance and without; errors no larger than
+   those of plain rounding; the better for what importance says; and rows that hold no numbers. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/rng.h"
+#include "compress/codecs/codecs.h"
+#include "compress/codecs/grid.h"
+#include "tests/compress/codecs/samples.h"
+
+enum { COLS = SAMPLES_COLS };
+
+/* decode(encode(decode(encode(x)))) is decode(encode(x)), also where the importance changed. */
+static void once_more(const struct dtype *dt, const char *kind, const float *x, int64_t cols,
+                      const float *w, const float *w2)
+{
+    struct tensor t = samples_tensor(dt, 1, cols), u = samples_tensor(dt, 1, cols);
+    float *y = malloc((size_t)cols * sizeof *y), *z = malloc((size_t)cols * sizeof *z);
+    dt->encode(&t, 0, x, w);
+    dt->decode(&t, 0, y);
+    dt->encode(&u, 0, y, w2);
+    dt->decode(&u, 0, z);
+    for (int64_t j = 0; j < cols; j++)
+        if (memcmp(&y[j], &z[j], sizeof *y) || !isfinite(y[j]))
+            fail_msg("%s, %s, %s importance: element %d: %a, then %a", dt->name, kind,
+                     w ? w2 ? "with" : "first with" : "without", (int)j, y[j], z[j]);
+    free(y);
+    free(z);
+    samples_free(&t);
+    samples_free(&u);
+}
+
+static void idempotent(void **state)
+{
+    (void)state;
+    float x[COLS], w[COLS];
+    const char *name;
+    for (int c = 0; codecs_at(c); c++)
+        for (int kind = 0; samples_row(kind, 0, &name, x); kind++)
+            for (int i = 0; i < 3; i++) {
+                samples_row(kind, i, &name, x);
+                samples_importance(i, w);
+                once_more(codecs_at(c), name, x, COLS, NULL, NULL);
+                once_more(codecs_at(c), name, x, COLS, w, w);
+                once_more(codecs_at(c), name, x, COLS, w, NULL);
+            }
+}
+
+static void idempotent_trained(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"token_embd.weight", "blk.2.ffn_down.weight",
+                                        "blk.0.attn_k.weight"};
+    for (int k = 0; k < 3; k++) {
+        int64_t rows, cols;
+        float *x = samples_trained(names[k], &rows, &cols), w[COLS];
+        if (!x)
+            skip();
+        samples_importance(k, w);
+        for (int c = 0; codecs_at(c); c++)
+            for (int64_t r = k; r < rows; r += rows / 16) {
+                once_more(codecs_at(c), names[k], x + r * cols, cols, NULL, NULL);
+                once_more(codecs_at(c), names[k], x + r * cols, cols, w, w);
+            }
+        free(x);
+    }
+}
+
+/* The weighted error of a row, relative to its weighted square. */
+static double loss(const struct dtype *dt, const float *x, const float *w, const float *count)
+{
+    struct tensor t = samples_tensor(dt, 1, COLS);
+    float y[COLS];
+    double err = 0, all = 0;
+    dt->encode(&t, 0, x, w);
+    dt->decode(&t, 0, y);
+    for (int j = 0; j < COLS; j++) {
+        const double e = (double)y[j] - x[j], c = count ? count[j] : 1;
+        err += c * e * e;
+        all += c * x[j] * x[j];
+    }
+    samples_free(&t);
+    return sqrt(err / all);
+}
+
+/* Relative errors of Gaussian rows, each a little above what the search reaches. */
+static void errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct dtype *dt;
+        double plain, weighted;
+    } bounds[] = {
+        {&codecs_q4_0, 0.0815, 0.0755}, {&codecs_q4_1, 0.0702, 0.0637},
+        {&codecs_q5_0, 0.0406, 0.0377}, {&codecs_q5_1, 0.0345, 0.032},
+        {&codecs_q8_0, 0.006, 0.006},   {&codecs_q2_k, 0.27, 0.245},
+        {&codecs_q3_k, 0.15, 0.14},     {&codecs_q4_k, 0.072, 0.068},
+        {&codecs_q5_k, 0.036, 0.035},   {&codecs_q6_k, 0.0175, 0.017},
+        {&codecs_q8_k, 0.009, 0.009},   {&codecs_iq4_nl, 0.077, 0.075},
+        {&codecs_iq4_xs, 0.077, 0.075}, {&codecs_tq1_0, 0.44, 0.44},
+        {&codecs_tq2_0, 0.44, 0.44},
+    };
+    for (size_t k = 0; k < sizeof bounds / sizeof *bounds; k++) {
+        double plain = 0, weighted = 0, ignored = 0;
+        enum { ROWS = 16 };
+        for (int i = 0; i < ROWS; i++) {
+            float x[COLS], w[COLS];
+            const char *name;
+            samples_row(0, i, &name, x);
+            samples_importance(i, w);
+            plain += loss(bounds[k].dt, x, NULL, NULL) / ROWS;
+            weighted += loss(bounds[k].dt, x, w, w) / ROWS;
+            ignored += loss(bounds[k].dt, x, NULL, w) / ROWS;
+        }
+        print_message("%-7s %.5f, weighted %.5f (without saying so %.5f)\n", bounds[k].dt->name,
+                      plain, weighted, ignored);
+        assert_true(plain <= bounds[k].plain);
+        assert_true(weighted <= bounds[k].weighted);
+        if (bounds[k].dt != &codecs_q8_0 && bounds[k].dt != &codecs_q8_k)
+            assert_true(weighted < 0.995 * ignored);
+    }
+}
+
+/* Values on a grid of the format, whoever made it, have no error. */
+static void exact_where_it_can_be(void **state)
+{
+    (void)state;
+    const struct dtype *signs[] = {&codecs_q4_0, &codecs_q5_0,  &codecs_q3_k,
+                                   &codecs_q6_k, &codecs_tq1_0, &codecs_tq2_0};
+    for (size_t k = 0; k < sizeof signs / sizeof *signs; k++) {
+        float x[COLS], y[COLS];
+        const char *name;
+        samples_row(7, (int)k, &name, x); // ternary, but not an f16
+        for (int j = 0; j < COLS; j++)
+            x[j] = (float)((x[j] > 0) - (x[j] < 0)) * 0.040771484375f;
+        struct tensor t = samples_tensor(signs[k], 1, COLS);
+        signs[k]->encode(&t, 0, x, NULL);
+        signs[k]->decode(&t, 0, y);
+        for (int j = 0; j < COLS; j++)
+            assert_true(x[j] == y[j]);
+        samples_free(&t);
+    }
+}
+
+/* A row's bytes depend on nothing but the row: not on its neighbours, nor on what was there. */
+static void rows_are_independent(void **state)
+{
+    (void)state;
+    float x[COLS];
+    const char *name;
+    samples_row(0, 5, &name, x);
+    for (int c = 0; codecs_at(c); c++) {
+        const struct dtype *dt = codecs_at(c);
+        struct tensor t = samples_tensor(dt, 3, COLS), one = samples_tensor(dt, 1, COLS);
+        const size_t n = tensor_row_bytes(&t);
+        char *p = t.data;
+        memset(p, 0x5a, 3 * n);
+        dt->encode(&t, 1, x, NULL);
+        dt->encode(&one, 0, x, NULL);
+        assert_memory_equal(p + n, one.data, n);
+        for (size_t i = 0; i < n; i++)
+            assert_true(p[i] == 0x5a && p[2 * n + i] == 0x5a);
+        samples_free(&t);
+        samples_free(&one);
+    }
+}
+
+/* Importance of no use (none anywhere, not finite) counts as none given. */
+static void useless_importance(void **state)
+{
+    (void)state;
+    float x[COLS], w[COLS];
+    const char *name;
+    samples_row(0, 9, &name, x);
+    for (int c = 0; codecs_at(c); c++)
+        for (int kind = 0; kind < 2; kind++) {
+            const struct dtype *dt = codecs_at(c);
+            struct tensor t = samples_tensor(dt, 1, COLS), u = samples_tensor(dt, 1, COLS);
+            for (int j = 0; j < COLS; j++)
+                w[j] = kind ? NAN : 0;
+            dt->encode(&t, 0, x, NULL);
+            dt->encode(&u, 0, x, w);
+            assert_memory_equal(t.data, u.data, tensor_bytes(&t));
+            samples_free(&t);
+            samples_free(&u);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(idempotent),
+        cmocka_unit_test(idempotent_trained),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(exact_where_it_can_be),
+        cmocka_unit_test(rows_are_independent),
+        cmocka_unit_test(useless_importance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,134 @@
+/* Every variant of the kernels that runs here against the scalar one: encoders write the same
+   bytes, rounding too, and the values are the same bits, for every format and kind of row, for rows
+   of 1
+   ... 5 blocks of 256; and the kernels by themselves. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/cpu.h"
+#include "autograd/base/rng.h"
+#include "compress/codecs/codecs.h"
+#include "compress/codecs/fit.h"
+#include "tests/compress/codecs/samples.h"
+
+enum { COLS = SAMPLES_COLS };
+
+static void use(int level)
+{
+    cpu_set_level((enum cpu_level)level);
+    fit_init();
+}
+
+/* What a format makes of a row: bytes encoded plain and with importance, bytes of other values
+   rounded to the first, and the values of all three. */
+struct made {
+    unsigned char bytes[3][COLS * 2];
+    float x[3][COLS];
+};
+
+static void make(const struct dtype *dt, int64_t cols, const float *x, const float *w,
+                 struct made *m)
+{
+    float other[COLS];
+    for (int64_t j = 0; j < cols; j++)
+        other[j] = 1.3f * x[j] + 0.1f * x[(j + 1) % cols];
+    memset(m, 0, sizeof *m);
+    for (int i = 0; i < 3; i++) {
+        struct tensor t = {.dt = dt, .nd = 2, .dim = {1, cols}, .data = m->bytes[i]};
+        if (i < 2)
+            dt->encode(&t, 0, x, i ? w : NULL);
+        else
+            memcpy(t.data, m->bytes[0], tensor_bytes(&t));
+        if (i == 2)
+            dt->round(&t, 0, other);
+        dt->decode(&t, 0, m->x[i]);
+    }
+}
+
+static void same_on_all(void **state)
+{
+    (void)state;
+    float x[COLS], w[COLS];
+    const char *name;
+    struct made *want = malloc(sizeof *want), *got = malloc(sizeof *got);
+    for (int c = 0; codecs_at(c); c++)
+        for (int kind = 0; samples_row(kind, kind, &name, x); kind++) {
+            const int64_t cols = 256 * (1 + kind % 5);
+            samples_importance(kind, w);
+            use(CPU_SCALAR);
+            assert_string_equal(fit->name, "scalar");
+            make(codecs_at(c), cols, x, w, want);
+            for (int level = CPU_SCALAR + 1; level <= (int)cpu_hardware(); level++) {
+                use(level);
+                assert_string_not_equal(fit->name, "scalar");
+                make(codecs_at(c), cols, x, w, got);
+                for (int i = 0; i < 3; i++)
+                    if (memcmp(want->bytes[i], got->bytes[i], sizeof want->bytes[i]) ||
+                        memcmp(want->x[i], got->x[i], sizeof want->x[i]))
+                        fail_msg("%s, %s, %d columns, case %d: %s differs from scalar",
+                                 codecs_at(c)->name, name, (int)cols, i, fit->name);
+            }
+        }
+    free(want);
+    free(got);
+}
+
+static void peak(void **state)
+{
+    (void)state;
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        use(level);
+        float x[256];
+        rng_normal(3, 1, x, 256);
+        for (int i = 0; i < 256; i++) {
+            const float was = x[i];
+            x[i] = i % 2 ? -77 : 77;
+            assert_true(fit->peak(256, x) == 77);
+            x[i] = NAN;
+            assert_true(fit->peak(256, x) < 77 && fit->peak(256, x) > 1);
+            x[i] = -INFINITY;
+            assert_true(fit->peak(256, x) == INFINITY);
+            x[i] = was;
+        }
+    }
+}
+
+/* Ties go to even codes, what is beyond the ends to the ends, NaN to 0, all of it without a step.
+ */
+static void snap(void **state)
+{
+    (void)state;
+    const float steps[] = {0.5f, -0.5f, 0}, mins[] = {0, 0, 1};
+    const float inputs[16] = {0,  0.25f,    -0.25f,    0.75f, -0.75f, 1.2f,   1.3f,   9,
+                              -9, INFINITY, -INFINITY, NAN,   1e30f,  -1e30f, 1e-30f, -0.0f};
+    const int want[2][16] = {{0, 0, 0, 2, -2, 2, 3, 3, -4, 3, -4, 0, 3, -4, 0, 0},
+                             {0, 0, 0, -2, 2, -2, -3, -4, 3, -4, 3, 0, -4, 3, 0, 0}};
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        use(level);
+        float x[48];
+        int8_t q[48];
+        for (int i = 0; i < 48; i++)
+            x[i] = inputs[i % 16];
+        fit->snap(48, 16, -4, 3, x, steps, mins, q);
+        for (int i = 0; i < 32; i++)
+            assert_int_equal(q[i], want[i / 16][i % 16]);
+        for (int i = 32; i < 48; i++)
+            assert_int_equal(q[i], 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_on_all),
+        cmocka_unit_test(peak),
+        cmocka_unit_test(snap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
