@@ -41,12 +41,7 @@ static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
-/* VF_N bytes <-> integral floats in [-128, 127] */
-static inline vf vf_load_i8(const int8_t *p)
-{
-    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
-}
+/* integral floats in [-128, 127] */
 static inline void vf_store_i8(int8_t *p, vf x)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -158,11 +153,6 @@ static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
 {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
-static inline vf vf_load_i8(const int8_t *p)
-{
-    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
-}
 static inline void vf_store_i8(int8_t *p, vf x)
 {
     const __m256i i = _mm256_cvtps_epi32(x);
@@ -271,11 +261,6 @@ static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline vf vf_pick_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
-static inline vf vf_load_i8(const int8_t *p)
-{
-    const int8_t b[8] = {p[0], p[1], p[2], p[3]};
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(b)))));
-}
 static inline void vf_store_i8(int8_t *p, vf x)
 {
     const int16x4_t h = vmovn_s32(vcvtq_s32_f32(x));
