@@ -8,7 +8,7 @@
 #include "autograd/base/mem.h"
 
 enum {
-    BATCH = 2048,     /* tokens of a forward pass: whole chunks, at least one */
+    BATCH = 2048,     /* tokens of a forward pass: whole chunks, at least one, or a piece */
     LOGITS = 4 << 20, /* floats of logits that exist at once */
     SHORTEST = 4,     /* of the chunks: one with a token to score */
 };
@@ -17,16 +17,19 @@ struct scorer {
     struct transformer *m;
     const struct perplexity_args *args;
     struct ctx ctx;
+    struct kv_pool pool;
     int64_t across;        /* chunks of a batch at most */
-    int32_t *token, *pos;  /* [across c] */
+    int64_t piece;         /* tokens of a chunk in one pass: all of a short one */
+    int32_t *token;        /* [across c] */
+    int32_t *part, *pos;   /* [across piece] of a pass */
     struct sequence *seqs; /* [across] */
+    struct kv *kv;         /* [across] */
     double *nll;           /* [across scored] */
 };
 
-/* Tokens of a chunk that are scored. */
-static int64_t scored(const struct perplexity_args *a)
+int64_t perplexity_scored(int64_t c)
 {
-    return a->c - a->c / 2 - 1;
+    return c - c / 2 - 1;
 }
 
 int64_t perplexity_chunks(const struct perplexity_args *a, const struct transformer *m, int64_t n)
@@ -54,40 +57,68 @@ static double surprise(const float *logits, int64_t V, int32_t id)
     return top + log(sum) - logits[id];
 }
 
-/* Fills s->nll for the chunk that starts at `row` of hidden, `some` rows of logits at a time. */
-static void score(struct scorer *s, struct ctx *ctx, struct tensor *hidden, int64_t row,
-                  double *nll)
+/* Fills s->nll for what is scored of tokens [p0, p0 + len) of chunk k, whose rows of hidden start
+   at `row`; some rows of logits at a time. */
+static void score(struct scorer *s, struct ctx *ctx, struct tensor *hidden, int64_t k, int64_t row,
+                  int64_t p0, int64_t len)
 {
-    const int64_t V = s->m->dims.vocab, n = scored(s->args);
-    const int64_t first = row + s->args->c / 2;
-    const int64_t some = LOGITS / V > n ? n : LOGITS / V > 0 ? LOGITS / V : 1;
-    for (int64_t i = 0; i < n && !ctx->failed; i += some) {
+    const struct perplexity_args *a = s->args;
+    const int64_t V = s->m->dims.vocab, half = a->c / 2, some = LOGITS / V > 0 ? LOGITS / V : 1;
+    const int64_t end = p0 + len < a->c - 1 ? p0 + len : a->c - 1;
+    double *nll = s->nll + k * perplexity_scored(a->c) - half;
+    const int32_t *token = s->token + k * a->c;
+    for (int64_t i = p0 > half ? p0 : half, n; i < end && !ctx->failed; i += n) {
         const size_t lo = ctx->arena.lo;
-        const int64_t rows = n - i < some ? n - i : some;
-        const struct tensor *t = transformer_logits(ctx, s->m, hidden, first + i, rows);
+        n = end - i < some ? end - i : some;
+        const struct tensor *t = transformer_logits(ctx, s->m, hidden, row + i - p0, n);
         if (!t)
             return;
-        const float *logits = t->data; // [rows,V]
+        const float *logits = t->data; // [n,V]
         if (!ctx->measuring) {
 #pragma omp parallel for schedule(static)
-            for (int64_t r = 0; r < rows; r++)
-                nll[i + r] = surprise(logits + r * V, V, s->token[first + i + r + 1]);
+            for (int64_t r = 0; r < n; r++) {
+                nll[i + r] = surprise(logits + r * V, V, token[i + r + 1]);
+                if (a->row)
+                    a->row(a->arg, i + r - half, logits + r * V, token[i + r + 1]);
+            }
         }
         arena_pop_lo(&ctx->arena, lo);
     }
+}
+
+/* Tokens [p0, p0 + len) of `count` chunks. */
+static void run_piece(struct scorer *s, struct ctx *ctx, int64_t count, int64_t p0, int64_t len)
+{
+    for (int64_t k = 0; k < count; k++) {
+        s->seqs[k] = (struct sequence){k * len, len, &s->kv[k]};
+        if (ctx->measuring)
+            s->kv[k].len = p0;
+        for (int64_t i = 0; i < len; i++) {
+            s->part[k * len + i] = s->token[k * s->args->c + p0 + i];
+            s->pos[k * len + i] = (int32_t)(p0 + i);
+        }
+    }
+    const struct batch batch = {
+        .n = count * len, .tok = s->part, .pos = s->pos, .seqs = s->seqs, .n_seqs = (int)count};
+    ctx_reset(ctx);
+    struct tensor *hidden = transformer_forward(ctx, s->m, &batch);
+    for (int64_t k = 0; hidden && k < count; k++)
+        score(s, ctx, hidden, k, k * len, p0, len);
 }
 
 /* A batch of `count` chunks, whose tokens are in s->token. 0, or -1 with the ctx failed. */
 static int run(struct scorer *s, struct ctx *ctx, int64_t count)
 {
     const int64_t c = s->args->c;
-    const struct batch batch = {
-        .n = count * c, .tok = s->token, .pos = s->pos, .seqs = s->seqs, .n_seqs = (int)count};
-    ctx_reset(ctx);
-    struct tensor *hidden = transformer_forward(ctx, s->m, &batch);
-    for (int64_t i = 0; hidden && i < count; i++)
-        score(s, ctx, hidden, i * c, s->nll + i * scored(s->args));
-    return hidden && !ctx->failed ? 0 : -1;
+    for (int64_t k = 0; k < count; k++)
+        kv_open(&s->kv[k], &s->pool);
+    for (int64_t p0 = 0, len; p0 < c && !ctx->failed; p0 += len) {
+        len = c - p0 < s->piece ? c - p0 : s->piece;
+        run_piece(s, ctx, count, p0, len);
+    }
+    for (int64_t k = 0; k < count; k++)
+        kv_close(&s->kv[k]);
+    return ctx->failed ? -1 : 0;
 }
 
 static int measure(struct scorer *s)
@@ -106,29 +137,32 @@ static int measure(struct scorer *s)
 static void scorer_close(struct scorer *s)
 {
     ctx_free(&s->ctx);
+    kv_pool_free(&s->pool);
     free(s->token);
+    free(s->part);
     free(s->pos);
     free(s->seqs);
+    free(s->kv);
     free(s->nll);
 }
 
 static int scorer_open(struct scorer *s, struct transformer *m, const struct perplexity_args *args,
                        int64_t chunks)
 {
-    const int64_t c = args->c, fit = BATCH / c > 0 ? BATCH / c : 1;
-    *s = (struct scorer){.m = m, .args = args, .across = chunks < fit ? chunks : fit};
+    const int64_t c = args->c, fit = args->row || c > BATCH ? 1 : BATCH / c;
+    *s = (struct scorer){.m = m, .args = args};
+    s->across = chunks < fit ? chunks : fit;
+    s->piece = c < BATCH ? c : BATCH;
     const size_t n = (size_t)s->across;
     s->token = mem_new(n * (size_t)c, sizeof *s->token);
-    s->pos = mem_new(n * (size_t)c, sizeof *s->pos);
+    s->part = mem_new(n * (size_t)s->piece, sizeof *s->part);
+    s->pos = mem_new(n * (size_t)s->piece, sizeof *s->pos);
     s->seqs = mem_new(n, sizeof *s->seqs);
-    s->nll = mem_new(n * (size_t)scored(args), sizeof *s->nll);
-    if (!s->token || !s->pos || !s->seqs || !s->nll)
+    s->kv = mem_new(n, sizeof *s->kv);
+    s->nll = mem_new(n * (size_t)perplexity_scored(c), sizeof *s->nll);
+    if (!s->token || !s->part || !s->pos || !s->seqs || !s->kv || !s->nll ||
+        kv_pool_init(&s->pool, &m->dims, args->cache, s->across * kv_blocks(c)))
         goto bad;
-    for (int64_t i = 0; i < s->across; i++) {
-        s->seqs[i] = (struct sequence){.start = i * c, .len = c};
-        for (int64_t t = 0; t < c; t++)
-            s->pos[i * c + t] = (int32_t)t;
-    }
     if (measure(s))
         goto bad;
     s->ctx.stop = args->stop;
@@ -171,7 +205,7 @@ int perplexity_run(struct perplexity *p, struct transformer *m, const int32_t *t
         if (run(&s, &s.ctx, count))
             rc = err("%s", s.ctx.text);
         for (int64_t i = 0; i < count && !rc; i++) {
-            add(p, s.nll + i * scored(args), scored(args));
+            add(p, s.nll + i * perplexity_scored(args->c), perplexity_scored(args->c));
             rc = chunk ? chunk(arg, p) : 0;
         }
     }

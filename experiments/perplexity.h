@@ -13,7 +13,12 @@ struct perplexity_args {
     int64_t c;                         /* tokens of a chunk, 4 to the model's context */
     int64_t chunks;                    /* at most; <= 0: all there are */
     int32_t bos;                       /* -1: none */
+    enum kvblock_type cache;           /* what attention reads keys and values in */
     const volatile sig_atomic_t *stop; /* may be NULL */
+    /* NULL, or: sees the logits [V] of token i of the chunk's perplexity_scored(), the one that
+       scores `next`. Threads call it at once, for one chunk, before that chunk's end is told. */
+    void (*row)(void *arg, int64_t i, const float *logits, int32_t next);
+    void *arg;
 };
 
 struct perplexity {
@@ -25,6 +30,9 @@ struct perplexity {
    less than 2 c tokens (llama-perplexity's limit). */
 int64_t perplexity_chunks(const struct perplexity_args *args, const struct transformer *m,
                           int64_t n);
+
+/* Tokens of a chunk that are scored. */
+int64_t perplexity_scored(int64_t c);
 
 /* Scores token [n] of m. After each chunk, `chunk` (NULL: not wanted) sees what there is so far; it
    returns 0, or -1 with err() set. 0, or -1 with err() set. */

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,7 @@ static void it_prints_as_llama_perplexity(void **state)
     scratch_write(file, text, TEXT + 1);
     tiny_model(&m, false, false);
     tiny_model_save(model, &m);
-    const struct perplexity_args args = {.c = 100, .chunks = -1, .bos = -1};
+    const struct perplexity_args args = {.c = 100, .chunks = -1, .bos = -1, .cache = KVBLOCK_F16};
     for (int k = 1; k <= 7; k++) {
         struct perplexity_args some = args;
         some.chunks = k;
@@ -83,6 +84,69 @@ static void lengths_are_checked(void **state)
     buf_free(&text);
 }
 
+/* A model's log-probabilities are written, and read back as what another is compared with. */
+static void another_model_is_compared(void **state)
+{
+    const char *model = scratch_path(*state, "model.h5"), *file = scratch_path(*state, "a.txt");
+    const char *base = scratch_path(*state, "base.kld"), *small = scratch_path(*state, "small.h5");
+    struct transformer m;
+    struct buf text = {0};
+    tiny_model(&m, false, false);
+    tiny_model_save(model, &m);
+    for (int i = 0; i < 700; i++)
+        buf_printf(&text, "%c", (char)('a' + rng_below(1, (uint64_t)i, 26)));
+    scratch_write(file, text.p, text.n);
+    assert_int_equal(RUN("-c", "100"), 0);
+    struct buf plain = {0};
+    buf_add(&plain, out.p, out.n);
+    assert_int_equal(RUN("-c", "100", "--kl-divergence-base", base), 0);
+    assert_string_equal(out.p, plain.p);
+    size_t n;
+    free(scratch_read(base, &n));
+    assert_int_equal(n, 8 + 12 + 700 * 4 + 7 * 49 * (258 + 4) * 2);
+#undef RUN
+#define RUN(...)                                                                                   \
+    capture_run(cmd_perplexity,                                                                    \
+                (const char *[]){"perplexity", "-m", model, "--kl-divergence-base", base,          \
+                                 __VA_ARGS__, NULL},                                               \
+                &out, &notes)
+    // with itself: the same up to the file's steps of 16 / 65535
+    assert_int_equal(RUN("--kl-divergence"), 0);
+    double q, b, kld = 1;
+    const char *at = strstr(out.p, "Mean PPL(Q)                   : ");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at + 32, "%lf", &q), 1);
+    at = strstr(out.p, "Mean PPL(base)                : ");
+    assert_int_equal(sscanf(at + 32, "%lf", &b), 1);
+    assert_true(fabs(q / b - 1) < 2e-4);
+    at = strstr(plain.p, "PPL = ");
+    assert_int_equal(sscanf(at + 6, "%lf", &b), 1);
+    assert_true(fabs(q / b - 1) < 1e-6);
+    at = strstr(out.p, "Mean    KLD: ");
+    assert_int_equal(sscanf(at + 13, "%lf", &kld), 1);
+    assert_true(fabs(kld) < 2e-4);
+    assert_non_null(strstr(out.p, "Same top p: 100.000 ±"));
+    assert_null(strstr(out.p, "  8  "));
+    // the text is the file's, as far as is asked for
+    assert_int_equal(RUN("--kl-divergence", "--chunks", "2"), 0);
+    assert_null(strstr(out.p, "======"));
+    assert_non_null(strstr(notes.p, "98 values"));
+    assert_int_equal(RUN("--kl-divergence", "-f", file), CMD_USAGE);
+    assert_int_equal(RUN("-c", "100"), CMD_USAGE); // no text
+    transformer_free(&m);
+    tiny_model(&m, false, true);
+    tiny_model_save(small, &m);
+    model = small;
+    assert_int_equal(RUN("--kl-divergence"), -1);
+    assert_non_null(strstr(err_text(), "257"));
+    base = file;
+    assert_int_equal(RUN("--kl-divergence"), -1);
+    assert_non_null(strstr(err_text(), "_logits_"));
+    transformer_free(&m);
+    buf_free(&text);
+    buf_free(&plain);
+}
+
 static int teardown(void **state)
 {
     buf_free(&out);
@@ -95,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_prints_as_llama_perplexity, scratch_setup, teardown),
         cmocka_unit_test_setup_teardown(lengths_are_checked, scratch_setup, teardown),
+        cmocka_unit_test_setup_teardown(another_model_is_compared, scratch_setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

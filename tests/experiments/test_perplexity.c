@@ -134,6 +134,46 @@ static void it_runs_chunk_by_chunk(void **state)
     assert_int_equal(some.n, 3);
 }
 
+/* Chunks longer than a pass are read in pieces, on the cache: as if at once. */
+static void long_chunks_come_in_pieces(void **state)
+{
+    enum { LONG = 2500 };
+    struct fixture *f = *state;
+    static int32_t token[2 * LONG], pos[LONG];
+    const struct perplexity_args args = {.c = LONG, .chunks = 1, .bos = -1};
+    struct transformer m;
+    struct perplexity p;
+    struct ctx ctx;
+    double error, nll = 0;
+    struct transformer_dims dims = f->m.dims;
+    dims.context = LONG;
+    assert_int_equal(transformer_init(&m, &dims, STORE_FROZEN), 0);
+    store_init(&m.store, 5);
+    store_project(&m.store);
+    for (int i = 0; i < 2 * LONG; i++) {
+        token[i] = (int32_t)rng_below(8, (uint64_t)i, 256);
+        pos[i % LONG] = i % LONG;
+    }
+    assert_int_equal(perplexity_run(&p, &m, token, (int64_t)2 * LONG, &args, NULL, NULL), 0);
+    const struct sequence seq = {.len = LONG};
+    const struct batch batch = {.n = LONG, .tok = token, .pos = pos, .seqs = &seq, .n_seqs = 1};
+    assert_int_equal(ctx_init(&ctx, 256 << 20), 0);
+    struct tensor *hidden = transformer_forward(&ctx, &m, &batch);
+    const struct tensor *t = transformer_logits(&ctx, &m, hidden, 0, LONG);
+    assert_non_null(t);
+    for (int i = LONG / 2; i <= LONG - 2; i++) {
+        const float *logits = (const float *)t->data + i * m.dims.vocab;
+        double sum = 0;
+        for (int v = 0; v < m.dims.vocab; v++)
+            sum += exp(logits[v]);
+        nll += log(sum) - logits[token[i + 1]];
+    }
+    assert_int_equal(p.count, LONG - LONG / 2 - 1);
+    assert_true(fabs(perplexity_value(&p, &error) / exp(nll / (double)p.count) - 1) < 1e-5);
+    ctx_free(&ctx);
+    transformer_free(&m);
+}
+
 static void what_cannot_be_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -180,9 +220,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(it_equals_a_naive_computation),
-        TEST(it_runs_chunk_by_chunk),
-        TEST(what_cannot_be_is_refused),
+        TEST(it_equals_a_naive_computation),  TEST(it_runs_chunk_by_chunk),
+        TEST(long_chunks_come_in_pieces),     TEST(what_cannot_be_is_refused),
         TEST(known_models_have_known_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
