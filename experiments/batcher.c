@@ -51,6 +51,16 @@ static size_t measure(struct batcher *b)
     return failed ? 0 : peak;
 }
 
+/* Does a row alone go another way through products than beside others? Types that multiply by
+   themselves give it the same bits. */
+static bool wants_company(const struct transformer *m)
+{
+    for (int i = 0; i < m->store.n; i++)
+        if (m->store.p[i].product && !m->store.p[i].used.dt->product)
+            return true;
+    return false;
+}
+
 static int check(const struct batcher *b)
 {
     const struct batcher_args *a = b->args;
@@ -114,6 +124,7 @@ static int batcher_open(struct batcher *b)
     if (vocab > b->m->dims.vocab)
         return err("%d tokens in the tokenizer, %d in the model", vocab, b->m->dims.vocab);
     b->threads = omp_get_max_threads();
+    b->company = wants_company(b->m);
     b->text = mem_new(b->n, sizeof *b->text);
     b->running = mem_new(P, sizeof *b->running);
     b->back = mem_new(P, sizeof *b->back);
@@ -138,7 +149,6 @@ static int batcher_open(struct batcher *b)
 
 /* ---- a pass ---- */
 
-/* One row alone would go another way through products than beside others: it is given company. */
 static void add_company(struct batcher *b, struct batch *batch)
 {
     b->token[1] = b->token[0];
@@ -167,7 +177,7 @@ static struct batch gather(struct batcher *b, int64_t *wanted)
         }
     }
     b->stats->rows += batch.n;
-    if (batch.n == 1)
+    if (batch.n == 1 && b->company)
         add_company(b, &batch);
     return batch;
 }
@@ -282,10 +292,10 @@ static int pass(struct batcher *b)
     const struct batch batch = gather(b, &wanted);
     ctx_reset(&b->ctx);
     struct tensor *hidden = transformer_forward(&b->ctx, b->m, &batch), *logits = NULL;
-    if (wanted == 1)
-        b->last[1] = b->last[0];
+    const int64_t rows = wanted == 1 && b->company ? 2 : wanted;
+    b->last[1] = rows > wanted ? b->last[0] : b->last[1];
     if (hidden && wanted)
-        logits = transformer_logits_at(&b->ctx, b->m, hidden, b->last, wanted > 1 ? wanted : 2);
+        logits = transformer_logits_at(&b->ctx, b->m, hidden, b->last, rows);
     b->stats->passes++;
     if (b->ctx.failed)
         return b->args->stop && *b->args->stop ? 1 : err("%s", b->ctx.text);

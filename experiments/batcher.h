@@ -9,8 +9,8 @@
  * read again, as far as it had come, when there is room.
  *
  * A text is a function of its request alone, not of what runs beside it or of preemption, as far as
- * products give a row the same bits beside any others: that is so for attar's own kernels (a pass
- * of one row is made of two), not for OpenBLAS.
+ * products give a row the same bits beside any others: that is so for weights in blocks and halves
+ * and for f32 with attar's own kernels (there a row alone is computed twice), not with OpenBLAS.
  */
 #ifndef ATTAR_EXPERIMENTS_BATCHER_H
 #define ATTAR_EXPERIMENTS_BATCHER_H

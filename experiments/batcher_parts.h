@@ -41,6 +41,7 @@ struct batcher {
     struct text **whose;     /* [parallel] the texts they belong to */
     struct sampler *sampler; /* [threads] */
     int threads;
+    bool company; /* a row alone is given some */
 };
 
 /* Fills up with what waits: first those that were put back, then in the order of the requests. 0,

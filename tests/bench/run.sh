@@ -196,6 +196,22 @@ END
     rm -rf "$folder"
 }
 
+# 64 texts at once against one after the other, the same texts; and 8 texts of each of 8 prompts. MODEL_110M: a GGUF of
+# that size, measured as well
+parallel() {
+    [ -f "$ATTAR_DATA/kjv-5m-f16.gguf" ] || { skip "parallel: no kjv-5m-f16.gguf"; return; }
+    for model in 5m 110m; do
+        file=$ATTAR_DATA/kjv-5m-f16.gguf
+        [ $model = 5m ] || file=${MODEL_110M:-}
+        [ -n "$file" ] || { skip "parallel with 110M: no MODEL_110M"; continue; }
+        run="$python tests/bench/bench_parallel.py $build/attar $file $ATTAR_DATA/tinyshakespeare.txt --threads $threads"
+        versus parallel-$model tokens_per_s together singly -- $run -- $run --parallel 1
+        versus parallel-$model-samples tokens_per_s together singly -- $run --prompts 8 --samples 8 -- \
+            $run --prompts 8 --samples 8 --parallel 1
+        record parallel-$model-q8_0 $run --cache-type q8_0
+    done
+}
+
 xz_baseline() {
     [ -f "$ATTAR_DATA/tinyshakespeare.txt" ] || { skip "xz: no tinyshakespeare.txt"; return; }
     parts=$(mktemp -d)
@@ -206,7 +222,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm gemm16 precision recompute attention plan startup tokenizer corpus xz_baseline shakespeare quickstart; do
+for m in train gemm gemm16 precision recompute attention plan startup tokenizer corpus parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

@@ -165,6 +165,12 @@ TABLES = {
     "tokenizer": Table(
         ("BPE, one core", "attar, MB/s (range)", "Hugging Face, MB/s (range)", "ratio", "runs"),
         {"training": "tokenizer-train", "encoding": "tokenizer-encode"}, tokenizer_cells),
+    "parallel": Table(
+        ("64 texts of 64 tokens", "64 at once, tokens/s (range)", "one by one, tokens/s (range)", "ratio (quartiles)",
+         "rounds", "MiB of blocks, at once and one by one", "MiB, were each text given its context of 256"),
+        {f"{model}, {kind}": f"parallel-{name}{tail}" for name, model in
+         (("5m", "5.8M in F16"), ("110m", "110M in Q4_K_M")) for tail, kind in
+         (("", "64 prompts"), ("-samples", "8 prompts, 8 texts each"))}, pair_side("cache_mib", "contiguous_mib")),
     "plan": Table(
         ("tokens/s, planned and measured: ratio", *(f"context {seq:,}" for seq in PLAN_CONTEXTS)),
         {f"{size}, {precision}": "plan" for size in ("1M", "6M", "25M", "124M") for precision in ("f32", "bf16")},

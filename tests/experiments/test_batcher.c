@@ -174,7 +174,7 @@ static void a_text_is_that_of_decode(void **state)
     f->r[5].prompt = token;
     f->r[5].n = 16;
     f->r[5].n_predict = 40;
-    f->r[5].sampler = (struct sampler_args){.temp = 0, .top_p = 1, .repeat_penalty = 1};
+    f->r[5].stream = 0; // as decode_sample()'s
     const struct batcher_args args = usual(8, 200);
     run(f, &args, 9);
     assert_int_equal(decode_sample(&f->m, f->tok, prompt, 40, &f->r[5].sampler, NULL, &single), 0);

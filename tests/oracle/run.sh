@@ -37,6 +37,8 @@ compare "trained models against PyTorch and transformers" "torch numpy h5py toke
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
     "$python" tests/oracle/tokenizer_oracle.py
+compare "perplexity and divergence against NumPy and llama.cpp (LLAMA_BIN)" "numpy" \
+    "$python" tests/oracle/divergence_oracle.py "$ATTAR_BIN"
 compare "event files, read by TensorBoard" "numpy tensorboard" \
     "$python" tests/oracle/tensorboard_oracle.py "$ATTAR_BIN"
 compare "classes of characters against Hugging Face's" "tokenizers" charclass
