@@ -20,7 +20,8 @@ int64_t tensor_numel(const struct tensor *t)
 
 size_t tensor_row_bytes(const struct tensor *t)
 {
-    return (size_t)(tensor_cols(t) / t->dt->block) * (size_t)t->dt->bytes;
+    const int64_t block = t->dt->block;
+    return (size_t)((tensor_cols(t) + block - 1) / block) * (size_t)t->dt->bytes;
 }
 
 size_t tensor_bytes(const struct tensor *t)

@@ -24,6 +24,10 @@ static inline struct tensor *linear_residual(const struct node *node)
     return node->in[1 + 2 * LINEAR_MAX];
 }
 
+/* Inference on weights that have dtype.product, where nothing asks for gradients. */
+bool linear_product_serves(const struct ctx *ctx, const struct node *node);
+void linear_product_forward(struct ctx *ctx, struct node *node);
+
 /* The op where x is bf16: weights from their panels (packed for the occasion if they have none),
    outputs bf16, or f32 with a residual. */
 void linear_bf16_forward(struct ctx *ctx, struct node *node);

@@ -11,7 +11,7 @@ static void forward(struct ctx *ctx, struct node *node)
     const size_t mark = ctx_mark(ctx);
     const struct act_buf buf = act_buf(ctx, a->dt != &dtype_f32 || b->dt != &dtype_f32, 3, C);
     if (!ctx->measuring && !ctx->failed) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (N > 1)
         for (int64_t i = 0; i < N; i++) {
             const float *ai = act_get(a->dt, a->data, i, C, act_row(&buf, 0));
             const float *bi = act_get(b->dt, b->data, i, C, act_row(&buf, 1));

@@ -66,6 +66,10 @@ static void forward(struct ctx *ctx, struct node *node)
         linear_bf16_forward(ctx, node);
         return;
     }
+    if (linear_product_serves(ctx, node)) {
+        linear_product_forward(ctx, node);
+        return;
+    }
     const size_t mark = ctx_mark(ctx);
     size_t bytes = l->scratch;
     char *buf = bytes ? ctx_thread_scratch(ctx, &bytes) : NULL;

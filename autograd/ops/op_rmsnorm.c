@@ -32,7 +32,7 @@ static void forward(struct ctx *ctx, struct node *node)
     const size_t mark = ctx_mark(ctx);
     const struct act_buf buf = act_buf(ctx, x->dt != &dtype_f32 || y->dt != &dtype_f32, 2, C);
     if (!ctx->measuring && !ctx->failed) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (N > 1)
         for (int64_t i = 0; i < N; i++) {
             float *yi = act_at(y->dt, y->data, i, C, act_row(&buf, 1));
             s->r[i] = rows->rmsnorm(C, act_get(x->dt, x->data, i, C, act_row(&buf, 0)), w->data,

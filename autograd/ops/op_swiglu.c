@@ -9,7 +9,7 @@ static void forward(struct ctx *ctx, struct node *node)
     const bool bf16 = y->dt == &dtype_bf16;
     if (ctx->measuring)
         return;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (N > 1)
     for (int64_t i = 0; i < N; i++)
         rows->swiglu(F, bf16, act_place(g->dt, g->data, i, F), act_place(u->dt, u->data, i, F),
                      act_place(y->dt, y->data, i, F));
