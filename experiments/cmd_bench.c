@@ -9,6 +9,7 @@
 #include "experiments/flags.h"
 #include "experiments/model.h"
 #include "experiments/speed.h"
+#include "experiments/speed_model.h"
 
 struct bench_flags {
     bool gemm, train;
@@ -18,9 +19,17 @@ struct bench_flags {
     int64_t d, layers, heads, kv_heads, ff, vocab, seq, batch;
     bool tie, recompute;
     int precision; /* enum config_precision */
-    int64_t steps, threads;
+    int64_t steps;
+    struct ints threads;
     bool json;
+    const char *model;
+    struct ints n_prompt, n_gen;
+    int64_t repetitions;
+    int output; /* enum speed_model_form */
 };
+
+static const char *const forms[] = {
+    [SPEED_MD] = "md", [SPEED_CSV] = "csv", [SPEED_JSON] = "json", [SPEED_JSONL] = "jsonl", NULL};
 
 static const char *const precisions[] = {
     [PRECISION_AUTO] = "auto", [PRECISION_BF16] = "bf16", [PRECISION_F32] = "f32", NULL};
@@ -50,15 +59,27 @@ static const struct field table[] = {
      .doc = "of products; auto: the config's, or bf16 where the processor has it"},
     {AT(steps), .type = FIELD_INT, .min = 1, .max = 1e6, .def = "10", .when = "train",
      .doc = "steps to measure"},
-    {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
-     .doc = "threads to compute with; 0: as many as there are cores"},
+    {AT(threads), .type = FIELD_INTS, .letter = 't', .min = 1, .max = 4096,
+     .doc = "threads to compute with, else as many as there are cores; with -m also 1,2,4"},
     {AT(json), .type = FIELD_BOOL, .doc = "one line of JSON instead of a table"},
+    {AT(model), .type = FIELD_TEXT, .letter = 'm',
+     .doc = "a model in use, as generate takes it: prompts read and tokens written a second"},
+    {AT(n_prompt), .type = FIELD_INTS, .letter = 'p', .min = 0, .max = 1 << 24, .def = "512",
+     .when = "model", .doc = "tokens of the prompt, also 128,512; 0: no such test"},
+    {AT(n_gen), .type = FIELD_INTS, .letter = 'n', .min = 0, .max = 1 << 24, .def = "128",
+     .when = "model", .doc = "tokens written one by one, also 32,128; 0: no such test"},
+    {AT(repetitions), .type = FIELD_INT, .letter = 'r', .min = 1, .max = 1e6, .def = "5",
+     .when = "model", .doc = "runs of each test"},
+    {AT(output), .type = FIELD_ENUM, .letter = 'o', .names = forms, .def = "md", .when = "model",
+     .doc = "form of the table"},
     {0},
 };
 
 static const struct flags flags = {
-    "bench --gemm|--train [CONFIG.yaml [key=value ...]] [flags]",
-    "Measures products and training steps of a config's model, or of a given shape.", table};
+    "bench --gemm|--train [CONFIG.yaml [key=value ...]] [flags], or bench -m MODEL [flags]",
+    "Measures products and training steps of a config's model or of a given shape, or a model in "
+    "use.",
+    table};
 
 /* The models that the README's figures are about. */
 struct shape {
@@ -163,7 +184,7 @@ static int by_config(const struct bench_flags *f, struct config *c, struct trans
     const int vocab = model_vocabulary(c);
     if (vocab < 0 || model_stage_dims(c, i, vocab, dims) || config_batch_check(t, dims->context))
         return -1;
-    if (c->threads > 0 && !f->threads)
+    if (c->threads > 0 && !f->threads.n)
         omp_set_num_threads((int)c->threads);
     a->step.T = dims->context;
     a->step.batch = t->batch_tokens / a->step.T;
@@ -182,8 +203,10 @@ static int run(const struct bench_flags *f, struct config *config)
     struct speed_args a = {.step.dims = &dims, .steps = f->steps, .json = f->json};
     if (f->gemm == f->train)
         return wrong_call("one of --gemm and --train is wanted");
-    if (f->threads)
-        omp_set_num_threads((int)f->threads);
+    if (f->threads.n > 1)
+        return wrong_call("one number of threads is wanted");
+    if (f->threads.n)
+        omp_set_num_threads((int)f->threads.value[0]);
     const int rc = f->config ? by_config(f, config, &dims, &a) : by_flags(f, &dims, &a);
     if (rc)
         return rc;
@@ -198,6 +221,27 @@ static int run(const struct bench_flags *f, struct config *config)
     return done;
 }
 
+static int run_model(const struct bench_flags *f)
+{
+    struct ints threads = f->threads;
+    if (f->gemm || f->train || f->config)
+        return wrong_call("a model (-m) is measured by itself");
+    if (!threads.n)
+        threads = (struct ints){.n = 1, .value = {omp_get_max_threads()}};
+    const struct speed_model_args a = {.model = f->model,
+                                       .prompt = &f->n_prompt,
+                                       .gen = &f->n_gen,
+                                       .threads = &threads,
+                                       .repetitions = f->repetitions,
+                                       .form = (enum speed_model_form)f->output};
+    struct buf out = {0};
+    const int rc = speed_model(&a, &out);
+    if (!rc)
+        fputs(out.p, stdout);
+    buf_free(&out);
+    return rc;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     struct bench_flags args;
@@ -205,7 +249,7 @@ int cmd_bench(int argc, char **argv)
     struct config config = {0};
     int rc = flags_parse(&flags, argc, argv, &args, &pool);
     if (!rc)
-        rc = run(&args, &config);
+        rc = args.model ? run_model(&args) : run(&args, &config);
     config_free(&config);
     pool_free(&pool);
     return rc == FLAGS_HELP ? 0 : rc;

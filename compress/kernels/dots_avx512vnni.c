@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "compress/kernels/dots.h"
+#include "compress/kernels/dots_four_avx512vnni.h"
 #include "compress/kernels/dots_open_avx512vnni.h"
 #include "compress/kernels/panels8.h"
 
@@ -48,7 +49,7 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
 
 /* ---- a few rows of weights with a few of activations: R * T results in fours ---- */
 
-enum { MOST = 8 }; /* results in work */
+enum { MOST = 8, AHEAD = 8192 }; /* results in work; bytes that are fetched ahead at least */
 
 struct place {
     const char *row[4];
@@ -134,7 +135,7 @@ OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, 
     for (int64_t b = 0; b < p->blocks; b++) {
         __m512i sum[MOST];
         for (int i = 0; T == 1 && i < R * f->bytes; i += 64)
-            _mm_prefetch(next + i, _MM_HINT_T0);
+            _mm_prefetch(next + i, _MM_HINT_T1);
         next += R * f->bytes;
         __m256i min[MOST];
         const char *block[4];
@@ -172,6 +173,49 @@ OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, 
                                          _mm_cvtepi32_ps(four_sums_256(min + i)), y[i / 4]);
         }
     }
+}
+
+/* One activation and four rows. */
+OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f)
+{
+    __m128 y = _mm_setzero_ps();
+    const char *next = p->next;
+    const struct act8 *a = p->a[0];
+    for (int64_t b = 0; b < p->blocks; b++, a++) {
+        const char *const block[4] = {p->row[0] + b * f->bytes, p->row[1] + b * f->bytes,
+                                      p->row[2] + b * f->bytes, p->row[3] + b * f->bytes};
+        for (int i = 0; i < 4 * f->bytes; i += 64)
+            _mm_prefetch(next + i, _MM_HINT_T1);
+        next += 4 * f->bytes;
+        struct four o;
+        __m512i x[4], sum[4];
+        f->scales(block, &o);
+        for (int k = 0; k < 4; k++) {
+            const __m256i upper = _mm256_load_si256((const __m256i *)(a->q + f->at[k] + f->gap));
+            x[k] = _mm512_inserti64x4(open_load(a->q + f->at[k]), upper, 1);
+        }
+        for (int r = 0; r < 4; r++) {
+            __m512i w[4], s[2];
+            f->codes(block[r], w);
+            for (int k = 0; k < 4; k++)
+                w[k] = _mm512_maddubs_epi16(w[k], x[k]);
+            for (int k = 0; k < 2; k++) {
+                s[k] = _mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k], four_spread(&o, f, r, k));
+                s[k] = _mm512_dpwssd_epi32(s[k], w[k + 2], four_spread(&o, f, r, k + 2));
+            }
+            sum[r] = _mm512_add_epi32(s[0], s[1]);
+        }
+        const __m128 e = _mm_set1_ps(a->d);
+        const __m128i min = four_mins(&o, f, a);
+        __m128i s = four_sums(sum);
+        if (f->less)
+            s = _mm_sub_epi32(s, _mm_mullo_epi32(min, _mm_set1_epi32(f->less)));
+        s = _mm_srai_epi32(s, f->shift);
+        y = _mm_fmadd_ps(_mm_mul_ps(o.d, e), _mm_cvtepi32_ps(s), y);
+        if (!f->less)
+            y = _mm_fnmadd_ps(_mm_mul_ps(o.dmin, e), _mm_cvtepi32_ps(min), y);
+    }
+    return y;
 }
 
 /* ---- formats of 32: eight blocks at a time, each with its own scale ---- */
@@ -256,18 +300,23 @@ OPEN_INLINE void few_32(const char *row, int64_t blocks, const struct eight_trai
 /* ---- the table ---- */
 
 /* R rows from r on and T activations from i on; those that are not there are computed twice. */
-OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f, int64_t r, int64_t i,
-                      int R, int T)
+OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f,
+                      const struct four_traits *fast, int64_t r, int64_t i, int R, int T)
 {
     struct place p = {.blocks = j->cols / GRID_BLOCK};
     const int64_t rows = j->rows - r < R ? j->rows - r : R, n = j->n - i < T ? j->n - i : T;
     p.next = j->w + (size_t)(r + R) * j->stride;
+    if (AHEAD > (size_t)R * j->stride)
+        p.next = j->w + (size_t)r * j->stride + AHEAD;
     for (int k = 0; k < R; k++)
         p.row[k] = j->w + (size_t)(r + (k < rows ? k : rows - 1)) * j->stride;
     for (int k = 0; k < T; k++)
         p.a[k] = (const struct act8 *)j->a + (i + (k < n ? k : n - 1)) * p.blocks;
     __m128 y[MOST / 4];
-    few(&p, f, R, T, y);
+    if (fast && T == 1)
+        y[0] = four(&p, fast);
+    else
+        few(&p, f, R, T, y);
     float v[MOST];
     for (int k = 0; k < R * T; k += 4)
         _mm_storeu_ps(v + k, y[k / 4]);
@@ -276,21 +325,22 @@ OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f, int
             j->y[(i + t) * j->ldy + r + k] = v[k * T + t];
 }
 
-OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f)
+OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f,
+                         const struct four_traits *fast)
 {
     for (int64_t r = 0; r < j->rows; r += 4) {
         int64_t i = 0;
         for (; j->n - i > 4; i += 8)
             for (int64_t k = r; k < r + 4 && k < j->rows; k++)
-                some(j, f, k, i, 1, 8);
+                some(j, f, fast, k, i, 1, 8);
         for (; j->n - i > 2; i += 4)
             for (int64_t k = r; k < r + 4 && k < j->rows; k++)
-                some(j, f, k, i, 1, 4);
+                some(j, f, fast, k, i, 1, 4);
         if (j->n - i > 1)
             for (int64_t k = r; k < r + 4 && k < j->rows; k += 2)
-                some(j, f, k, i, 2, 2);
+                some(j, f, fast, k, i, 2, 2);
         else if (j->n - i == 1)
-            some(j, f, r, i, 4, 1);
+            some(j, f, fast, r, i, 4, 1);
     }
 }
 
@@ -313,13 +363,21 @@ OPEN_INLINE void product_32(const struct dots_job *j, const struct eight_traits 
         }
 }
 
+#define q2_k_fast   &q2_k_four
+#define q3_k_fast   &q3_k_four
+#define q4_k_fast   &q4_k_four
+#define q5_k_fast   &q5_k_four
+#define q6_k_fast   NULL
+#define iq4_xs_fast NULL
+#define tq1_0_fast  NULL
+#define tq2_0_fast  NULL
 #define OPEN_PRODUCT(stem, less, shift, min, offset, big)                                          \
     static void product_##stem(const struct dots_job *j)                                           \
     {                                                                                              \
         if (j->n >= PANELS8_MIN)                                                                   \
             panels8_##stem(j);                                                                     \
         else                                                                                       \
-            product(j, &stem##_traits);                                                            \
+            product(j, &stem##_traits, stem##_fast);                                               \
     }
 OPEN_FORMATS(OPEN_PRODUCT)
 
