@@ -64,12 +64,12 @@ static void bf16_encode(struct tensor *t, int64_t row, const float *x, const flo
 }
 
 const struct dtype dtype_f32 = {"f32", 0, 1, 4, f32_decode, f32_encode, f32_round, NULL, NULL};
-const struct dtype dtype_f16 = {"f16",     1,          1,
-                                2,         f16_decode, f16_encode,
-                                f16_round, &dtype_f32, halves_product};
-const struct dtype dtype_bf16 = {"bf16",     30,          1,
-                                 2,          bf16_decode, bf16_encode,
-                                 bf16_round, &dtype_f32,  halves_product};
+const struct dtype dtype_f16 = {"f16",         1,          1,         2,
+                                f16_decode,    f16_encode, f16_round, &act16_dtype,
+                                halves_product};
+const struct dtype dtype_bf16 = {"bf16",     30,           1,
+                                 2,          bf16_decode,  bf16_encode,
+                                 bf16_round, &act16_dtype, halves_product};
 const struct dtype dtype_i32 = {"i32", 26, 1, 4, NULL, NULL, NULL, NULL, NULL};
 
 const struct dtype *dtype_find(const char *name)

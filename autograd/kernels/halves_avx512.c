@@ -5,11 +5,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE __m512 load_part(const float *x, int64_t n)
-{
-    return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), x);
-}
-
 INLINE __m512 widen(const uint16_t *w, int64_t n, bool bf16)
 {
     const __mmask16 some = n < 16 ? (__mmask16)((1 << n) - 1) : 0xffff;
@@ -29,19 +24,20 @@ INLINE float halves_sum(__m512 v)
 INLINE void few_half(const struct halves_job *j, int64_t r, int64_t i, int R, int T, bool bf16)
 {
     const uint16_t *w[8];
-    const float *a[8];
+    const struct act16 *a[8];
     __m512 s[8];
     for (int k = 0; k < R; k++)
         w[k] = (const void *)(j->w + (size_t)(r + k) * j->stride);
     for (int k = 0; k < T; k++)
-        a[k] = j->a + (i + k) * j->cols;
+        a[k] = j->a + (i + k) * act16_groups(j->cols);
     for (int k = 0; k < R * T; k++)
         s[k] = _mm512_setzero_ps();
     for (int64_t c = 0; c < j->cols; c += 16)
         for (int k = 0; k < R; k++) {
             const __m512 x = widen(w[k] + c, j->cols - c, bf16);
             for (int t = 0; t < T; t++)
-                s[k * T + t] = _mm512_fmadd_ps(x, load_part(a[t] + c, j->cols - c), s[k * T + t]);
+                s[k * T + t] =
+                    _mm512_fmadd_ps(x, _mm512_load_ps(a[t][c / ACT16].x + c % ACT16), s[k * T + t]);
         }
     for (int k = 0; k < R * T; k++)
         j->y[(i + k % T) * j->ldy + r + k / T] = halves_sum(s[k]);

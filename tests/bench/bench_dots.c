@@ -36,16 +36,15 @@ static void measure(const struct dtype *dt, const float *x)
     for (size_t i = 0; i < (size_t)t.dim[0] * stride; i++)
         w[i] = (uint8_t)(i * 2654435761u >> 13);
     t.data = w;
-    struct tensor a = {.dt = &act8_dtype, .nd = 2, .dim = {MOST, COLS}};
+    struct tensor a = {.dt = dt->dot_with, .nd = 2, .dim = {MOST, COLS}};
     a.data = aligned_alloc(64, tensor_bytes(&a));
     for (int64_t i = 0; i < MOST; i++)
-        act8_dtype.encode(&a, i, x + i * COLS, NULL);
-    const void *acts = dt->dot_with == &act8_dtype ? a.data : x;
+        dt->dot_with->encode(&a, i, x + i * COLS, NULL);
     float *y = mem_slab((size_t)t.dim[0] * MOST, sizeof *y);
-    printf("%-8s %6.2f GB/s", dt->name, (double)stride * rate(&t, t.dim[0], acts, 1, y, 1));
-    printf(", cached %6.2f |", (double)stride * rate(&t, FEW, acts, 1, y, 100));
+    printf("%-8s %6.2f GB/s", dt->name, (double)stride * rate(&t, t.dim[0], a.data, 1, y, 1));
+    printf(", cached %6.2f |", (double)stride * rate(&t, FEW, a.data, 1, y, 100));
     for (int n = 1; n <= MOST; n = n < 4 ? n + 1 : n < 12 ? n * 2 : n < 32 ? n + 8 : n * 4)
-        printf(" %d:%5.1f", n, COLS * n * rate(&t, FEW, acts, n, y, n < 16 ? 30 : 3));
+        printf(" %d:%5.1f", n, COLS * n * rate(&t, FEW, a.data, n, y, n < 16 ? 30 : 3));
     printf("\n");
     free(w);
     free(y);
