@@ -6,7 +6,6 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
-#include "datasets/stream.h"
 #include "experiments/cmd.h"
 #include "experiments/divergence.h"
 #include "experiments/flags.h"
@@ -14,6 +13,7 @@
 #include "experiments/logits_file.h"
 #include "experiments/model_path.h"
 #include "experiments/perplexity.h"
+#include "experiments/text_tokens.h"
 
 struct perplexity_flags {
     const char *model, *file, *kl_divergence_base;
@@ -48,46 +48,6 @@ static const struct flags flags = {
     "--kl-divergence how far the model is from another, whose log-probabilities\n"
     "--kl-divergence-base names: a file that this program or llama-perplexity wrote.",
     table};
-
-enum { TEXT_MOST = 1 << 30, BLOCK = 1 << 16 };
-
-/* The text without the newline at its end, as llama.cpp reads files. */
-static int read_text(const char *path, struct buf *text)
-{
-    struct stream *s;
-    const size_t n = strlen(path);
-    static char block[BLOCK];
-    size_t got = 0;
-    if (stream_open(&s, path, n > 3 && !strcmp(path + n - 3, ".xz"), NULL))
-        return -1;
-    int rc = 0;
-    do {
-        rc = stream_read(s, block, sizeof block, &got);
-        if (!rc)
-            buf_add(text, block, got);
-        if (text->failed)
-            rc = -1;
-        if (!rc && text->n > TEXT_MOST)
-            rc = err("%s: more than 1 GiB of text", path);
-    } while (got && !rc);
-    stream_close(s);
-    if (!rc && text->n && text->p[text->n - 1] == '\n')
-        text->n--;
-    return rc;
-}
-
-static int read_tokens(const char *path, const struct tokenizer *t, struct tokens *out)
-{
-    struct buf text = {0};
-    const int32_t bos = tokenizer_bos(t);
-    int rc = read_text(path, &text);
-    if (!rc && bos >= 0)
-        rc = tokens_add(out, &bos, 1);
-    if (!rc)
-        rc = tokenizer_encode(t, text.p ? text.p : "", text.n, false, out);
-    buf_free(&text);
-    return rc;
-}
 
 static int print(const struct buf *out)
 {
@@ -183,7 +143,7 @@ static int on_text(const struct perplexity_flags *a, struct transformer *m,
     struct tokens tokens = {0};
     struct logits_file file = {.fd = -1};
     struct use u = {.file = a->kl_divergence_base ? &file : NULL};
-    int rc = read_tokens(a->file, tok, &tokens);
+    int rc = text_tokens(a->file, tok, &tokens);
     if (!rc && u.file) {
         const int64_t chunks = perplexity_chunks(args, m, (int64_t)tokens.n);
         rc = chunks < 0 || chunks > INT32_MAX

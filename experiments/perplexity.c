@@ -166,6 +166,7 @@ static int scorer_open(struct scorer *s, struct transformer *m, const struct per
     if (measure(s))
         goto bad;
     s->ctx.stop = args->stop;
+    s->ctx.tap = args->tap;
     return 0;
 bad:
     scorer_close(s);

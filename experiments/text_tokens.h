@@ -1,0 +1,11 @@
+/* A text file as llama.cpp's tools read it for measuring. */
+#ifndef ATTAR_EXPERIMENTS_TEXT_TOKENS_H
+#define ATTAR_EXPERIMENTS_TEXT_TOKENS_H
+
+#include "datasets/tokenizer.h"
+
+/* Appends the tokens of the whole file (also .xz), the newline at its end left out, BOS in front
+   where the tokenizer puts one. At most 1 GiB of text. 0, or -1 with err() set. */
+int text_tokens(const char *path, const struct tokenizer *t, struct tokens *out);
+
+#endif
