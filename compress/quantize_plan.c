@@ -157,10 +157,9 @@ void quantize_declare_importance(struct gguf_write *w, const struct imatrix *m, 
     gguf_write_text(w, "quantize.imatrix.file", path);
     if (m->n_datasets)
         gguf_write_text(w, "quantize.imatrix.dataset", m->dataset[0]);
-    gguf_write_number(w, "quantize.imatrix.entries_count", GGUF_I32, &(int32_t){(int32_t)m->n});
+    gguf_write_u32(w, "quantize.imatrix.entries_count", (uint32_t)m->n);
     if (m->chunks)
-        gguf_write_number(w, "quantize.imatrix.chunks_count", GGUF_I32,
-                          &(int32_t){(int32_t)m->chunks});
+        gguf_write_u32(w, "quantize.imatrix.chunks_count", m->chunks);
 }
 
 void quantize_declare_mix(struct gguf_write *w, const struct recipe_mix *mix)

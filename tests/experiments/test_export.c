@@ -149,7 +149,7 @@ static void rope_scalings_come_back(void **state)
 /* What a file decodes to is what export_round_trip() computes with, to the bit. */
 static void the_round_trip_is_the_file(void **state)
 {
-    static const char *const types[] = {"F16", "BF16"};
+    static const char *const types[] = {"F16", "BF16", "Q8_0", "Q4_K_M", "Q2_K", "TQ2_0"};
     const char *path = scratch_path(*state, "m.gguf");
     struct tokenizer *byte = tokenizer_new_byte(), *t;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
