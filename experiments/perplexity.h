@@ -19,7 +19,7 @@ struct perplexity_args {
        scores `next`. Threads call it at once, for one chunk, before that chunk's end is told. */
     void (*row)(void *arg, int64_t i, const float *logits, int32_t next);
     void *arg;
-    struct tap *tap;                   /* sees what linears multiply; may be NULL */
+    struct tap *tap; /* sees what linears multiply; may be NULL */
 };
 
 struct perplexity {
