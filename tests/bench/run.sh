@@ -58,8 +58,9 @@ train() {
     done
     for shape in small gpt2; do
         [ -z "$dry" ] || [ $shape = small ] || { skip "gpt2 against PyTorch: takes minutes"; continue; }
-        versus train-$shape tokens_per_s attar compiled -- $ours --precision bf16 --shape $shape -- \
-            $theirs --precision bf16 --compile --shape $shape
+        few="--precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2" # seconds each
+        versus train-$shape tokens_per_s attar compiled -- $ours $few -- $theirs $few --compile
+        versus train-$shape-lean tokens_per_s attar compiled -- $ours $few --micro 1 -- $theirs $few --compile
     done
 }
 
