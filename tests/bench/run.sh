@@ -44,7 +44,7 @@ versus() {
 # PyTorch and oneDNN run with the wait policy they choose: with `passive` they are slower on idle cores
 chosen="env -u OMP_WAIT_POLICY"
 
-# the tiny model against all four ways of PyTorch, the others against the fastest of them
+# the tiny model against all four ways of PyTorch
 train() {
     has torch || { skip "training against PyTorch: $python has no torch"; return; }
     ours="$bench/bench_train --threads $threads --steps $steps"
@@ -56,12 +56,22 @@ train() {
         versus train-attar-torch-compile$tail tokens_per_s attar compiled -- $ours --precision $precision -- \
             $theirs --precision $precision --compile
     done
-    for shape in small gpt2; do
-        [ -z "$dry" ] || [ $shape = small ] || { skip "gpt2 against PyTorch: takes minutes"; continue; }
-        few="--precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2" # seconds each
-        versus train-$shape tokens_per_s attar compiled -- $ours $few -- $theirs $few --compile
-        versus train-$shape-lean tokens_per_s attar compiled -- $ours $few --micro 1 -- $theirs $few --compile
+}
+
+# a larger model against the fastest of them, then with one sequence at once, for its memory
+train_shape() {
+    has torch || { skip "training of $1 against PyTorch: $python has no torch"; return; }
+    few="--threads $threads --precision bf16 --shape $1 --steps $((steps > 6 ? 6 : steps)) --warmup 2" # seconds each
+    for micro in 0 1; do
+        [ $micro = 0 ] && tail='' || tail=-lean
+        versus train-$1$tail tokens_per_s attar compiled -- "$bench/bench_train" $few --micro $micro -- \
+            $chosen "$python" tests/bench/train_torch.py $few --compile
     done
+}
+train_small() { train_shape small; }
+train_gpt2() {
+    [ -z "$dry" ] || { skip "gpt2 against PyTorch: takes minutes"; return; }
+    train_shape gpt2
 }
 
 # bf16: against the oneDNN of the distribution and the one that PyTorch brings
@@ -223,7 +233,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train gemm gemm16 precision recompute attention plan startup tokenizer corpus parallel xz_baseline shakespeare quickstart; do
+for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))
