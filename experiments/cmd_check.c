@@ -9,6 +9,7 @@
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
+#include "experiments/export.h"
 #include "experiments/flags.h"
 #include "experiments/model.h"
 #include "experiments/plan.h"
@@ -166,6 +167,66 @@ static int print_training(const struct config *c, int i, int vocab)
     return print_rate(c, t, &step);
 }
 
+static void print_types(const struct export_plan *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const struct export_tensor *t = &p->tensor[i];
+        printf("  %-30s %7llu x %-7llu %-7s %12llu bytes", t->name, (unsigned long long)t->dim[1],
+               (unsigned long long)t->dim[0], t->choice.dt->name, (unsigned long long)t->bytes);
+        if (t->choice.dt != t->choice.wanted)
+            printf("   rows are no blocks of %s", t->choice.wanted->name);
+        printf("\n");
+    }
+    printf(
+        "  bits per weight     %.4g of %llu; %d of %d tensors of another type than the mix has\n",
+        8 * (double)p->bytes / (double)p->elements, (unsigned long long)p->elements, p->fallbacks,
+        p->n);
+}
+
+static void print_size(const struct config *c, int i, const struct export_plan *p)
+{
+    struct tokenizer *t = model_known_tokenizer(c);
+    struct gguf_write w = {0};
+    const int parent = c->stages[i].parent;
+    const struct export_origin origin = {.name = c->name,
+                                         .stage = parent >= 0 ? c->stages[parent].name : "",
+                                         .config_hash = "0123456789abcdef0123456789abcdef"};
+    if (t && parent >= 0 && !c->stages[i].export.mix.imatrix) {
+        export_declare(p, t, &origin, NULL, NULL, &w);
+        printf("  file size           %llu bytes\n", (unsigned long long)gguf_write_size(&w));
+        gguf_write_abandon(&w);
+    } else {
+        printf("  file size           %llu bytes of tensors, and metadata: the tokenizer is not "
+               "made yet\n",
+               (unsigned long long)p->bytes);
+    }
+    tokenizer_free(t);
+}
+
+static int print_export(const struct config *c, int i, int vocab)
+{
+    static struct transformer_dims dims; // large
+    const struct config_export *e = &c->stages[i].export;
+    struct transformer m;
+    struct recipe r;
+    struct export_plan p;
+    if (model_stage_dims(c, i, vocab, &dims) || mix_args_recipe(&e->mix, e->type, &r))
+        return -1;
+    int rc = transformer_init(&m, &dims, STORE_SHAPES);
+    if (!rc) {
+        rc = export_plan(&p, &m, &r, e->mix.imatrix != NULL);
+        if (!rc) {
+            printf("  type                %s\n", r.mix->name);
+            print_types(&p);
+            print_size(c, i, &p);
+            export_plan_free(&p);
+        }
+        transformer_free(&m);
+    }
+    recipe_free(&r);
+    return rc;
+}
+
 static int check(const struct config *c)
 {
     const int vocab = model_vocabulary(c);
@@ -178,6 +239,8 @@ static int check(const struct config *c)
                s->from ? s->from : "", strcmp(s->name, config_kinds[s->kind].name) ? ", kind " : "",
                strcmp(s->name, config_kinds[s->kind].name) ? config_kinds[s->kind].name : "");
         if (config_kinds[s->kind].makes_model && print_training(c, i, vocab))
+            return err_in("stage %s", s->name);
+        if (s->kind == STAGE_EXPORT && print_export(c, i, vocab))
             return err_in("stage %s", s->name);
         for (int k = 0; k < s->evaluate.compare.n; k++)
             printf("  evaluates           %s\n", s->evaluate.compare.value[k]);

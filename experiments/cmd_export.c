@@ -1,9 +1,7 @@
 /* attar export CKPT.h5|RUN OUT.gguf: a trained model as GGUF. */
 #include <omp.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/export.h"
 #include "experiments/flags.h"
@@ -41,59 +39,23 @@ static const struct flags flags = {
     "export CHECKPOINT OUT.gguf [--type T] [flags]",
     "Writes a trained model as a GGUF file for llama.cpp and what is built on it.", table};
 
-static int write_file(const struct export_flags *a, const struct transformer *m,
-                      const struct tokenizer *t, const struct recipe *r, struct export_args *args)
-{
-    struct export_plan p;
-    if (export_plan(&p, m, r, args->imatrix != NULL))
-        return -1;
-    for (int i = 0; i < p.n; i++)
-        mix_lines_fallback(p.tensor[i].name, (int)strlen(p.tensor[i].name),
-                           (int64_t)p.tensor[i].dim[0], &p.tensor[i].choice);
-    int rc = export_write(&p, t, args, a->out);
-    if (!rc)
-        mix_lines_sums(&(struct mix_lines_sums){4 * (double)p.elements, (double)p.bytes,
-                                                (double)p.elements, p.n, p.fallbacks});
-    if (!rc && a->modelfile)
-        rc = export_modelfile(a->out, m, t);
-    export_plan_free(&p);
-    if (rc && interrupt_flag)
-        return err("stopped by %s; nothing was written", interrupt_name());
-    return rc;
-}
-
 static int export_model(const struct export_flags *a, const char *path, const struct recipe *r,
                         const struct imatrix *imatrix)
 {
-    const char *slash = strrchr(a->out, '/'), *stem = slash ? slash + 1 : a->out;
-    struct buf name = {0};
-    struct checkpoint c;
-    struct transformer m;
-    struct tokenizer *t;
-    const char *dot = strrchr(stem, '.');
-    buf_add(&name, stem, dot && dot > stem ? (size_t)(dot - stem) : strlen(stem));
-    if (name.failed || checkpoint_open(&c, path)) {
-        buf_free(&name);
-        return -1;
-    }
-    struct export_args args = {.origin = {.name = a->name ? a->name : name.p,
-                                          .stage = c.stage.p ? c.stage.p : "",
-                                          .config_hash = c.config_hash.p ? c.config_hash.p : "",
-                                          .steps = (uint64_t)c.state.step,
-                                          .tokens = (uint64_t)c.state.tokens},
-                               .imatrix = imatrix,
-                               .imatrix_path = a->mix.imatrix,
-                               .lines = true,
-                               .stop = &interrupt_flag};
-    int rc = checkpoint_use(path, &m, &t);
-    if (!rc) {
-        rc = write_file(a, &m, t, r, &args);
-        transformer_free(&m);
-        tokenizer_free(t);
-    }
-    checkpoint_close(&c);
-    buf_free(&name);
-    return rc;
+    struct export_file f = {.checkpoint = path,
+                            .out = a->out,
+                            .name = a->name,
+                            .recipe = r,
+                            .imatrix = imatrix,
+                            .imatrix_path = a->mix.imatrix,
+                            .lines = true,
+                            .modelfile = a->modelfile,
+                            .stop = &interrupt_flag};
+    if (export_file(&f))
+        return interrupt_flag ? err("stopped by %s; nothing was written", interrupt_name()) : -1;
+    mix_lines_sums(&(struct mix_lines_sums){4 * (double)f.elements, (double)f.tensor_bytes,
+                                            (double)f.elements, f.tensors, f.fallbacks});
+    return 0;
 }
 
 static int run(const struct export_flags *a)

@@ -16,6 +16,7 @@
 #include "autograd/base/pool.h"
 #include "autograd/ops/rope.h"
 #include "experiments/mistake.h"
+#include "experiments/mix_args.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
@@ -25,7 +26,7 @@ enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
-enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE };
+enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE, STAGE_EXPORT };
 
 struct config_tokenizer {
     int type;           /* enum config_tokenizer_type                      */
@@ -101,8 +102,14 @@ struct config_finetune {
 };
 
 struct config_evaluate {
-    struct texts compare; /* stage names, or paths to checkpoints */
+    struct texts compare; /* stage names, or paths to checkpoints; behind an @ the type of file
+                             that the model is quantized to first */
     int64_t tokens;       /* 0: the whole validation part */
+};
+
+struct config_export {
+    const char *type;    /* of the file: a mix' name */
+    struct mix_args mix; /* imatrix: relative to the config's folder */
 };
 
 struct config_stage {
@@ -114,6 +121,7 @@ struct config_stage {
     struct config_train train; /* pretrain, finetune */
     struct config_finetune finetune; /* finetune */
     struct config_evaluate evaluate; /* evaluate */
+    struct config_export export;     /* export */
 };
 
 struct config {
@@ -168,6 +176,9 @@ int config_diff(const struct config *was, const struct config *now, struct buf *
 
 /* Every key with its meaning, range and default. */
 void config_docs(struct buf *out);
+
+/* Bytes of a name in `compare` without its @TYPE; *type is then behind the @, or NULL. */
+size_t config_compare_name(const char *name, const char **type);
 
 /* Index of the stage of that name; -1 if there is none. */
 int config_stage_find(const struct config *c, const char *name);

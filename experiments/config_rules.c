@@ -3,6 +3,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/spell.h"
+#include "compress/recipe.h"
 #include "experiments/config_parts.h"
 
 bool config_sound(const struct yaml *map, const char *key)
@@ -77,6 +78,13 @@ static void rules_stage_name(const struct config *c, int i, struct yaml *const *
                     name, nodes[k]->key_at.line);
         return;
     }
+}
+
+size_t config_compare_name(const char *name, const char **type)
+{
+    const char *at = strrchr(name, '@');
+    *type = at ? at + 1 : NULL;
+    return at ? (size_t)(at - name) : strlen(name);
 }
 
 /* Resolves a reference made by stage i: the index of an earlier stage, -1 for a checkpoint, -2
@@ -164,7 +172,12 @@ static void rules_evaluate(struct config *c, int i, int before, const struct yam
     const struct yaml *element = given ? given->first : NULL;
     for (int k = 0; given && k < list->n; k++) {
         const struct place at = element ? element->at : given->at;
-        resolve(c, i, list->value[k], at, !all_known, bad);
+        const char *type,
+            *name = pool_text(&c->pool, list->value[k], config_compare_name(list->value[k], &type));
+        if (name)
+            resolve(c, i, name, at, !all_known, bad);
+        if (type && !recipe_mix_find(type))
+            mistake_add(bad, at, "'%.60s': %s", list->value[k], err_text());
         for (int j = 0; j < k; j++)
             if (!strcmp(list->value[j], list->value[k]))
                 mistake_add(bad, at, "'%.60s' is listed twice", list->value[k]);
@@ -202,6 +215,28 @@ static void rules_finetune(const struct config *c, struct config_stage *s, const
                     ".jsonl",
                     f->data);
     }
+}
+
+static void rules_export(const struct config_stage *s, const struct yaml *node,
+                         struct mistakes *bad)
+{
+    const struct mix_args *m = &s->export.mix;
+    struct recipe r;
+    if (s->export.type && config_sound(node, "type") && !recipe_mix_find(s->export.type))
+        mistake_add(bad, config_place(node, "type"), "type: %s", err_text());
+    if (m->output_tensor_type && !recipe_type(m->output_tensor_type))
+        mistake_add(bad, config_place(node, "output_tensor_type"), "output_tensor_type: %s",
+                    err_text());
+    if (m->token_embedding_type && !recipe_type(m->token_embedding_type))
+        mistake_add(bad, config_place(node, "token_embedding_type"), "token_embedding_type: %s",
+                    err_text());
+    const struct recipe_options o = {.type = "F16",
+                                     .rules = m->tensor_type.value,
+                                     .n_rules = m->tensor_type.n};
+    if (recipe_init(&r, &o))
+        mistake_add(bad, config_place(node, "tensor_type"), "tensor_type: %s", err_text());
+    else
+        recipe_free(&r);
 }
 
 static void rules_model_needed(struct config *c, const struct yaml *root, bool all_known,
@@ -246,6 +281,10 @@ void config_rules(struct config *c, const struct yaml *root, struct yaml *const 
             continue;
         }
         rules_from(c, i, before, nodes[i], all_known, bad);
+        if (s->kind == STAGE_EXPORT) {
+            rules_export(s, nodes[i], bad);
+            continue;
+        }
         config_rules_train(c, s, nodes[i], bad);
         if (s->kind == STAGE_FINETUNE)
             rules_finetune(c, s, nodes[i], bad);

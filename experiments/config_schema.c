@@ -245,9 +245,19 @@ static const struct field finetune_fields[] = {
 #define AT(member) FIELD_AT(config_evaluate, member)
 static const struct field evaluate_fields[] = {
     {AT(compare), .type = FIELD_TEXTS,
-     .doc = "stages, or checkpoints .h5, to measure (default the model before)"},
+     .doc = "stages, or checkpoints .h5, to measure (default the model before); with @TYPE behind "
+            "it a model quantized after training, as in pretrain@q4_k_m"},
     {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",
      .doc = "tokens to measure on; 0 for the whole validation part"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_export, member)
+static const struct field export_fields[] = {
+    {AT(type), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
+     .doc = "of the GGUF file, as `attar quantize` takes it: q4_k_m, q8_0, f16 ..."},
+    MIX_ARGS_FIELDS(config_export, mix),
     {0},
 };
 #undef AT
@@ -270,5 +280,9 @@ const struct config_kind config_kinds[] = {
                         .doc = "measure models on the validation part",
                         .parts = {{model_stage_fields, 0},
                                   {evaluate_fields, offsetof(struct config_stage, evaluate)}}},
+    [STAGE_EXPORT] = {.name = "export",
+                      .doc = "write a model as a GGUF file, with a Modelfile",
+                      .parts = {{model_stage_fields, 0},
+                                {export_fields, offsetof(struct config_stage, export)}}},
     {0},
 };

@@ -70,6 +70,23 @@ int export_write(const struct export_plan *p, const struct tokenizer *t,
    set. */
 int export_round_trip(struct transformer *m, const struct recipe *r, const struct imatrix *im);
 
+/* A checkpoint to a file, all in one. */
+struct export_file {
+    const char *checkpoint, *out, *name; /* name NULL: out's, without folder and .gguf */
+    const struct recipe *recipe;
+    const struct imatrix *imatrix; /* NULL: none */
+    const char *imatrix_path;
+    bool lines, modelfile;
+    const volatile sig_atomic_t *stop;
+    /* results */
+    uint64_t elements, tensor_bytes;
+    int fallbacks, tensors;
+};
+
+/* Names tensors whose rows do not fit first, on stderr. 0, or -1 with err() set and nothing under
+   the final names. */
+int export_file(struct export_file *f);
+
 /* A Modelfile for Ollama beside the file of that path, in the same folder. 0, or -1 with err(). */
 int export_modelfile(const char *path, const struct transformer *m, const struct tokenizer *t);
 

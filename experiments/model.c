@@ -36,17 +36,26 @@ int model_dims(const struct config_model *c, int vocab, struct transformer_dims 
     return transformer_check(d);
 }
 
-int model_vocabulary(const struct config *c)
+struct tokenizer *model_known_tokenizer(const struct config *c)
 {
     const struct config_tokenizer *t = &c->data.tokenizer;
-    if (t->type == TOKENIZER_BPE)
-        return (int)t->vocab_size;
-    if (t->type == TOKENIZER_BYTE)
-        return 257;
     char path[4096];
+    if (t->type == TOKENIZER_BYTE)
+        return tokenizer_new_byte();
+    if (t->type == TOKENIZER_BPE) {
+        err("the tokenizer is not made yet");
+        return NULL;
+    }
     const bool absolute = t->path[0] == '/';
     snprintf(path, sizeof path, "%s%s%s", absolute ? "" : c->folder, absolute ? "" : "/", t->path);
-    struct tokenizer *tok = model_tokenizer(path);
+    return model_tokenizer(path);
+}
+
+int model_vocabulary(const struct config *c)
+{
+    if (c->data.tokenizer.type == TOKENIZER_BPE)
+        return (int)c->data.tokenizer.vocab_size;
+    struct tokenizer *tok = model_known_tokenizer(c);
     const int size = tok ? tokenizer_vocab_size(tok) : -1;
     tokenizer_free(tok);
     return size;

@@ -42,6 +42,9 @@ int run_all(const struct config *config, bool fresh);
 /* "OUT/NAME/01-pretrain", or a file in it. */
 void run_stage_path(const struct run *r, int stage, const char *file, char path[RUN_PATH]);
 
+/* The file that an export stage writes: OUT/NAME/02-export/NAME-Q4_K_M.gguf. */
+void run_stage_gguf(const struct run *r, int stage, char path[RUN_PATH]);
+
 /* The checkpoint that a stage's model is in at its end: OUT/NAME/01-pretrain/checkpoint.h5. */
 void run_stage_model(const struct run *r, int stage, char path[RUN_PATH]);
 
@@ -51,6 +54,7 @@ int run_summary(const struct run *r, int stage, struct summary *s);
 /* Each runs stage i. RUN_DONE, RUN_STOPPED or -1. */
 int stage_train(struct run *r, int stage);
 int stage_evaluate(struct run *r, int stage);
+int stage_export(struct run *r, int stage);
 
 /* Does the config `yaml`, found in `path`, agree with the run's, live keys apart? 0, or -1 with
    err() set to the differences. */

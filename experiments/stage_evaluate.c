@@ -6,6 +6,7 @@
 
 #include "autograd/base/mem.h"
 #include "experiments/checkpoint.h"
+#include "experiments/export.h"
 #include "experiments/feed.h"
 #include "experiments/interrupt.h"
 #include "experiments/plan.h"
@@ -13,14 +14,37 @@
 
 enum { BATCH_TOKENS = 8192 };
 
-/* A name in `compare` is a stage's or a path. */
-static const char *model_of(const struct run *r, const char *name, char path[RUN_PATH])
+/* A name in `compare` is a stage's or a path, and may have a @TYPE behind it. */
+static void model_of(const struct run *r, const char *name, char path[RUN_PATH], const char **type)
 {
-    const int i = config_stage_find(r->config, name);
-    if (i < 0)
-        return name;
-    run_stage_model(r, i, path);
-    return path;
+    snprintf(path, RUN_PATH, "%.*s", (int)config_compare_name(name, type), name);
+    const int i = config_stage_find(r->config, path);
+    if (i >= 0)
+        run_stage_model(r, i, path);
+}
+
+/* The weights as they come out of a file of that type, and its bytes. */
+static int quantize(struct run *r, struct transformer *m, const struct tokenizer *tok,
+                    const char *type, struct summary_row *row)
+{
+    struct recipe recipe;
+    struct export_plan p;
+    struct gguf_write w = {0};
+    const struct export_origin origin = {.name = r->config->name,
+                                         .stage = "",
+                                         .config_hash = r->hash};
+    if (recipe_init(&recipe, &(struct recipe_options){.type = type}))
+        return -1;
+    int rc = export_plan(&p, m, &recipe, false);
+    if (!rc) {
+        export_declare(&p, tok, &origin, NULL, NULL, &w);
+        row->size = (int64_t)gguf_write_size(&w);
+        gguf_write_abandon(&w);
+        export_plan_free(&p);
+        rc = export_round_trip(m, &recipe, NULL);
+    }
+    recipe_free(&recipe);
+    return rc;
 }
 
 static int measure(struct run *r, struct transformer *m, const struct config_evaluate *e,
@@ -69,11 +93,15 @@ static int evaluate_one(struct run *r, const struct config_evaluate *e, const ch
     struct transformer m;
     struct tokenizer *tok;
     struct buf json = {0};
-    if (checkpoint_use(model_of(r, name, path), &m, &tok))
+    const char *type;
+    model_of(r, name, path, &type);
+    if (checkpoint_use(path, &m, &tok))
         return -1;
     int rc = tokenizer_write(tok, &json);
     if (!rc && (json.n != r->tokenizer_json.n || memcmp(json.p, r->tokenizer_json.p, json.n)))
         rc = err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
+    if (!rc && type)
+        rc = quantize(r, &m, tok, type, row);
     if (!rc)
         rc = measure(r, &m, e, name, row);
     buf_free(&json);
@@ -98,11 +126,13 @@ int stage_evaluate(struct run *r, int stage)
         summary_init(&s);
         s.row = rows;
         s.n_rows = e->compare.n;
-        printf("%-32s %10s %12s %14s %12s\n", "model", "loss", "perplexity", "bits per byte",
-               "tokens");
-        for (int i = 0; i < e->compare.n; i++)
-            printf("%-32s %10.4f %12.3f %14.4f %12lld\n", rows[i].name, rows[i].loss,
+        printf("%-32s %10s %12s %14s %12s %12s\n", "model", "loss", "perplexity", "bits per byte",
+               "tokens", "GGUF, bytes");
+        for (int i = 0; i < e->compare.n; i++) {
+            printf("%-32s %10.4f %12.3f %14.4f %12lld", rows[i].name, rows[i].loss,
                    rows[i].perplexity, rows[i].bits_per_byte, (long long)rows[i].tokens);
+            printf(rows[i].size ? " %12lld\n" : "\n", (long long)rows[i].size);
+        }
         rc = run_summary(r, stage, &s);
     }
     free(rows);
