@@ -245,8 +245,7 @@ static const struct field finetune_fields[] = {
 #define AT(member) FIELD_AT(config_evaluate, member)
 static const struct field evaluate_fields[] = {
     {AT(compare), .type = FIELD_TEXTS,
-     .doc = "stages, or checkpoints .h5, to measure (default the model before); with @TYPE behind "
-            "it a model quantized after training, as in pretrain@q4_k_m"},
+     .doc = "stages or checkpoints .h5 to measure, quantized first with @TYPE behind them"},
     {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",
      .doc = "tokens to measure on; 0 for the whole validation part"},
     {0},
