@@ -377,6 +377,29 @@ static void bad_tensors_are_refused(void **state)
     }
 }
 
+/* Offsets for another alignment than the file says; sums of sizes that leave 64 bits. */
+static void sizes_do_not_add_up(void **state)
+{
+    (void)state;
+    const uint64_t fine[] = {32}, huge[] = {1 << 30, 1 << 29, 4};
+    struct buf b = header(2, 1);
+    put_number(&b, "general.alignment", GGUF_U32, 64, 4);
+    put_tensor(&b, "a", 1, (uint64_t[]){8}, 0, 0);
+    put_tensor(&b, "b", 1, (uint64_t[]){8}, 0, 32);
+    put_data(&b, 200, 64);
+    assert_refused(&b, "starts at 32, 64 is expected");
+    b = header(3, 0);
+    for (int i = 0; i < 3; i++)
+        put_tensor(&b, i ? i == 1 ? "b" : "c" : "a", 3, huge, 0, (uint64_t)i << 63);
+    put_data(&b, 64, 32);
+    assert_refused(&b, "needs 9223372036854775808 bytes");
+    b = one("a", 1, fine, UINT32_MAX, 0, 34); // no type, and nothing that would use it
+    struct gguf g = parsed(&b);
+    assert_null(g.tensor->type);
+    gguf_close(&g);
+    buf_free(&b);
+}
+
 static void unknown_types_are_kept_within_the_file(void **state)
 {
     (void)state;
@@ -452,6 +475,7 @@ int main(void)
         cmocka_unit_test(bad_pairs_are_refused),
         cmocka_unit_test(bad_alignments_are_refused),
         cmocka_unit_test(bad_tensors_are_refused),
+        cmocka_unit_test(sizes_do_not_add_up),
         cmocka_unit_test(unknown_types_are_kept_within_the_file),
         cmocka_unit_test_setup_teardown(files_are_mapped, scratch_setup, scratch_teardown),
         cmocka_unit_test(a_real_file_is_read),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/rng.h"
 #include "compress/gguf_write.h"
 #include "tests/autograd/durable.h"
 #include "tests/datasets/scratch.h"
@@ -155,6 +156,62 @@ static void every_kind_comes_back(void **state)
         read_sample(path, alignments[i] ? alignments[i] : 32);
     }
     assert_int_equal(scratch_count(*state), 1);
+}
+
+/* Random metadata and tensors come back, whatever they are. */
+static void random_files_come_back(void **state)
+{
+    const char *path = scratch_path(*state, "random.gguf");
+    const uint64_t key = rng_key(11, "random files");
+    for (uint64_t k = 0; k < 40; k++) {
+        uint64_t at = k << 20;
+        const uint64_t pairs = rng_below(key, at++, 30), tensors = rng_below(key, at++, 12);
+        struct gguf_write w = {.alignment =
+                                   rng_below(key, at++, 2) ? 0 : 8U << rng_below(key, at++, 8)};
+        static unsigned char bytes[2048];
+        char name[32];
+        struct gguf g;
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (unsigned char)rng_below(key, at++, 256);
+        for (uint64_t i = 0; i < pairs; i++) {
+            const enum gguf_kind kind = (enum gguf_kind)rng_below(key, at++, GGUF_KINDS);
+            const size_t n = (size_t)rng_below(key, at++, 50);
+            snprintf(name, sizeof name, "key.%llu", (unsigned long long)i);
+            if (kind == GGUF_TEXT)
+                gguf_write_bytes(&w, name, bytes + i, n);
+            else if (kind == GGUF_LIST)
+                gguf_write_list(&w, name, GGUF_U64, n, bytes);
+            else
+                gguf_write_number(&w, name, kind, bytes + i);
+        }
+        const struct gguf_type *type[12];
+        uint64_t dim[12][2];
+        for (uint64_t i = 0; i < tensors; i++) {
+            type[i] = gguf_type((uint32_t[]){0, 1, 8, 2, 12, 30}[rng_below(key, at++, 6)]);
+            dim[i][0] = (uint64_t)type[i]->block * (1 + rng_below(key, at++, 3));
+            dim[i][1] = 1 + rng_below(key, at++, 2);
+            snprintf(name, sizeof name, "tensor.%llu", (unsigned long long)i);
+            gguf_write_tensor(&w, name, type[i], 2, dim[i]);
+        }
+        int rc = gguf_write_open(&w, path);
+        for (uint64_t i = 0; i < tensors && !rc; i++)
+            rc = gguf_write_data(&w, bytes + i,
+                                 dim[i][0] / (uint64_t)type[i]->block * (uint64_t)type[i]->bytes *
+                                     dim[i][1]);
+        if (rc || gguf_write_commit(&w) || gguf_open(&g, path))
+            fail_msg("%s", err_text());
+        assert_int_equal(g.n_tensors, tensors);
+        for (uint64_t i = 0; i < tensors; i++) {
+            assert_ptr_equal(g.tensor[i].type, type[i]);
+            assert_memory_equal(g.tensor[i].dim, dim[i], sizeof dim[i]);
+            assert_memory_equal(g.base + g.data + g.tensor[i].offset, bytes + i, g.tensor[i].bytes);
+        }
+        assert_int_equal(g.n_pairs, pairs + (w.alignment != 0 || g.alignment != 32));
+        for (uint64_t i = 0; i < pairs; i++)
+            if (!g.pair[i].list && g.pair[i].kind != GGUF_TEXT)
+                assert_memory_equal(g.pair[i].data, bytes + i, g.pair[i].bytes);
+        gguf_close(&g);
+    }
 }
 
 static void pairs_of_another_file_are_copied(void **state)
@@ -314,6 +371,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_kind_comes_back),
+        TEST(random_files_come_back),
         TEST(pairs_of_another_file_are_copied),
         TEST(the_file_is_durable_before_it_has_its_name),
         TEST(what_no_reader_takes_is_not_written),

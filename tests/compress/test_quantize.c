@@ -240,6 +240,30 @@ static void models_that_cannot_be_quantized_are_refused(void **state)
     struct gguf g;
     struct recipe r;
     struct quantize_plan p;
+    write_model(path, "llama", 1, 256, 2);
+    assert_int_equal(gguf_open(&g, path), 0);
+    assert_int_equal(recipe_init(&r, &(struct recipe_options){.type = "F16"}), 0);
+    static const struct {
+        const char *key;
+        uint32_t value;
+        const char *part;
+    } wrong[] = {{"llama.block_count", 0, "llama.block_count' is 0"},
+                 {"llama.block_count", UINT32_MAX, "llama.block_count' is 4294967295"},
+                 {"llama.block_count", 3, "a list of 2"}, // heads of two layers
+                 {"llama.attention.head_count_kv", UINT32_MAX, "head_count_kv' is 4294967295"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        unsigned char value[4];
+        struct gguf_pair *pair = (struct gguf_pair *)gguf_find(&g, wrong[i].key);
+        const unsigned char *before = pair->data;
+        memcpy(value, &wrong[i].value, 4);
+        pair->data = value;
+        assert_int_equal(quantize_plan(&p, &g, &r, false, false), -1);
+        if (!strstr(err_text(), wrong[i].part))
+            fail_msg("'%s' is not in '%s'", wrong[i].part, err_text());
+        pair->data = before;
+    }
+    recipe_free(&r);
+    gguf_close(&g);
     write_model(path, "gpt2", 12, 256, 2);
     assert_int_equal(plan_of(path, "F16", true, &g, &r, &p), 0);
     quantize_plan_free(&p);

@@ -39,6 +39,8 @@ compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" 
     "$python" tests/oracle/tokenizer_oracle.py
 compare "perplexity and divergence against NumPy and llama.cpp (LLAMA_BIN)" "numpy" \
     "$python" tests/oracle/divergence_oracle.py "$ATTAR_BIN"
+compare "GGUF files against gguf and llama.cpp's tools (LLAMA_BIN)" "gguf numpy" \
+    "$python" tests/oracle/gguf_oracle.py "$ATTAR_BIN"
 compare "event files, read by TensorBoard" "numpy tensorboard" \
     "$python" tests/oracle/tensorboard_oracle.py "$ATTAR_BIN"
 compare "classes of characters against Hugging Face's" "tokenizers" charclass

@@ -1,0 +1,4 @@
+#include "tests/fuzz/fuzz_safetensors.c"
+#include "tests/replay.h"
+
+REPLAY("tests/fuzz/safetensors", 2000)

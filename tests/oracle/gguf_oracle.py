@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""GGUF files of attar against the gguf package and, where LLAMA_BIN points to them, llama.cpp's
+tools: every type of every architecture loads, types are llama-quantize's tensor by tensor, and
+perplexities agree.   gguf_oracle.py ATTAR"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+from gguf import GGUFReader, dequantize
+
+ATTAR = os.path.abspath(sys.argv[1])
+LLAMA = os.environ.get("LLAMA_BIN")
+TYPES = ("Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_1 Q4_K_S Q4_K_M Q5_0 Q5_1 Q5_K_S Q5_K_M Q6_K Q8_0 "
+         "IQ4_NL IQ4_XS TQ1_0 TQ2_0 F16 BF16 F32").split()
+# what newer releases of llama-quantize do otherwise: they take a fused attn_qkv for an attn_v, and
+# rows that Q2_K and Q3_K do not fit become Q4_0
+KNOWN = {("attn_qkv.weight", None), (None, ("IQ4_NL", "Q4_0"))}
+ARCHS = {
+    "llama": "n_kv_heads: 2, ",
+    "llama-tied": "n_kv_heads: 8, tie_embeddings: true, ",
+    "llama-narrow": "n_kv_heads: 4, ",
+    "qwen2": "n_kv_heads: 4, ",
+    "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true, ",
+    "gpt2": "",
+}
+bad = []
+
+
+def run(*argv, **kw):
+    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
+    if r.returncode:
+        raise SystemExit(" ".join(argv) + "\n" + r.stdout[-2000:])
+    return r.stdout
+
+
+def check(what, ok):
+    if not ok:
+        bad.append(what)
+        print("  WRONG:", what)
+
+
+def types_of(path):
+    return {t.name: t.tensor_type.name for t in GGUFReader(path).tensors}
+
+
+def perplexities(text):
+    """{chunks: perplexity so far}; llama-perplexity does not always print the last."""
+    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
+
+
+def train(folder, name):
+    narrow = "narrow" in name
+    d_model, d_ff = (160, 416) if narrow else (256, 512)
+    with open(f"{folder}/text.txt", "w") as f:
+        f.write(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
+    with open(f"{folder}/{name}.yaml", "w") as f:
+        f.write(f"""name: {name}
+data: {{corpus: text.txt, tokenizer: {{type: bpe, vocab_size: 512}}, split_on: none, valid: tail}}
+model: {{arch: {name.split('-')[0]}, n_layers: 9, d_model: {d_model}, n_heads: 8, {ARCHS[name]}
+        d_ff: {d_ff}, context: 128}}
+stages:
+  - pretrain: {{steps: 30, batch_tokens: 512, lr: 2e-3}}
+""")
+    run(ATTAR, "run", f"{name}.yaml", cwd=folder)
+
+
+def compare_values(path, ours):
+    """The gguf package decodes what attar says it wrote: to the bit where both decode."""
+    reader = GGUFReader(path)
+    for t in reader.tensors:
+        values = dequantize(t.data, t.tensor_type)
+        check(f"{path}: {t.name} is not finite", bool((abs(values) < 1e30).all()))
+        check(f"{path}: {t.name} has {values.size} values", values.size == t.n_elements)
+    check(f"{path}: architecture", reader.fields["general.architecture"].contents() == ours)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ARCHS:
+            print("==", name, flush=True)
+            train(folder, name)
+            f32 = f"{folder}/{name}-f32.gguf"
+            run(ATTAR, "export", f"{folder}/runs/{name}", f32, "--type", "f32")
+            arch = name.split("-")[0]
+            compare_values(f32, arch)
+            worst = 0
+            for kind in TYPES:
+                mine, theirs = f"{folder}/mine.gguf", f"{folder}/theirs.gguf"
+                run(ATTAR, "quantize", f32, mine, kind)
+                if kind in ("Q2_K", "Q4_K_M", "Q8_0"):
+                    compare_values(mine, arch)
+                if not LLAMA:
+                    continue
+                run(f"{LLAMA}/llama-quantize", f32, theirs, kind)
+                a, b = types_of(mine), types_of(theirs)
+                check(f"{name} {kind}: names", a.keys() == b.keys())
+                for tensor in sorted(a):
+                    known = any((end is None or tensor.endswith(end)) and
+                                (pair is None or pair == (a[tensor], b[tensor]))
+                                for end, pair in KNOWN)
+                    check(f"{name} {kind}: {tensor} is {a[tensor]}, theirs {b[tensor]}",
+                          a[tensor] == b[tensor] or known)
+                text = f"{folder}/text.txt"
+                p = perplexities(run(ATTAR, "perplexity", "-m", mine, "-f", text, "-c", "128",
+                                     "--chunks", "8"))
+                q = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", mine, "-f", text, "-c",
+                                     "128", "--chunks", "8", "-t", "2", "-b", "128"))
+                last = max(q)
+                p, q = p[last], q[last]
+                apart = abs(p / q - 1)
+                worst = max(worst, apart)
+                check(f"{name} {kind}: perplexity {p}, llama.cpp's {q}",
+                      apart < (0.001 if kind in ("F32", "F16") else 0.003))
+            if LLAMA:
+                print(f"  perplexities within {100 * worst:.3f}%")
+            im = f"{folder}/im.gguf"
+            run(ATTAR, "imatrix", "-m", f32, "-f", f"{folder}/text.txt", "-c", "128", "--chunks",
+                "4", "-o", im)
+            run(ATTAR, "quantize", "--imatrix", im, f32, f"{folder}/mine.gguf", "Q2_K_S")
+            if LLAMA:
+                run(f"{LLAMA}/llama-quantize", "--imatrix", im, f32, f"{folder}/theirs.gguf",
+                    "Q2_K_S")
+                for form in ("gguf", "dat"):
+                    their = f"{folder}/their.{form}"
+                    run(f"{LLAMA}/llama-imatrix", "-m", f32, "-f", f"{folder}/text.txt", "-c",
+                        "128", "--chunks", "4", "--output-format", form, "-o", their, "-t", "2")
+                    run(ATTAR, "quantize", "--imatrix", their, f32, f"{folder}/mine.gguf", "Q2_K_S")
+    if not LLAMA:
+        print("== SKIPPED: llama.cpp's tools: LLAMA_BIN is not set")
+    print(f"{len(bad)} differences")
+    return 1 if bad else 0
+
+
+sys.exit(main())
