@@ -1,9 +1,10 @@
 #!/bin/sh
 # The end of `make quickstart`: trains, sets the model's bits per byte beside what xz needs for the
-# same text, and writes some. Last, a line of JSON with the figures if asked for by --json.
+# same text, measures its GGUF file beside one in F16, and writes text from it. Last, a line of JSON with the figures if asked for by --json.
 set -eu
 config=experiments/configs/quickstart.yaml
 stage=runs/quickstart/01-pretrain
+gguf=runs/quickstart/02-export/quickstart-Q4_K_M.gguf
 ./attar run $config
 corpus=$(./attar data build $config 2>/dev/null)
 folder=$(mktemp -d)
@@ -16,8 +17,13 @@ tests/bench/xz_baseline.sh "$folder/train.txt" "$folder/valid.txt" >"$folder/xz.
 xz=$(figure bits_per_byte "$folder/xz.json")
 ./attar report runs/quickstart
 printf '\nvalidation text: attar %.4f bits per byte, xz -9e after the training text %s\n\n' "$bits" "$xz"
-echo "./attar generate -m runs/quickstart -p 'And God said' -n 80 -s 1"
-./attar generate -m runs/quickstart -p 'And God said' -n 80 -s 1
+./attar export runs/quickstart "$folder/quickstart-F16.gguf" --type f16 >/dev/null
+for file in "$folder/quickstart-F16.gguf" $gguf; do
+    printf '%-24s %9s bytes  ' "$(basename "$file")" "$(wc -c <"$file")"
+    ./attar perplexity -m "$file" -f "$folder/valid.txt" -c 256 2>/dev/null | tail -1
+done
+printf '\n%s\n' "./attar generate -m $gguf -p 'And God said' -n 80 -s 1"
+./attar generate -m $gguf -p 'And God said' -n 80 -s 1
 if [ "${1:-}" = --json ]; then
     printf '{"program": "quickstart", "parameters": %s, "tokens": %s, "seconds": %s, "valid_loss": %s, "bits_per_byte": %s, "xz_bits_per_byte": %s}\n' \
         "$(figure parameters $stage/summary.json)" "$(figure tokens $stage/summary.json)" \

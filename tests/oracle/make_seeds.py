@@ -22,17 +22,20 @@ def model(path, arch, tokenizer, types):
     w.add_rope_freq_base(1e4)
     w.add_tokenizer_model(tokenizer)
     if tokenizer == "llama":
-        tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(4)] + ["\u2581a", "a", "\u2581"]
+        tokens = (["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] +
+                  ["\u2581a", "a", "\u2581"])
         w.add_token_list(tokens)
-        w.add_token_scores([0.0] * 7 + [-1.0, -2.0, -3.0])
-        w.add_token_types([2, 3, 3, 6, 6, 6, 6, 1, 1, 1])
+        w.add_token_scores([0.0] * 259 + [-1.0, -2.0, -3.0])
+        w.add_token_types([2, 3, 3] + [6] * 256 + [1, 1, 1])
     else:
-        tokens = ["a", "b", "ab", "<|endoftext|>"]
+        letters = [chr(b) for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+        tokens = letters + [chr(256 + i) for i in range(256 - len(letters))]
+        tokens += ["ab", "<|endoftext|>"]
         w.add_tokenizer_pre("gpt-2")
         w.add_token_list(tokens)
-        w.add_token_types([1, 1, 1, 3])
+        w.add_token_types([1] * 257 + [3])
         w.add_token_merges(["a b"])
-        w.add_eos_token_id(3)
+        w.add_eos_token_id(257)
     for name, rows, cols in (("token_embd", len(tokens), 32), ("blk.0.attn_q", 32, 32),
                              ("blk.0.attn_k", 16, 32), ("blk.0.attn_v", 16, 32),
                              ("blk.0.attn_output", 32, 32), ("blk.0.ffn_gate", 32, 32),
@@ -96,7 +99,7 @@ def safetensors(path):
         f.write(struct.pack("<Q", len(head)) + head + bytes(26))
 
 
-model("tests/fuzz/gguf/llama.gguf", "llama", "llama", [(Type.F16, 1, 2), (Type.Q4_0, 32, 18)])
+model("tests/fuzz/gguf/llama.gguf", "llama", "llama", [(Type.Q4_0, 32, 18), (Type.F16, 1, 2)])
 model("tests/fuzz/gguf/qwen2.gguf", "qwen2", "gpt2", [(Type.Q8_0, 32, 34), (Type.BF16, 1, 2)])
 kinds("tests/fuzz/gguf/kinds.gguf")
 importance("tests/fuzz/imatrix")
