@@ -16,6 +16,12 @@ struct tokenizer_pool {
     size_t n, cap;
 };
 
+const char *const tokenizer_roles[TOKENIZER_ROLES] = {
+    [TOKENIZER_BOS] = "bos", [TOKENIZER_EOS] = "eos", [TOKENIZER_EOT] = "eot",
+    [TOKENIZER_EOM] = "eom", [TOKENIZER_UNK] = "unk", [TOKENIZER_SEP] = "sep",
+    [TOKENIZER_PAD] = "pad",
+};
+
 static const char *const document_ends[] = {"<|endoftext|>", "<|end_of_text|>", "</s>",
                                             "<|im_end|>",    "<eos>",           NULL};
 

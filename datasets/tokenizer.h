@@ -35,6 +35,8 @@ enum tokenizer_role {
     TOKENIZER_ROLES
 };
 
+extern const char *const tokenizer_roles[TOKENIZER_ROLES]; /* "bos", "eos", ... */
+
 /* Where SentencePiece's BPE puts a space in front of text. */
 enum tokenizer_space {
     TOKENIZER_NO_SPACE,

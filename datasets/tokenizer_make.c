@@ -32,7 +32,14 @@ static int add_token(struct tokenizer *t, const struct tokenizer_parts *p, int32
                      struct buf *bytes)
 {
     const struct tokenizer_text *text = &p->token[id];
-    const int32_t type = p->type ? p->type[id] : VOCAB_NORMAL;
+    int32_t type = p->type ? p->type[id] : VOCAB_NORMAL;
+    if (!text->n) // some files fill up with empty ones
+        return 0;
+    if (p->spm && spm_byte(text->s, text->n) >= 0 && type == VOCAB_NORMAL)
+        type = VOCAB_BYTE;
+    if (p->spm && spm_byte(text->s, text->n) >= 0 && type != VOCAB_BYTE)
+        return err("token %d, '%.*s', is of type %d, not of type byte", id, (int)text->n, text->s,
+                   type);
     switch (type) {
     case VOCAB_NORMAL:
         if (!token_bytes(p, text, bytes))
@@ -59,6 +66,27 @@ static int add_token(struct tokenizer *t, const struct tokenizer_parts *p, int32
     default:
         return err("token %d is of the unknown type %d", id, type);
     }
+}
+
+/* Files write tokens by their text: two with the same are one too many. */
+static int check_unique(const struct tokenizer_parts *p)
+{
+    struct vocab texts = {0};
+    int rc = 0;
+    for (size_t id = 0; id < p->n && !rc; id++)
+        if (p->token[id].n)
+            rc = vocab_set(&texts, (int32_t)id, p->token[id].s, p->token[id].n, VOCAB_NORMAL);
+    if (!rc)
+        rc = vocab_index(&texts);
+    for (size_t id = 0; id < p->n && !rc; id++) {
+        const struct tokenizer_text *t = &p->token[id];
+        const int32_t first = t->n ? vocab_find(&texts, t->s, t->n) : (int32_t)id;
+        if (first != (int32_t)id)
+            rc = err("tokens %d and %zu are the same, '%.*s'", first, id,
+                     (int)(t->n < 40 ? t->n : 40), t->s);
+    }
+    vocab_free(&texts);
+    return rc;
 }
 
 /* ---- merges ---- */
@@ -107,8 +135,10 @@ static int add_merges(struct tokenizer *t, const struct tokenizer_parts *p, stru
 static int add_roles(struct tokenizer *t, const struct tokenizer_parts *p)
 {
     for (int i = 0; i < TOKENIZER_ROLES; i++) {
-        if (p->role[i] >= 0 && (size_t)p->role[i] >= p->n)
-            return err("a special token has the id %d, there are %zu tokens", p->role[i], p->n);
+        if (p->role[i] >= 0 &&
+            ((size_t)p->role[i] >= t->vocab.n || t->vocab.token[p->role[i]].type == VOCAB_HOLE))
+            return err("the special token %s has the id %d, which no token has", tokenizer_roles[i],
+                       p->role[i]);
         t->role[i] = p->role[i] < 0 ? -1 : p->role[i];
     }
     t->bos = p->add_bos ? t->role[TOKENIZER_BOS] : -1;
@@ -134,7 +164,7 @@ static void settle_bytes(struct tokenizer *t)
 static int make(struct tokenizer *t, const struct tokenizer_parts *p)
 {
     struct buf scratch = {0};
-    int rc = p->n && p->n <= INT32_MAX / 2 ? 0 : err("%zu tokens", p->n);
+    int rc = p->n && p->n <= INT32_MAX / 2 ? check_unique(p) : err("%zu tokens", p->n);
     t->spm = p->spm;
     t->pre_name = p->spm ? NULL : p->pre->name;
     for (size_t id = 0; id < p->n && !rc; id++)
@@ -150,6 +180,8 @@ static int make(struct tokenizer *t, const struct tokenizer_parts *p)
     if (!rc && !p->spm && p->pre->whole)
         t->bpe.whole = &t->vocab;
     buf_free(&scratch);
+    if (!rc && !t->vocab.n)
+        rc = err("no tokens");
     if (rc || add_roles(t, p))
         return -1;
     settle_bytes(t);
