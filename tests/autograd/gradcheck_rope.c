@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "autograd/base/mem.h"
 #include "tests/gradcheck.h"
 
 enum { N = 5, D = 6 };
@@ -83,6 +84,34 @@ static void frequencies(void)
     assert_true(smooth > 0 && smooth < 1);
     assert_true(fabs(rope_frequency(&a, 1) - plain * (smooth + (1 - smooth) / 4)) < 1e-15);
     assert_true(fabs(rope_frequency(&a, 2) - pow(500, -0.5) / 4) < 1e-15);
+    a.scaling = ROPE_SCALING_TABLE;
+    a.divisor[1] = 2.5f;
+    assert_true(fabs(rope_frequency(&a, 1) - plain / 2.5) < 1e-15);
+}
+
+/* A long context: the first positions at once, others when they are asked for, the same angles. */
+static void grows(void)
+{
+    const struct rope_args a = {.head_dim = 256, .n_pos = 5000, .base = 10000};
+    struct rope r;
+    assert_int_equal(rope_init(&r, &a), 0);
+    assert_true(r.covered > 0 && r.covered < 1000);
+    const float first = r.sin[128];
+    mem_fail_at(2);
+    assert_int_equal(rope_cover(&r, 1500), -1);
+    mem_fail_at(0);
+    assert_true(r.covered < 1000 && r.sin[128] == first);
+    assert_int_equal(rope_cover(&r, 1500), 0);
+    assert_true(r.covered >= 1500 && r.covered < 5000 && r.sin[128] == first);
+    assert_int_equal(rope_cover(&r, 5000), 0);
+    assert_int_equal(r.covered, 5000);
+    for (int64_t p = 0; p < 5000; p += 7)
+        for (int i = 0; i < 128; i += 9) {
+            const double angle = (double)p * pow(10000, -2.0 * i / 256);
+            assert_true(fabs(r.cos[p * 128 + i] - cos(angle)) < 1e-6);
+            assert_true(fabs(r.sin[p * 128 + i] - sin(angle)) < 1e-6);
+        }
+    rope_free(&r);
 }
 
 void gradcheck_rope(void **state)
@@ -116,4 +145,5 @@ void gradcheck_rope(void **state)
         rope_free(&rope);
     }
     frequencies();
+    grows();
 }

@@ -328,6 +328,46 @@ static void chain_without_memory(void **state)
     store_free(&s);
 }
 
+static int closed;
+
+static void close_it(void *file)
+{
+    assert_string_equal(file, "the file");
+    closed++;
+}
+
+static void parameters_lie_in_a_file(void **state)
+{
+    (void)state;
+    static float matrix[35] = {1, 2, 3};
+    static uint16_t half[64] = {0x3c00, 0x4000, 0xc200}; // 1, 2, -3
+    static char name[] = "the file";
+    struct store s;
+    three(&s, STORE_MAPPED);
+    assert_null(s.latent);
+    for (int i = 0; i < s.n; i++)
+        assert_true(!s.p[i].used.needs_grad && !s.p[i].used.grad && !s.p[i].latent);
+    s.file = name;
+    s.close = close_it;
+    struct param *vector = NULL;
+    for (int i = 0; i < s.n; i++) {
+        if (s.p[i].used.nd > 1)
+            assert_int_equal(store_map(&s.p[i], &dtype_f32, matrix), 0);
+        else
+            vector = &s.p[i];
+    }
+    assert_ptr_equal(s.p[0].used.data, matrix);
+    mem_fail_at(1);
+    assert_int_equal(store_map(vector, &dtype_f16, half), -1);
+    mem_fail_at(0);
+    assert_int_equal(store_map(vector, &dtype_f16, half), 0);
+    const float *x = vector->used.data;
+    assert_ptr_equal(vector->used.dt, &dtype_f32);
+    assert_true(x[0] == 1 && x[1] == 2 && x[2] == -3);
+    store_free(&s);
+    assert_int_equal(closed, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +379,7 @@ int main(void)
         cmocka_unit_test(optimizer_scratch),
         cmocka_unit_test(chains),
         cmocka_unit_test(chain_without_memory),
+        cmocka_unit_test(parameters_lie_in_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
