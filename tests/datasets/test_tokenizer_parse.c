@@ -197,8 +197,12 @@ static void refusals(void **state)
         {"\"post_processor\": null", "\"post_processor\": {\"type\": \"BertProcessing\"}", "Bert"},
         {"\"post_processor\": null",
          "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {}}, "
-         "{\"SpecialToken\": {\"id\": \"x\"}}]}",
+         "{\"SpecialToken\": {\"id\": \"x\"}}, {\"Sequence\": {}}]}",
          "before the text"},
+        {"\"post_processor\": null",
+         "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {}}, "
+         "{\"SpecialToken\": {\"id\": \"x\"}}]}",
+         "'x' is not one id"},
         {"\"post_processor\": null",
          "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": "
          "{\"id\": \"x\"}}, {\"Sequence\": {}}], \"special_tokens\": {\"x\": {\"ids\": [999]}}}",
