@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -222,6 +223,11 @@ int safetensors_open(struct safetensors *s, const char *path)
     if (fd < 0)
         return err("%s: %s", path, strerror(errno));
     int rc = read_file(s, fd);
+    void *map = rc ? NULL : mmap(NULL, (size_t)s->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        rc = err("%s", strerror(errno));
+    else
+        s->map = map;
     close(fd);
     if (rc) {
         safetensors_close(s);
@@ -235,5 +241,21 @@ void safetensors_close(struct safetensors *s)
     free(s->tensor);
     free(s->note);
     json_decref(s->json);
+    if (s->map)
+        munmap((void *)(uintptr_t)s->map, (size_t)s->size);
     *s = (struct safetensors){0};
+}
+
+const struct safetensors_tensor *safetensors_find(const struct safetensors *s, const char *name)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (!strcmp(s->tensor[i].name, name))
+            return &s->tensor[i];
+    return NULL;
+}
+
+const unsigned char *safetensors_bytes(const struct safetensors *s,
+                                       const struct safetensors_tensor *t)
+{
+    return s->map + s->data + t->begin;
 }

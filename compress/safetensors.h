@@ -5,7 +5,7 @@
  *     "__metadata__": {"key": "text", ...}}   data: tensors without overlap, holes or rest
  *
  * Malformed input is an error; nothing is allocated beyond a small multiple of the header, which
- * must be in the file and at most SAFETENSORS_HEADER bytes.
+ * must be in the file and at most SAFETENSORS_HEADER bytes. The data stays in the file's map.
  */
 #ifndef ATTAR_COMPRESS_SAFETENSORS_H
 #define ATTAR_COMPRESS_SAFETENSORS_H
@@ -39,11 +39,18 @@ struct safetensors {
     size_t n;
     struct safetensors_note *note; /* [n_notes] of __metadata__ */
     size_t n_notes;
-    void *json; /* owns the texts */
+    void *json;               /* owns the texts */
+    const unsigned char *map; /* [size] */
 };
 
 /* Reads the header. 0, or -1 with err() set, the path in front. safetensors_close() after 0. */
 int safetensors_open(struct safetensors *s, const char *path);
 void safetensors_close(struct safetensors *s);
+
+const struct safetensors_tensor *safetensors_find(const struct safetensors *s, const char *name);
+
+/* The tensor's bytes, in the map; not aligned. */
+const unsigned char *safetensors_bytes(const struct safetensors *s,
+                                       const struct safetensors_tensor *t);
 
 #endif

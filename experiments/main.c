@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"export", cmd_export, "write a trained model as a GGUF file"},
     {"quantize", cmd_quantize, "write a GGUF file's matrices in other types"},
     {"imatrix", cmd_imatrix, "collect what quantizing should weigh errors with"},
+    {"import", cmd_import, "make a checkpoint of a GGUF file or a Hugging Face folder"},
     {"inspect", cmd_inspect, "say what is in a .h5, .gguf, .safetensors or tokenizer.json"},
     {"bench", cmd_bench, "measure this machine: products, training steps by op"},
     {"report", cmd_report, "a page of a run: curves, samples, results"},

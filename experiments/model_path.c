@@ -10,6 +10,7 @@
 
 #include "autograd/base/err.h"
 #include "experiments/checkpoint.h"
+#include "experiments/import_hf.h"
 #include "experiments/model_gguf.h"
 
 enum { PATH_BYTES = 4096 };
@@ -57,9 +58,12 @@ int model_path(const char *name, struct buf *path)
         return err("%s: %s", name, strerror(errno));
     if (S_ISDIR(s.st_mode)) {
         checkpoint_name(file, name, -1);
-        if (access(file, F_OK))
-            return find_stage(name, path);
-        name = file;
+        if (access(file, F_OK)) {
+            if (!import_hf_is(name))
+                return find_stage(name, path);
+        } else {
+            name = file;
+        }
     }
     buf_text(path, name);
     return path->failed ? -1 : 0;
@@ -71,7 +75,9 @@ int model_path_open(const char *name, struct transformer *m, struct tokenizer **
     struct buf own = {0}, *p = path ? path : &own;
     int rc = model_path(name, p);
     if (!rc)
-        rc = model_gguf_is(p->p) ? model_gguf_use(p->p, m, tok) : checkpoint_use(p->p, m, tok);
+        rc = model_gguf_is(p->p)  ? model_gguf_use(p->p, m, tok)
+             : import_hf_is(p->p) ? import_hf(p->p, m, tok)
+                                  : checkpoint_use(p->p, m, tok);
     buf_free(&own);
     return rc;
 }

@@ -2,7 +2,10 @@
 
 #include <string.h>
 
+#include "autograd/base/file.h"
 #include "datasets/h5file.h"
+#include "datasets/tokenizer_files.h"
+#include "experiments/import_hf.h"
 #include "experiments/model_gguf.h"
 
 static struct tokenizer *of_gguf(const char *path)
@@ -29,12 +32,30 @@ static struct tokenizer *of_h5(const char *path)
     return t;
 }
 
+/* A tokenizer.json, or a tokenizer.model. */
+static struct tokenizer *of_file(const char *path)
+{
+    enum { MOST = 256 << 20 };
+    struct buf b = {0};
+    struct tokenizer *t = NULL;
+    if (!file_read(path, MOST, &b)) {
+        t = tokenizer_files_is_model(b.p, b.n) ? tokenizer_files_model(b.p, b.n, NULL, 0)
+                                               : tokenizer_parse(b.p ? b.p : "", b.n);
+        if (!t)
+            err_in("%s", path);
+    }
+    buf_free(&b);
+    return t;
+}
+
 struct tokenizer *model_tokenizer(const char *path)
 {
     const size_t n = strlen(path);
     const bool h5 = n > 3 && !strcmp(path + n - 3, ".h5"), gguf = model_gguf_is(path);
+    if (import_hf_is(path))
+        return import_hf_tokenizer(path);
     if (!h5 && !gguf)
-        return tokenizer_load(path);
+        return of_file(path);
     struct tokenizer *t = h5 ? of_h5(path) : of_gguf(path);
     if (!t)
         err_in("%s", path);

@@ -4,8 +4,8 @@
 
 #include "datasets/tokenizer.h"
 
-/* That of a tokenizer.json, a GGUF file or an .h5 of attar's (checkpoint, corpus). NULL with err()
-   set. */
+/* That of a tokenizer.json, a tokenizer.model, a GGUF file, an .h5 of attar's (checkpoint, corpus)
+   or a folder of Hugging Face's. NULL with err() set. */
 struct tokenizer *model_tokenizer(const char *path);
 
 #endif

@@ -1,0 +1,92 @@
+/* tokenizer_config.json */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "autograd/base/mem.h"
+#include "datasets/tokenizer_files.h"
+
+/* The id of a token by its text, added or not, or -1. */
+static int32_t find(const struct tokenizer *t, const char *text)
+{
+    const int32_t id = tokenizer_find(t, text);
+    return id >= 0 ? id : vocab_find(&t->vocab, text, strlen(text));
+}
+
+/* "bos_token": "<s>", or {"content": "<s>", ...}; a name that no token has is none. */
+static void read_role(struct tokenizer *t, const json_t *root, const char *key, int role)
+{
+    const json_t *o = json_object_get(root, key);
+    const json_t *content = json_is_object(o) ? json_object_get(o, "content") : o;
+    const int32_t id = json_is_string(content) ? find(t, json_string_value(content)) : -1;
+    if (id >= 0)
+        t->role[role] = id;
+}
+
+/* A text, or [{"name": "default", "template": "..."}, ...]. */
+static const json_t *chat_template(const json_t *root)
+{
+    const json_t *chat = json_object_get(root, "chat_template");
+    size_t i;
+    json_t *o;
+    json_array_foreach(chat, i, o)
+    {
+        const char *name = json_string_value(json_object_get(o, "name"));
+        if (name && !strcmp(name, "default"))
+            return json_object_get(o, "template");
+    }
+    return chat;
+}
+
+int tokenizer_files_chat(struct tokenizer *t, const char *text, size_t n)
+{
+    char *copy = mem_text(text, n);
+    if (!copy)
+        return -1;
+    free(t->chat_template);
+    t->chat_template = copy;
+    return 0;
+}
+
+static int read_flags(struct tokenizer *t, const json_t *root)
+{
+    const json_t *bos = json_object_get(root, "add_bos_token");
+    const json_t *eos = json_object_get(root, "add_eos_token");
+    if (json_is_true(bos) && t->bos < 0) {
+        t->bos = t->role[TOKENIZER_BOS];
+        if (t->bos < 0)
+            return err("add_bos_token is true, but no token is the bos_token");
+    }
+    if (json_is_false(bos))
+        t->bos = -1;
+    if (json_is_boolean(eos))
+        t->add_eos = json_is_true(eos);
+    return 0;
+}
+
+int tokenizer_files_config(struct tokenizer *t, const char *json, size_t n)
+{
+    static const struct {
+        const char *key;
+        enum tokenizer_role role;
+    } roles[] = {{"bos_token", TOKENIZER_BOS},
+                 {"eos_token", TOKENIZER_EOS},
+                 {"unk_token", TOKENIZER_UNK},
+                 {"sep_token", TOKENIZER_SEP},
+                 {"pad_token", TOKENIZER_PAD}};
+    json_error_t e;
+    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
+    if (!root)
+        return err("line %d, column %d: %s", e.line, e.column, e.text);
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        read_role(t, root, roles[i].key, roles[i].role);
+    if (t->role[TOKENIZER_EOS] >= 0)
+        t->eot = t->role[TOKENIZER_EOS];
+    const json_t *chat = chat_template(root);
+    int rc = read_flags(t, root);
+    if (!rc && json_is_string(chat))
+        rc = tokenizer_files_chat(t, json_string_value(chat), json_string_length(chat));
+    json_decref(root);
+    return rc;
+}

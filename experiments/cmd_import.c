@@ -1,0 +1,94 @@
+/* attar import SOURCE OUT.h5: somebody's model as a checkpoint. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "autograd/base/err.h"
+#include "experiments/checkpoint.h"
+#include "experiments/cmd.h"
+#include "experiments/flags.h"
+#include "experiments/import_hf.h"
+#include "experiments/model_gguf.h"
+
+struct import_args {
+    struct texts files;
+};
+
+static const struct field table[] = {
+    {FIELD_AT(import_args, files), .type = FIELD_TEXTS, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
+     .doc = "SOURCE OUT.h5: a GGUF file, or a folder with config.json, safetensors and tokenizer"},
+    {0},
+};
+
+static const struct flags flags = {
+    "import SOURCE OUT.h5",
+    "Makes a checkpoint of a GGUF file, of any types, or of a Hugging Face folder (Llama 1 to 3,\n"
+    "Mistral, SmolLM2, Qwen2, Qwen3, GPT-2): weights in f32, tokenizer, chat template.",
+    table};
+
+static int save(const char *path, const struct transformer *m, const struct tokenizer *tok)
+{
+    const struct checkpoint_state state = {.smooth = NAN,
+                                           .smooth_min = NAN,
+                                           .best_valid = NAN,
+                                           .last_valid = NAN,
+                                           .last_bpb = NAN,
+                                           .last_unaveraged = NAN};
+    struct buf json = {0};
+    int rc = tokenizer_write(tok, &json);
+    const struct checkpoint_source source = {"import", "", "", "", json.p};
+    if (!rc)
+        rc = checkpoint_save(path, m, &state, &source);
+    buf_free(&json);
+    return rc;
+}
+
+static void report(const char *source, const char *path, const struct transformer *m,
+                   const struct tokenizer *tok)
+{
+    int64_t rest;
+    const struct transformer_dims *d = &m->dims;
+    printf("%s: %s, %d layers, width %d, %lld parameters, context %d; %d tokens (%s%s%s)\n", source,
+           arch_rows[d->arch].name, d->n_layers, d->d_model,
+           (long long)transformer_params(d, &rest), d->context, tokenizer_vocab_size(tok),
+           tokenizer_name(tok), tok->spm ? "" : ", ", tok->spm ? "" : tokenizer_pre(tok));
+    printf("%s\n", path);
+}
+
+static int run(const struct texts *files)
+{
+    struct transformer m;
+    struct tokenizer *tok;
+    if (files->n != 2) {
+        err("import takes SOURCE OUT.h5; `attar import --help` says more");
+        return CMD_USAGE;
+    }
+    const char *source = files->value[0], *path = files->value[1];
+    const size_t n = strlen(path);
+    if (n < 4 || strcmp(path + n - 3, ".h5")) {
+        err("%s: the checkpoint's name has to end in .h5", path);
+        return CMD_USAGE;
+    }
+    const bool gguf = model_gguf_is(source);
+    if (!gguf && !import_hf_is(source))
+        return err("%s: neither a GGUF file nor a folder with a config.json", source);
+    if (gguf ? model_gguf_load(source, &m, &tok) : import_hf(source, &m, &tok))
+        return -1;
+    const int rc = save(path, &m, tok);
+    if (!rc)
+        report(source, path, &m, tok);
+    transformer_free(&m);
+    tokenizer_free(tok);
+    return rc;
+}
+
+int cmd_import(int argc, char **argv)
+{
+    struct import_args args;
+    struct pool pool = {0};
+    int rc = flags_parse(&flags, argc, argv, &args, &pool);
+    if (!rc)
+        rc = run(&args.files);
+    pool_free(&pool);
+    return rc == FLAGS_HELP ? 0 : rc;
+}
