@@ -26,20 +26,23 @@ struct fit {
     float lo, hi;
     float scale_lo, scale_hi, min_hi;
 
-    /* where to search: steps of 1 / s, or of s, around the one that just reaches all elements; and
-       codes around the best scale's and the best min's */
-    int starts, around, min_around;
+    /* Where to search: `starts` steps, from `start` on by start_step, times the one that just
+       reaches all elements (affine: inverse steps, that one's and so many levels more), each
+       improved in so many turns of rounding and least squares; codes up to `around` the best, with
+       each scale so many mins. */
+    int starts, turns, around, mins;
     float start, start_step;
+    bool first, more; /* codes() has not run on these lanes; will run again */
 
-    fit_lanes x[FIT_SIZE], w[FIT_SIZE];
+    _Alignas(64) fit_lanes x[FIT_SIZE];
+    fit_lanes w[FIT_SIZE];
     fit_lanes low, high; /* the smallest and the largest x */
     fit_lanes odd;       /* not 0: an x is not finite */
     fit_lanes base;      /* affine: has been subtracted from x */
     fit_lanes sw, sx;    /* sums of w; of w x, less base */
 
-    /* The best grid with free scales: s v - (m = -(base + c)); slope: of c against s, negated; s2:
-       the best s of the other sign. */
-    fit_lanes s, c, slope, s2;
+    /* The best grid with free scales: s v - m, m = -(base + c); slope: how c falls as s grows. */
+    fit_lanes s, c, slope;
 
     /* The best codes for the d and dmin of each lane, the error, and sums over elements with v the
        element's level: of w v, w v^2, w v x (less base). */
@@ -55,9 +58,9 @@ struct fits {
     void (*load)(struct fit *f, const float *x, const float *w);
     /* w <- w * gain + floor, by lane, floor where gain is 0; base, sx, sw */
     void (*ready)(struct fit *f, const float *gain, const float *floor);
-    /* s, c, slope, s2 */
+    /* s, c, slope */
     void (*start)(struct fit *f);
-    /* scale, min, err, sv, svv, svx <- d, dmin */
+    /* scale, min, err <- d, dmin; and, if there is more to come, sv, svv, svx */
     void (*codes)(struct fit *f);
     /* y [n] <- level(q) s[i / size] - m[i / size]; level NULL: q itself */
     void (*spread)(int n, int size, const int8_t *level, const int8_t *q, const float *s,

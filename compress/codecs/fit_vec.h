@@ -107,6 +107,12 @@ INLINE vf nearest(bool table, vf t, vf lo, vf hi)
     return v;
 }
 
+/* What is constant while a case is compiled. */
+struct kind {
+    int size;
+    bool affine, weighted, table;
+};
+
 /* 1 / s; 0 for 0 and NaN */
 INLINE vf inverse(vf s)
 {
@@ -114,22 +120,33 @@ INLINE vf inverse(vf s)
     return vf_pick_less(zero, s, r, vf_pick_less(s, zero, r, zero));
 }
 
+/* 1 / s for s >= 0; 0 has a large finite one: elements go to the ends, and s times those is 0 */
+INLINE vf inverse_of(vf s)
+{
+    return vf_set(1) / vf_max(s, vf_set(0x1p-120f));
+}
+
 struct sums {
     vf v, vv, vx;
 };
 
-/* Sums over the elements of w v, w v^2, w v x, with v the level nearest to (x + n) inv. */
-INLINE struct sums sums(const struct fit *f, int l, bool weighted, bool table, vf n, vf inv)
+/* Sums over the elements of w v, w v^2, w v x, with v the level nearest to (x + n) inv; n counts if
+   the grid is affine. */
+INLINE struct sums sums(const struct fit *f, int l, struct kind k, vf n, vf inv)
 {
     const vf lo = vf_set(f->lo), hi = vf_set(f->hi);
     struct sums s = {vf_set(0), vf_set(0), vf_set(0)};
-    for (int i = 0; i < f->size; i++) {
+    for (int i = 0; i < k.size; i++) {
         const vf x = vf_load(&f->x[i][l]);
-        const vf v = nearest(table, (x + n) * inv, lo, hi);
+        vf t = x;
+        if (k.affine)
+            t = t + n;
+        const vf v = nearest(k.table, t * inv, lo, hi);
         vf wv = v;
-        if (weighted)
+        if (k.weighted)
             wv = wv * vf_load(&f->w[i][l]);
-        s.v = s.v + wv;
+        if (k.affine)
+            s.v = s.v + wv;
         s.vv = s.vv + wv * v;
         s.vx = s.vx + wv * x;
     }
@@ -137,19 +154,28 @@ INLINE struct sums sums(const struct fit *f, int l, bool weighted, bool table, v
 }
 
 /* The error with step s = 1 / inv and x + n as multiples of it. */
-INLINE vf error(const struct fit *f, int l, bool weighted, bool table, vf n, vf s, vf inv)
+INLINE vf error(const struct fit *f, int l, struct kind k, vf n, vf s, vf inv)
 {
     const vf lo = vf_set(f->lo), hi = vf_set(f->hi);
     vf err = vf_set(0);
-    for (int i = 0; i < f->size; i++) {
-        const vf x = vf_load(&f->x[i][l]) + n;
-        const vf e = x - s * nearest(table, x * inv, lo, hi);
-        if (weighted)
-            err = err + vf_load(&f->w[i][l]) * e * e;
-        else
-            err = err + e * e;
+    for (int i = 0; i < k.size; i++) {
+        vf x = vf_load(&f->x[i][l]);
+        if (k.affine)
+            x = x + n;
+        const vf e = x - s * nearest(k.table, x * inv, lo, hi);
+        vf we = e;
+        if (k.weighted)
+            we = we * vf_load(&f->w[i][l]);
+        err = err + we * e;
     }
     return err;
+}
+
+INLINE void put_sums(struct fit *f, int l, struct sums a)
+{
+    vf_store(&f->sv[l], a.v);
+    vf_store(&f->svv[l], a.vv);
+    vf_store(&f->svx[l], a.vx);
 }
 
 /* ---- affine ---- */
@@ -164,162 +190,164 @@ INLINE void improve(const struct fit *f, int l, struct sums a, struct line *best
     const vf zero = vf_set(0), one = vf_set(1);
     const vf sw = vf_load(&f->sw[l]), sx = vf_load(&f->sx[l]), base = vf_load(&f->base[l]);
     const vf det = sw * a.vv - a.v * a.v;
-    const vf inv = one / vf_pick_less(zero, det, det, one);
-    vf c = (a.vv * sx - a.v * a.vx) * inv;
+    vf c = (a.vv * sx - a.v * a.vx) / vf_pick_less(zero, det, det, one);
     if (f->clamped)
         c = vf_min(c, zero - base); // m >= 0
     const vf s = (a.vx - c * a.v) / vf_pick_less(zero, a.vv, a.vv, one);
     vf gain = s * (a.vx + a.vx - s * a.vv - (c + c) * a.v) + c * (sx + sx - c * sw);
     gain = vf_pick_less(zero, det, vf_pick_less(zero, s, gain, zero), zero);
-    const vf slope = a.v / sw;
     best->s = vf_pick_less(best->gain, gain, s, best->s);
     best->c = vf_pick_less(best->gain, gain, c, best->c);
-    best->slope = vf_pick_less(best->gain, gain, slope, best->slope);
+    best->slope = vf_pick_less(best->gain, gain, a.v, best->slope);
     best->gain = vf_pick_less(best->gain, gain, gain, best->gain);
 }
 
-INLINE void affine_start(struct fit *f, bool weighted)
+INLINE void affine_start(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0);
     for (int l = 0; l < f->lanes; l += VF_N) {
         const vf sw = vf_load(&f->sw[l]), sx = vf_load(&f->sx[l]), base = vf_load(&f->base[l]);
-        const vf inv = inverse(vf_load(&f->high[l]) - base);
+        const vf inv = inverse_of(vf_load(&f->high[l]) - base);
         vf c = sx / sw; // all equal
         if (f->clamped)
             c = vf_min(c, zero - base);
         struct line best = {zero, c, zero, c * (sx + sx - c * sw)};
         for (int k = 0; k < f->starts; k++) {
             const vf steps = vf_set(f->hi + f->start + f->start_step * (float)k);
-            improve(f, l, sums(f, l, weighted, false, zero, steps * inv), &best);
+            improve(f, l, sums(f, l, kind, zero, steps * inv), &best);
         }
-        for (int k = 0; k < 2; k++)
-            improve(f, l, sums(f, l, weighted, false, zero - best.c, inverse(best.s)), &best);
+        for (int k = 0; k < f->turns; k++)
+            improve(f, l, sums(f, l, kind, zero - best.c, inverse_of(best.s)), &best);
         vf_store(&f->s[l], best.s);
         vf_store(&f->c[l], best.c);
-        vf_store(&f->slope[l], best.slope);
+        vf_store(&f->slope[l], best.slope / sw);
     }
 }
 
-INLINE void affine_codes(struct fit *f, bool weighted)
+INLINE void affine_codes(struct fit *f, struct kind kind)
 {
-    const vf zero = vf_set(0), far = vf_set(3e38f);
+    const vf zero = vf_set(0), one = vf_set(1);
     const vf most = vf_set(f->scale_hi), most_min = vf_set(f->min_hi);
     for (int l = 0; l < f->lanes; l += VF_N) {
         const vf d = vf_load(&f->d[l]), dmin = vf_load(&f->dmin[l]), base = vf_load(&f->base[l]);
-        const vf s = vf_load(&f->s[l]), c = vf_load(&f->c[l]), slope = vf_load(&f->slope[l]);
-        const vf inv_min = inverse(dmin);
-        vf scale = zero, min = zero, err = far;
-        const vf middle = vf_round(vf_min(s * inverse(d), most)) - vf_set((float)f->around);
+        const vf s = vf_load(&f->s[l]), slope = vf_load(&f->slope[l]);
+        const vf m0 = zero - base - vf_load(&f->c[l]), inv_min = inverse_of(dmin);
+        vf scale = zero, min = zero, err = vf_set(3e38f);
+        const vf middle = vf_round(vf_min(s * inverse_of(d), most)) - vf_set((float)f->around);
         for (int k = 0; k <= 2 * f->around; k++) {
             const vf sc = vf_min(vf_max(middle + vf_set((float)k), zero), most);
-            const vf step = d * sc, inv = inverse(step);
-            const vf m = zero - base - c - (s - step) * slope;
-            const vf mid = vf_round(vf_min(vf_max(m * inv_min, zero), most_min)) -
-                           vf_set((float)f->min_around);
-            for (int j = 0; j <= 2 * f->min_around; j++) {
-                const vf mc = vf_min(vf_max(mid + vf_set((float)j), zero), most_min);
-                const vf e = error(f, l, weighted, false, dmin * mc + base, step, inv);
+            const vf step = d * sc, inv = inverse_of(step);
+            // the min that goes with this step, rounded down, then up
+            const vf m = vf_min((m0 - (s - step) * slope) * inv_min, most_min);
+            vf mc = vf_max(vf_round(m - vf_set(0.5f * (float)(f->mins - 1))), zero);
+            for (int j = 0; j < f->mins; j++, mc = vf_min(mc + one, most_min)) {
+                const vf e = error(f, l, kind, dmin * mc + base, step, inv);
                 scale = vf_pick_less(e, err, sc, scale);
                 min = vf_pick_less(e, err, mc, min);
                 err = vf_min(e, err);
             }
         }
-        const struct sums a = sums(f, l, weighted, false, dmin * min + base, inverse(d * scale));
         vf_store(&f->scale[l], scale);
         vf_store(&f->min[l], min);
         vf_store(&f->err[l], err);
-        vf_store(&f->sv[l], a.v);
-        vf_store(&f->svv[l], a.vv);
-        vf_store(&f->svx[l], a.vx);
+        if (f->more)
+            put_sums(f, l, sums(f, l, kind, dmin * min + base, inverse_of(d * scale)));
     }
 }
 
 /* ---- signed ---- */
 
-INLINE void signed_start(struct fit *f, bool weighted, bool table)
+/* The size of the scale that just reaches all elements, if its sign is that of `unit`. */
+INLINE vf reach(const struct fit *f, int l, float unit)
+{
+    const vf zero = vf_set(0), low = vf_load(&f->low[l]), high = vf_load(&f->high[l]);
+    if (unit > 0)
+        return vf_max(vf_max(low * vf_set(1 / f->lo), high * vf_set(1 / f->hi)), zero);
+    return vf_max(vf_max(high * vf_set(-1 / f->lo), low * vf_set(-1 / f->hi)), zero);
+}
+
+INLINE void signed_start(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0), one = vf_set(1);
-    const vf below = vf_set(-1 / f->lo), above = vf_set(1 / f->hi);
     for (int l = 0; l < f->lanes; l += VF_N) {
-        const vf low = vf_load(&f->low[l]), high = vf_load(&f->high[l]);
-        vf found[2], gains[2];
+        vf best = zero, gain = zero;
         for (int sign = 0; sign < 2; sign++) {
-            vf neg = zero - low, pos = high, unit = one;
-            if (sign)
-                neg = high, pos = zero - low, unit = zero - one;
-            const vf reach = vf_max(vf_max(neg * below, pos * above), zero); // |s| that reaches all
-            vf best = zero, gain = zero;
+            const vf unit = vf_set(sign ? -1 : 1), full = reach(f, l, sign ? -1 : 1);
             for (int k = 0; k < f->starts; k++) {
-                const vf s = unit * reach * vf_set(f->start + f->start_step * (float)k);
-                const struct sums a = sums(f, l, weighted, table, zero, inverse(s));
+                const vf s = full * vf_set(f->start + f->start_step * (float)k);
+                const struct sums a = sums(f, l, kind, zero, unit * inverse_of(s));
                 const vf t = a.vx / vf_pick_less(zero, a.vv, a.vv, one), g = t * a.vx;
                 best = vf_pick_less(gain, g, t, best);
                 gain = vf_max(gain, g);
             }
-            for (int k = 0; k < 2; k++) {
-                const struct sums a = sums(f, l, weighted, table, zero, inverse(best));
-                const vf t = a.vx / vf_pick_less(zero, a.vv, a.vv, one), g = t * a.vx;
-                best = vf_pick_less(gain, g, t, best);
-                gain = vf_max(gain, g);
-            }
-            found[sign] = best;
-            gains[sign] = gain;
         }
-        vf_store(&f->s[l], vf_pick_less(gains[0], gains[1], found[1], found[0]));
-        vf_store(&f->s2[l], vf_pick_less(gains[0], gains[1], found[0], found[1]));
+        for (int k = 0; k < f->turns; k++) {
+            const struct sums a = sums(f, l, kind, zero, inverse(best));
+            const vf t = a.vx / vf_pick_less(zero, a.vv, a.vv, one), g = t * a.vx;
+            best = vf_pick_less(gain, g, t, best);
+            gain = vf_max(gain, g);
+        }
+        vf_store(&f->s[l], best);
         vf_store(&f->c[l], zero);
-        vf_store(&f->slope[l], zero);
     }
 }
 
-INLINE void signed_codes(struct fit *f, bool weighted, bool table)
+/* Around the scales of the last time, or, the first time, around what reaches all elements. */
+INLINE void signed_codes(struct fit *f, struct kind kind)
 {
-    const vf zero = vf_set(0), far = vf_set(3e38f);
-    const vf least = vf_set(f->scale_lo), most = vf_set(f->scale_hi);
+    const vf zero = vf_set(0), least = vf_set(f->scale_lo), most = vf_set(f->scale_hi);
     for (int l = 0; l < f->lanes; l += VF_N) {
-        const vf d = vf_load(&f->d[l]), inv = inverse(d);
-        vf scale = zero, err = far;
-        for (int other = 0; other < 2; other++) {
-            const vf s = vf_load(other ? &f->s2[l] : &f->s[l]);
-            const vf middle = vf_round(vf_min(vf_max(s * inv, least), most));
-            for (int k = -f->around; k <= f->around; k++) {
-                const vf sc = vf_min(vf_max(middle + vf_set((float)k), least), most);
-                const vf step = d * sc;
-                const vf e = error(f, l, weighted, table, zero, step, inverse(step));
+        const vf d = vf_load(&f->d[l]), inv_d = inverse_of(d), last = vf_load(&f->scale[l]);
+        vf scale = zero, err = vf_set(3e38f);
+        for (int sign = 0; sign < (f->first ? 2 : 1); sign++) {
+            const vf unit = vf_set(sign ? -1 : 1);
+            const vf full = inv_d * reach(f, l, sign ? -1 : 1) * unit;
+            const int n = f->first ? f->starts : 2 * f->around + 1;
+            for (int k = 0; k < n; k++) {
+                vf sc = last + vf_set((float)(k - f->around));
+                if (f->first)
+                    sc = vf_round(full * vf_set(f->start + f->start_step * (float)k));
+                sc = vf_min(vf_max(sc, least), most);
+                const vf step = d * sc, e = error(f, l, kind, zero, step, inverse(step));
                 scale = vf_pick_less(e, err, sc, scale);
                 err = vf_min(e, err);
             }
         }
-        const struct sums a = sums(f, l, weighted, table, zero, inverse(d * scale));
         vf_store(&f->scale[l], scale);
         vf_store(&f->min[l], zero);
         vf_store(&f->err[l], err);
-        vf_store(&f->sv[l], a.v);
-        vf_store(&f->svv[l], a.vv);
-        vf_store(&f->svx[l], a.vx);
+        if (f->more)
+            put_sums(f, l, sums(f, l, kind, zero, inverse(d * scale)));
     }
 }
 
 /* each case compiled by itself */
 
+#define CASES(f, affine_fn, signed_fn)                                                             \
+    do {                                                                                           \
+        if (f->affine && f->size == 16)                                                            \
+            CASE(f, affine_fn, 16, true, false);                                                   \
+        else if (f->affine)                                                                        \
+            CASE(f, affine_fn, 32, true, false);                                                   \
+        else if (f->table)                                                                         \
+            CASE(f, signed_fn, 32, false, true);                                                   \
+        else if (f->size == 16)                                                                    \
+            CASE(f, signed_fn, 16, false, false);                                                  \
+        else                                                                                       \
+            CASE(f, signed_fn, 32, false, false);                                                  \
+    } while (0)
+#define CASE(f, fn, size, affine, table)                                                           \
+    (f->weighted ? fn(f, (struct kind){size, affine, true, table})                                 \
+                 : fn(f, (struct kind){size, affine, false, table}))
+
 static void start(struct fit *f)
 {
-    if (f->affine)
-        f->weighted ? affine_start(f, true) : affine_start(f, false);
-    else if (f->table)
-        f->weighted ? signed_start(f, true, true) : signed_start(f, false, true);
-    else
-        f->weighted ? signed_start(f, true, false) : signed_start(f, false, false);
+    CASES(f, affine_start, signed_start);
 }
 
 static void codes(struct fit *f)
 {
-    if (f->affine)
-        f->weighted ? affine_codes(f, true) : affine_codes(f, false);
-    else if (f->table)
-        f->weighted ? signed_codes(f, true, true) : signed_codes(f, false, true);
-    else
-        f->weighted ? signed_codes(f, true, false) : signed_codes(f, false, false);
+    CASES(f, affine_codes, signed_codes);
 }
 
 /* ---- values and codes in their order ---- */

@@ -22,9 +22,6 @@ struct grid_scales {
     int16_t scale[GRID_SUBS], min[GRID_SUBS]; /* [grid.subs] */
 };
 
-/* How an encoder looks for scales (fit.h): from the step that just reaches all elements times
-   `start`, on by `start_step`, `starts` times (with a min: its inverse, in levels more); then codes
-   `around` the best, of mins `min_around`, in `passes` that improve d and dmin. */
 enum grid_kind {
     GRID_LARGEST, /* no search: the largest element has the highest level */
     GRID_BLOCKS,  /* every block by itself */
@@ -32,10 +29,11 @@ enum grid_kind {
     GRID_TERNARY,
 };
 
+/* How an encoder looks for scales (struct fit), in so many passes that improve d and dmin. */
 struct grid_search {
     enum grid_kind kind;
     float start, start_step;
-    int starts, around, min_around, passes;
+    int starts, turns, around, mins, passes;
 };
 
 struct grid {

@@ -83,8 +83,6 @@ static void load(struct batch *t, const float *x, const float *w)
     t->kernels = lanes > FIT_LANES / 2 ? fit : fit->narrow;
     t->x = x;
     memset(t->exp, 0, sizeof t->exp);
-    if (t->g->search.kind == GRID_LARGEST)
-        return;
     if (lanes < t->f.lanes) {
         tame(t);
         memset(t->w_copy, 0, sizeof t->w_copy);
@@ -101,32 +99,33 @@ static void load(struct batch *t, const float *x, const float *w)
 
 /* ---- numbers that a block can hold ---- */
 
-/* The nearest f16 of block b, which is scaled; not 0 for what is not, not infinity. */
-static float half_in(const struct batch *t, int b, double d)
+/* The f16 nearest to d of block b, which is scaled; not 0 for what is not, not infinity. */
+static float half_in(const struct batch *t, int b, float d)
 {
-    const float true_d = (float)ldexp(d, -t->exp[b]);
-    float h = half_float(half_of(true_d));
+    const int e = t->exp[b];
+    float h = half_float(half_of(e ? ldexpf(d, -e) : d));
     h = h > 65504 ? 65504 : h < -65504 ? -65504 : h;
     if (h == 0 && d != 0)
         h = d < 0 ? -0x1p-24f : 0x1p-24f;
-    return ldexpf(h, t->exp[b]);
+    return e ? ldexpf(h, e) : h;
 }
 
 /* s->d, dmin <- d, dmin as halves, so coarse that all values of the block are exact (regrid.h). */
-static void set_halves(const struct batch *t, int b, double d, double dmin, struct grid_scales *s)
+static void set_halves(const struct batch *t, int b, float d, float dmin, struct grid_scales *s)
 {
     const struct grid *g = t->g;
     s->d = half_in(t, b, d);
-    s->dmin = half_in(t, b, dmin);
-    const double top =
-        fmax(fabs((double)s->d) * g->scale_hi * g->hi, fabs((double)s->dmin) * g->min_hi);
-    int e;
-    frexp(top, &e);
-    const double unit = ldexp(1, g->min_hi == 1 ? e + 1 - 24 : e - 24);
-    if (g->min_hi) {
-        s->d = (float)(rint(s->d / unit) * unit);
-        s->dmin = (float)(rint(s->dmin / unit) * unit);
-    }
+    s->dmin = g->min_hi ? half_in(t, b, dmin) : 0;
+    if (!g->min_hi)
+        return;
+    const float range = s->d * (float)(g->scale_hi * g->hi),
+                mins = fabsf(s->dmin) * (float)g->min_hi;
+    const float top = g->min_hi == 1 ? range + mins : range > mins ? range : mins;
+    if (!(top > 0x1p-90f && top < 0x1p120f)) // only where x was scaled: an exponent all alone
+        return;
+    const float unit = half_from((half_bits(top) >> 23 << 23)) * 0x1p-23f; // 2^24 units exceed top
+    s->d = (float)lrintf(s->d / unit) * unit;
+    s->dmin = (float)lrintf(s->dmin / unit) * unit;
 }
 
 /* ---- super-blocks ---- */
@@ -173,32 +172,48 @@ static void improve(const struct batch *t, int b, struct grid_scales *next)
         }
     }
     const double det = dd * mm - dm * dm;
-    if (det > 1e-9 * dd * mm)
-        set_halves(t, b, fmax(0, (dx * mm - mx * dm) / det), fmax(0, (dx * dm - mx * dd) / det),
-                   next);
-    else if (dd > 0)
-        set_halves(t, b, f->clamped ? fmax(0, (dx + next->dmin * dm) / dd) : dx / dd, next->dmin,
-                   next);
+    double d = next->d, dmin = next->dmin;
+    if (det > 1e-9 * dd * mm) {
+        d = (dx * mm - mx * dm) / det;
+        dmin = (dx * dm - mx * dd) / det;
+    } else if (dd > 0) {
+        d = (dx + dmin * dm) / dd;
+    }
+    set_halves(t, b, d > 0 ? (float)d : 0, dmin > 0 ? (float)dmin : 0, next);
+}
+
+/* The first d and dmin: the largest scale and the largest min have the highest codes. */
+static void first_scales(const struct batch *t, int b, struct grid_scales *next)
+{
+    const struct grid *g = t->g;
+    const struct fit *f = &t->f;
+    float d = 0, dmin = 0;
+    for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+        const float m = -(f->base[l] + f->c[l]);
+        float s = f->s[l];
+        if (!f->affine) { // the middle of the search, of the sign that asks for less
+            const float plus = fmaxf(f->low[l] / f->lo, f->high[l] / f->hi);
+            const float minus = fmaxf(f->high[l] / -f->lo, f->low[l] / -f->hi);
+            s = fminf(plus, minus) * (f->start + f->start_step * 0.5f * (float)(f->starts - 1));
+        }
+        d = d < s ? s : d;
+        dmin = dmin < m ? m : dmin;
+    }
+    set_halves(t, b, d / f->scale_hi, f->affine ? dmin / f->min_hi : 0, next);
 }
 
 static void search_super(struct batch *t)
 {
-    const struct grid *g = t->g;
     struct grid_scales next[FIT_LANES] = {{0}};
-    t->kernels->start(&t->f);
-    for (int b = 0; b < t->blocks; b++) {
-        float d = 0, dmin = 0;
-        for (int l = b * t->per; l < (b + 1) * t->per; l++) {
-            const float s = t->f.s[l], m = -(t->f.base[l] + t->f.c[l]);
-            const float need = s / (float)(s < 0 ? g->scale_lo : g->scale_hi);
-            d = d < need ? need : d;
-            dmin = dmin < m ? m : dmin;
-        }
-        set_halves(t, b, d, g->min_hi ? dmin / (float)g->min_hi : 0, &next[b]);
-    }
-    for (int pass = 0; pass < g->search.passes; pass++) {
+    if (t->f.affine)
+        t->kernels->start(&t->f);
+    for (int b = 0; b < t->blocks; b++)
+        first_scales(t, b, &next[b]);
+    for (int pass = 0; pass < t->g->search.passes; pass++) {
+        t->f.first = pass == 0;
+        t->f.more = pass + 1 < t->g->search.passes;
         try_codes(t, next);
-        for (int b = 0; b < t->blocks; b++)
+        for (int b = 0; b < t->blocks && t->f.more; b++)
             improve(t, b, &next[b]);
     }
 }
@@ -210,7 +225,7 @@ static void search_blocks(struct batch *t)
     t->kernels->start(&t->f);
     for (int b = 0; b < t->blocks; b++) {
         t->best[b] = (struct grid_scales){.scale = {1}, .min = {1}};
-        set_halves(t, b, t->f.s[b], t->g->min_hi ? -(t->f.base[b] + t->f.c[b]) : 0, &t->best[b]);
+        set_halves(t, b, t->f.s[b], -(t->f.base[b] + t->f.c[b]), &t->best[b]);
     }
 }
 
@@ -219,12 +234,13 @@ static void search_ternary(struct batch *t)
 {
     struct grid_scales next = {0};
     float top = 0;
+    t->f.more = true;
     for (int l = 0; l < t->per; l++) {
-        t->f.s[l] = t->f.s2[l] = 1;
+        t->f.scale[l] = 1;
         top = fmaxf(top, fmaxf(-t->f.low[l], t->f.high[l]));
     }
-    for (int k = 1; k <= 4; k++) {
-        set_halves(t, 0, top * (float)k / 4, 0, &next);
+    for (int k = 1; k <= t->f.starts; k++) {
+        set_halves(t, 0, top * (float)k / (float)t->f.starts, 0, &next);
         for (int pass = 0; pass < t->g->search.passes; pass++) {
             try_codes(t, &next);
             improve(t, 0, &next);
@@ -293,29 +309,37 @@ static void write_block(const struct batch *t, int b, char *block)
     g->pack(block, q);
 }
 
-/* Writes the blocks whose x [blocks][block] lie on a grid already: found[b]; returns how many. */
-static int find(const struct batch *t, const float *x, char *block, int bytes, bool *found)
+/* Whether it is plain from the extremes and a few elements that block b lies on no grid: all are
+   multiples of one number that the largest is at most so many times. */
+static bool no_grid(const struct batch *t, int b)
 {
-    const struct grid *g = t->g;
+    const struct fit *f = &t->f;
+    float top = 0;
+    for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+        top = -f->low[l] > top ? -f->low[l] : top;
+        top = f->high[l] > top ? f->high[l] : top;
+    }
+    if (t->exp[b] || top < 0x1p-60f)
+        return false;
+    const float *x = t->x + b * t->per * t->size, base = f->base[b * t->per];
+    return !regrid_could(t->g, x, base, top);
+}
+
+/* Writes the block whose x [block] lies on a grid already. */
+static bool find(const struct grid *g, const float *x, char *block)
+{
     struct grid_scales s;
     int8_t q[GRID_BLOCK];
-    int n = 0;
-    for (int b = 0; b < t->blocks; b++) {
-        found[b] =
-            g->search.kind != GRID_LARGEST && regrid_find(g, x + b * t->per * t->size, &s, q);
-        n += found[b];
-        if (found[b]) {
-            g->set(block + b * bytes, &s);
-            g->pack(block + b * bytes, q);
-        }
-    }
-    return n;
+    if (!regrid_find(g, x, &s, q))
+        return false;
+    g->set(block, &s);
+    g->pack(block, q);
+    return true;
 }
 
 static void search(struct batch *t)
 {
     static void (*const kinds[])(struct batch *) = {
-        [GRID_LARGEST] = search_largest,
         [GRID_BLOCKS] = search_blocks,
         [GRID_SUPER] = search_super,
         [GRID_TERNARY] = search_ternary,
@@ -330,46 +354,66 @@ static void search(struct batch *t)
 static void describe(struct batch *t, const struct grid *g, bool weighted)
 {
     const bool ternary = g->search.kind == GRID_TERNARY;
+    struct fit *f = &t->f;
     t->g = g;
     t->per = ternary ? FIT_LANES : g->subs;
     t->size = ternary ? g->size / FIT_LANES : g->size;
-    t->f = (struct fit){
-        .size = t->size,
-        .affine = g->min_hi > 0,
-        .clamped = g->min_hi > 1,
-        .weighted = weighted,
-        .table = g->level != NULL,
-        .lo = g->level ? g->level[0] : (float)g->lo,
-        .hi = g->level ? g->level[g->hi] : (float)g->hi,
-        .scale_lo = (float)g->scale_lo,
-        .scale_hi = (float)g->scale_hi,
-        .min_hi = (float)g->min_hi,
-        .starts = g->search.starts,
-        .around = g->search.around,
-        .min_around = g->search.min_around,
-        .start = g->search.start,
-        .start_step = g->search.start_step,
-    };
+    f->size = t->size;
+    f->affine = g->min_hi > 0;
+    f->clamped = g->min_hi > 1;
+    f->weighted = weighted;
+    f->table = g->level != NULL;
+    f->lo = g->level ? g->level[0] : (float)g->lo;
+    f->hi = g->level ? g->level[g->hi] : (float)g->hi;
+    f->scale_lo = (float)g->scale_lo;
+    f->scale_hi = (float)g->scale_hi;
+    f->min_hi = (float)g->min_hi;
+    f->starts = g->search.starts;
+    f->turns = g->search.turns;
+    f->around = g->search.around;
+    f->mins = g->search.mins;
+    f->start = g->search.start;
+    f->start_step = g->search.start_step;
+    f->first = f->more = false;
+}
+
+/* Blocks of a format that is not searched. */
+static void encode_largest(struct batch *t, int64_t n, const float *x, char *block, int bytes)
+{
+    const int block_n = t->g->size;
+    t->blocks = 1;
+    t->exp[0] = 0;
+    for (int64_t i = 0; i < n; i++, x += block_n, block += bytes) {
+        t->x = x;
+        // the largest element finds its scale again, unless that was a subnormal
+        if (!t->g->wide && fit->peak(block_n, x) < 127 * 0x1p-14f && find(t->g, x, block))
+            continue;
+        search_largest(t);
+        write_block(t, 0, block);
+    }
 }
 
 void grid_encode(struct tensor *t, int64_t row, const float *x, const float *importance)
 {
     const struct grid *g = codecs_grid(t->dt);
     struct batch batch;
-    describe(&batch, g, importance && g->search.kind != GRID_LARGEST);
+    describe(&batch, g, importance != NULL);
     char *block = (char *)t->data + (size_t)row * tensor_row_bytes(t);
     const int64_t n = tensor_cols(t) / t->dt->block;
-    const int most = g->search.kind == GRID_LARGEST ? 1 : FIT_LANES / batch.per;
+    if (g->search.kind == GRID_LARGEST) {
+        encode_largest(&batch, n, x, block, t->dt->bytes);
+        return;
+    }
+    const int most = FIT_LANES / batch.per;
     for (int64_t i = 0; i < n; i += most) {
         const int64_t at = i * t->dt->block;
-        bool found[FIT_LANES];
         batch.blocks = (int)(n - i < most ? n - i : most);
-        if (find(&batch, x + at, block + i * t->dt->bytes, t->dt->bytes, found) == batch.blocks)
-            continue;
         load(&batch, x + at, importance ? importance + at : NULL);
         search(&batch);
-        for (int b = 0; b < batch.blocks; b++)
-            if (!found[b])
-                write_block(&batch, b, block + (i + b) * t->dt->bytes);
+        for (int b = 0; b < batch.blocks; b++) {
+            char *to = block + (i + b) * t->dt->bytes;
+            if (no_grid(&batch, b) || !find(g, x + at + b * t->dt->block, to))
+                write_block(&batch, b, to);
+        }
     }
 }

@@ -239,3 +239,31 @@ bool regrid_find(const struct grid *g, const float *x, struct grid_scales *s, in
     grid_values(g, s, q, y);
     return !memcmp(x, y, (size_t)w.n * sizeof *y);
 }
+
+bool regrid_could(const struct grid *g, const float *x, float base, float top)
+{
+    int e;
+    frexpf(top, &e);
+    const double scale = ldexp(1, 24 - e);
+    const bool affine = g->min_hi > 0;
+    const uint32_t most =
+        (uint32_t)(affine ? g->hi * g->scale_hi
+                          : (g->level ? 127 : -g->lo) * (g->scale_lo < 0 ? -g->scale_lo : 1));
+    uint32_t all = 0, far = affine ? 0 : 1u << 23; // the distance that `most` steps must cover
+    for (int i = 0; i < g->size; i++) {
+        const double k = fabs((double)x[i] - base) * scale;
+        uint32_t a = (uint32_t)k;
+        if ((double)a != k)
+            return false;
+        far = a > far ? a : far;
+        while (all && a) { // as Euclid, but what is too small ends it
+            const uint32_t r = all % a;
+            all = a;
+            a = r;
+            if (a && far / a > most)
+                return false;
+        }
+        all = all ? all : a;
+    }
+    return true;
+}

@@ -12,4 +12,8 @@
    or none that an encoder would have written. */
 bool regrid_find(const struct grid *g, const float *x, struct grid_scales *s, int8_t *q);
 
+/* A quick look at the first sub-block: false if regrid_find() will find nothing. base: what its
+   elements have in common (0; with a min: its smallest, at most 0); top: of all |x|. */
+bool regrid_could(const struct grid *g, const float *x, float base, float top);
+
 #endif
