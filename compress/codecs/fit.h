@@ -14,7 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FIT_LANES = 16, FIT_SIZE = 32 };
+enum {
+    FIT_LANES = 16,
+    FIT_SIZE = 32,  /* elements of a sub-block, at most */
+    FIT_TRIES = 32, /* pairs of codes, at most: 2 starts, and (2 around + 1) mins */
+};
 
 typedef float fit_lanes[FIT_LANES];
 
@@ -40,6 +44,7 @@ struct fit {
     fit_lanes odd;       /* not 0: an x is not finite */
     fit_lanes base;      /* affine: has been subtracted from x */
     fit_lanes sw, sx;    /* sums of w; of w x, less base */
+    fit_lanes reach[2];  /* signed: |s| that just reaches all, for s > 0 and s < 0 */
 
     /* The best grid with free scales: s v - m, m = -(base + c); slope: how c falls as s grows. */
     fit_lanes s, c, slope;
@@ -56,7 +61,7 @@ struct fits {
     float (*peak)(int n, const float *x);
     /* x, w, low, high, odd, sw <- lanes [lanes] of x [size], and of w, if weighted */
     void (*load)(struct fit *f, const float *x, const float *w);
-    /* w <- w * gain + floor, by lane, floor where gain is 0; base, sx, sw */
+    /* w <- w * gain + floor, by lane, floor where gain is 0; base, sx, sw, reach */
     void (*ready)(struct fit *f, const float *gain, const float *floor);
     /* s, c, slope */
     void (*start)(struct fit *f);

@@ -3,7 +3,7 @@
  * name of its table, and FIT_NARROW. A loop over lanes takes VF_N of them at once; what a kernel
  * finds for a lane does not depend on the others.
  */
-#include <stddef.h>
+#include <string.h>
 
 #include "autograd/kernels/vec.h"
 #include "compress/codecs/fit.h"
@@ -85,6 +85,11 @@ static void ready(struct fit *f, const float *gain, const float *floor)
             vf_store(&f->x[i][l], v);
             sw = sw + w;
             sx = sx + w * v;
+        }
+        if (!f->affine) {
+            const vf high = vf_load(&f->high[l]), a = vf_set(1 / f->lo), b = vf_set(1 / f->hi);
+            vf_store(&f->reach[0][l], vf_max(vf_max(low * a, high * b), zero));
+            vf_store(&f->reach[1][l], vf_max(vf_max(zero - high * a, zero - low * b), zero));
         }
         vf_store(&f->base[l], base);
         vf_store(&f->sw[l], sw);
@@ -232,20 +237,28 @@ INLINE void affine_codes(struct fit *f, struct kind kind)
         const vf d = vf_load(&f->d[l]), dmin = vf_load(&f->dmin[l]), base = vf_load(&f->base[l]);
         const vf s = vf_load(&f->s[l]), slope = vf_load(&f->slope[l]);
         const vf m0 = zero - base - vf_load(&f->c[l]), inv_min = inverse_of(dmin);
-        vf scale = zero, min = zero, err = vf_set(3e38f);
         const vf middle = vf_round(vf_min(s * inverse_of(d), most)) - vf_set((float)f->around);
+        vf codes[FIT_TRIES], mins[FIT_TRIES], invs[FIT_TRIES];
+        int n = 0;
         for (int k = 0; k <= 2 * f->around; k++) {
             const vf sc = vf_min(vf_max(middle + vf_set((float)k), zero), most);
             const vf step = d * sc, inv = inverse_of(step);
             // the min that goes with this step, rounded down, then up
             const vf m = vf_min((m0 - (s - step) * slope) * inv_min, most_min);
             vf mc = vf_max(vf_round(m - vf_set(0.5f * (float)(f->mins - 1))), zero);
-            for (int j = 0; j < f->mins; j++, mc = vf_min(mc + one, most_min)) {
-                const vf e = error(f, l, kind, dmin * mc + base, step, inv);
-                scale = vf_pick_less(e, err, sc, scale);
-                min = vf_pick_less(e, err, mc, min);
-                err = vf_min(e, err);
+            for (int j = 0; j < f->mins; j++, n++) {
+                codes[n] = sc;
+                mins[n] = mc;
+                invs[n] = inv;
+                mc = vf_min(mc + one, most_min);
             }
+        }
+        vf scale = zero, min = zero, err = vf_set(3e38f);
+        for (int k = 0; k < n; k++) {
+            const vf e = error(f, l, kind, dmin * mins[k] + base, d * codes[k], invs[k]);
+            scale = vf_pick_less(e, err, codes[k], scale);
+            min = vf_pick_less(e, err, mins[k], min);
+            err = vf_min(e, err);
         }
         vf_store(&f->scale[l], scale);
         vf_store(&f->min[l], min);
@@ -257,22 +270,13 @@ INLINE void affine_codes(struct fit *f, struct kind kind)
 
 /* ---- signed ---- */
 
-/* The size of the scale that just reaches all elements, if its sign is that of `unit`. */
-INLINE vf reach(const struct fit *f, int l, float unit)
-{
-    const vf zero = vf_set(0), low = vf_load(&f->low[l]), high = vf_load(&f->high[l]);
-    if (unit > 0)
-        return vf_max(vf_max(low * vf_set(1 / f->lo), high * vf_set(1 / f->hi)), zero);
-    return vf_max(vf_max(high * vf_set(-1 / f->lo), low * vf_set(-1 / f->hi)), zero);
-}
-
 INLINE void signed_start(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0), one = vf_set(1);
     for (int l = 0; l < f->lanes; l += VF_N) {
         vf best = zero, gain = zero;
         for (int sign = 0; sign < 2; sign++) {
-            const vf unit = vf_set(sign ? -1 : 1), full = reach(f, l, sign ? -1 : 1);
+            const vf unit = vf_set(sign ? -1 : 1), full = vf_load(&f->reach[sign][l]);
             for (int k = 0; k < f->starts; k++) {
                 const vf s = full * vf_set(f->start + f->start_step * (float)k);
                 const struct sums a = sums(f, l, kind, zero, unit * inverse_of(s));
@@ -292,26 +296,29 @@ INLINE void signed_start(struct fit *f, struct kind kind)
     }
 }
 
-/* Around the scales of the last time, or, the first time, around what reaches all elements. */
+/* Around the scales of the last time, or, the first time, around what reaches all elements. The
+   divisions come first: the errors need not wait for them one by one. */
 INLINE void signed_codes(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0), least = vf_set(f->scale_lo), most = vf_set(f->scale_hi);
+    const int n = f->first ? 2 * f->starts : 2 * f->around + 1;
     for (int l = 0; l < f->lanes; l += VF_N) {
         const vf d = vf_load(&f->d[l]), inv_d = inverse_of(d), last = vf_load(&f->scale[l]);
+        vf codes[FIT_TRIES], invs[FIT_TRIES];
+        for (int k = 0; k < n; k++) {
+            const int sign = k < f->starts;
+            const float at = f->start + f->start_step * (float)(k % f->starts);
+            vf sc = last + vf_set((float)(k - f->around));
+            if (f->first)
+                sc = vf_round(inv_d * vf_load(&f->reach[sign][l]) * vf_set(sign ? -at : at));
+            codes[k] = vf_min(vf_max(sc, least), most);
+            invs[k] = inverse(d * codes[k]);
+        }
         vf scale = zero, err = vf_set(3e38f);
-        for (int sign = 0; sign < (f->first ? 2 : 1); sign++) {
-            const vf unit = vf_set(sign ? -1 : 1);
-            const vf full = inv_d * reach(f, l, sign ? -1 : 1) * unit;
-            const int n = f->first ? f->starts : 2 * f->around + 1;
-            for (int k = 0; k < n; k++) {
-                vf sc = last + vf_set((float)(k - f->around));
-                if (f->first)
-                    sc = vf_round(full * vf_set(f->start + f->start_step * (float)k));
-                sc = vf_min(vf_max(sc, least), most);
-                const vf step = d * sc, e = error(f, l, kind, zero, step, inverse(step));
-                scale = vf_pick_less(e, err, sc, scale);
-                err = vf_min(e, err);
-            }
+        for (int k = 0; k < n; k++) {
+            const vf e = error(f, l, kind, zero, d * codes[k], invs[k]);
+            scale = vf_pick_less(e, err, codes[k], scale);
+            err = vf_min(e, err);
         }
         vf_store(&f->scale[l], scale);
         vf_store(&f->min[l], zero);
@@ -370,8 +377,13 @@ static void snap(int n, int size, float lo, float hi, const float *x, const floa
                  const float *m, int8_t *q)
 {
     const vf zero = vf_set(0), least = vf_set(lo), most = vf_set(hi);
-    for (int j = 0; j < n; j += size, s++, m++) {
-        const vf inv = inverse(vf_set(*s)), min = vf_set(*m);
+    const int subs = n / size;
+    fit_lanes inverses = {0};
+    memcpy(inverses, s, (size_t)subs * sizeof *s);
+    for (int j = 0; j < subs; j += VF_N)
+        vf_store(inverses + j, inverse(vf_load(inverses + j)));
+    for (int j = 0; j < n; j += size, m++) {
+        const vf inv = vf_set(inverses[j / size]), min = vf_set(*m);
         for (int i = j; i < j + size; i += VF_N) {
             vf t = (vf_load(x + i) + min) * inv;
             t = vf_pick_less(zero, t, t, vf_pick_less(t, zero, t, zero)); // NaN: 0

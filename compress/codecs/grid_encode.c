@@ -57,9 +57,11 @@ static bool ordinary(const struct batch *t)
    element is lost; it does not count if it has none. */
 static void weigh(struct batch *t)
 {
-    fit_lanes gain = {0}, floor;
-    for (int l = 0; l < FIT_LANES; l++)
+    fit_lanes gain, floor;
+    for (int l = 0; l < FIT_LANES && t->f.weighted; l++) {
+        gain[l] = 0;
         floor[l] = 1;
+    }
     for (int b = 0; b < t->blocks && t->f.weighted; b++) {
         float sum = 0;
         for (int l = b * t->per; l < (b + 1) * t->per; l++)
@@ -182,20 +184,18 @@ static void improve(const struct batch *t, int b, struct grid_scales *next)
     set_halves(t, b, d > 0 ? (float)d : 0, dmin > 0 ? (float)dmin : 0, next);
 }
 
-/* The first d and dmin: the largest scale and the largest min have the highest codes. */
+/* The first d and dmin: the largest scale (signed: about the largest that there can be) and the
+   largest min have the highest codes. */
 static void first_scales(const struct batch *t, int b, struct grid_scales *next)
 {
-    const struct grid *g = t->g;
     const struct fit *f = &t->f;
     float d = 0, dmin = 0;
     for (int l = b * t->per; l < (b + 1) * t->per; l++) {
         const float m = -(f->base[l] + f->c[l]);
         float s = f->s[l];
-        if (!f->affine) { // the middle of the search, of the sign that asks for less
-            const float plus = fmaxf(f->low[l] / f->lo, f->high[l] / f->hi);
-            const float minus = fmaxf(f->high[l] / -f->lo, f->low[l] / -f->hi);
-            s = fminf(plus, minus) * (f->start + f->start_step * 0.5f * (float)(f->starts - 1));
-        }
+        if (!f->affine) // of the sign that asks for less
+            s = t->g->search.full *
+                (f->reach[0][l] < f->reach[1][l] ? f->reach[0][l] : f->reach[1][l]);
         d = d < s ? s : d;
         dmin = dmin < m ? m : dmin;
     }
@@ -209,9 +209,10 @@ static void search_super(struct batch *t)
         t->kernels->start(&t->f);
     for (int b = 0; b < t->blocks; b++)
         first_scales(t, b, &next[b]);
-    for (int pass = 0; pass < t->g->search.passes; pass++) {
+    const int passes = t->g->search.passes;
+    for (int pass = 0; pass < passes; pass++) {
         t->f.first = pass == 0;
-        t->f.more = pass + 1 < t->g->search.passes;
+        t->f.more = pass + 1 < passes;
         try_codes(t, next);
         for (int b = 0; b < t->blocks && t->f.more; b++)
             improve(t, b, &next[b]);
@@ -289,6 +290,11 @@ static void lower_mins(const struct grid *g, const float *x, struct grid_scales 
     }
 }
 
+static bool all_zero(const int8_t *q, int n)
+{
+    return q[0] == 0 && !memcmp(q, q + 1, (size_t)n - 1);
+}
+
 static void write_block(const struct batch *t, int b, char *block)
 {
     const struct grid *g = t->g;
@@ -298,13 +304,12 @@ static void write_block(const struct batch *t, int b, char *block)
     grid_nearest(g, &s, x, q);
     if (g->min_hi > 1)
         lower_mins(g, x, &s, q);
-    bool zero = !g->min_hi;
-    for (int i = 0; i < t->per * t->size; i++)
-        zero = zero && (g->level ? s.d == 0 : q[i] == 0);
-    if (zero) // no negative zeros where nothing else is
+    if (!g->min_hi && !g->level && all_zero(q, t->per * t->size)) // no negative zeros alone
         s = (struct grid_scales){.scale = {g->scale_lo == 1}};
-    s.d = ldexpf(s.d, -t->exp[b]);
-    s.dmin = ldexpf(s.dmin, -t->exp[b]);
+    if (t->exp[b]) {
+        s.d = ldexpf(s.d, -t->exp[b]);
+        s.dmin = ldexpf(s.dmin, -t->exp[b]);
+    }
     g->set(block, &s);
     g->pack(block, q);
 }

@@ -242,9 +242,8 @@ bool regrid_find(const struct grid *g, const float *x, struct grid_scales *s, in
 
 bool regrid_could(const struct grid *g, const float *x, float base, float top)
 {
-    int e;
-    frexpf(top, &e);
-    const double scale = ldexp(1, 24 - e);
+    // 2^(23 - exponent of top): top, scaled, is less than 2^24
+    const float scale = half_from((277 - (half_bits(top) >> 23)) << 23);
     const bool affine = g->min_hi > 0;
     const uint32_t most =
         (uint32_t)(affine ? g->hi * g->scale_hi
@@ -252,7 +251,7 @@ bool regrid_could(const struct grid *g, const float *x, float base, float top)
     uint32_t all = 0, far = affine ? 0 : 1u << 23; // the distance that `most` steps must cover
     for (int i = 0; i < g->size; i++) {
         const double k = fabs((double)x[i] - base) * scale;
-        uint32_t a = (uint32_t)k;
+        uint32_t a = (uint32_t)(int64_t)k;
         if ((double)a != k)
             return false;
         far = a > far ? a : far;
