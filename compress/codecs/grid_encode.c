@@ -101,33 +101,35 @@ static void load(struct batch *t, const float *x, const float *w)
 
 /* ---- numbers that a block can hold ---- */
 
-/* The f16 nearest to d of block b, which is scaled; not 0 for what is not, not infinity. */
-static float half_in(const struct batch *t, int b, float d)
+/* The f16 nearest to d 2^-e; not 0 for what is not, not infinity. */
+static float half_near(float d, int e)
 {
-    const int e = t->exp[b];
-    float h = half_float(half_of(e ? ldexpf(d, -e) : d));
-    h = h > 65504 ? 65504 : h < -65504 ? -65504 : h;
+    const float h = half_float(half_of(e ? ldexpf(d, -e) : d));
     if (h == 0 && d != 0)
-        h = d < 0 ? -0x1p-24f : 0x1p-24f;
-    return e ? ldexpf(h, e) : h;
+        return d < 0 ? -0x1p-24f : 0x1p-24f;
+    return h > 65504 ? 65504 : h < -65504 ? -65504 : h;
 }
 
-/* s->d, dmin <- d, dmin as halves, so coarse that all values of the block are exact (regrid.h). */
+/* s->d, dmin <- d, dmin of block b, which is scaled, as halves, and so coarse that all values of
+   the block are exact (regrid.h). */
 static void set_halves(const struct batch *t, int b, float d, float dmin, struct grid_scales *s)
 {
     const struct grid *g = t->g;
-    s->d = half_in(t, b, d);
-    s->dmin = g->min_hi ? half_in(t, b, dmin) : 0;
-    if (!g->min_hi)
-        return;
-    const float range = s->d * (float)(g->scale_hi * g->hi),
-                mins = fabsf(s->dmin) * (float)g->min_hi;
+    const int e = t->exp[b];
+    s->d = half_near(d, e);
+    s->dmin = g->min_hi ? half_near(dmin, e) : 0;
+    const float range = s->d * (float)(g->scale_hi * g->hi);
+    const float mins = fabsf(s->dmin) * (float)g->min_hi;
     const float top = g->min_hi == 1 ? range + mins : range > mins ? range : mins;
-    if (!(top > 0x1p-90f && top < 0x1p120f)) // only where x was scaled: an exponent all alone
-        return;
-    const float unit = half_from((half_bits(top) >> 23 << 23)) * 0x1p-23f; // 2^24 units exceed top
-    s->d = (float)lrintf(s->d / unit) * unit;
-    s->dmin = (float)lrintf(s->dmin / unit) * unit;
+    if (g->min_hi && top > 0) {
+        const float unit = half_from(half_bits(top) >> 23 << 23) * 0x1p-23f; // top < 2^24 units
+        s->d = (float)lrintf(s->d / unit) * unit;
+        s->dmin = (float)lrintf(s->dmin / unit) * unit;
+    }
+    if (e) {
+        s->d = ldexpf(s->d, e);
+        s->dmin = ldexpf(s->dmin, e);
+    }
 }
 
 /* ---- super-blocks ---- */
@@ -260,7 +262,7 @@ static void search_largest(struct batch *t)
         const uint32_t up = half_bits(top / 127) + 0xff;
         s->d = top < 0x1p-100f ? 0 : half_from(up & ~0xffu);
     } else {
-        s->d = half_in(t, 0, top / 127);
+        s->d = half_near(top / 127, 0);
         if (s->d * 127.5f < top && s->d < 65504) // subnormal, or top is the largest
             s->d = half_float((uint16_t)(half_of(s->d) + 1));
     }
