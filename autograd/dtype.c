@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "autograd/base/half.h"
 #include "autograd/kernels/halves.h"
 #include "autograd/kernels/rows.h"
 
@@ -29,16 +28,12 @@ static void f32_encode(struct tensor *t, int64_t row, const float *x, const floa
 
 static void f16_decode(const struct tensor *t, int64_t row, float *x)
 {
-    const uint16_t *h = row_of(t, row);
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i++)
-        x[i] = half_float(h[i]);
+    rows->widen_half(tensor_cols(t), row_of(t, row), x);
 }
 
 static void f16_round(struct tensor *t, int64_t row, const float *x)
 {
-    uint16_t *h = row_of(t, row);
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i++)
-        h[i] = half_of(x[i]);
+    rows->narrow_half(tensor_cols(t), x, row_of(t, row));
 }
 
 static void f16_encode(struct tensor *t, int64_t row, const float *x, const float *importance)

@@ -1,4 +1,5 @@
-/* f16 <-> f32: to nearest, ties to even, NaN quiet; exact the other way. */
+/* f16 <-> f32: to nearest, ties to even, NaN quiet; exact the other way. Of NaN the
+   first bits stay: what x86 and ARM do, to the bit. */
 #ifndef ATTAR_AUTOGRAD_BASE_HALF_H
 #define ATTAR_AUTOGRAD_BASE_HALF_H
 
@@ -34,8 +35,8 @@ static inline uint16_t half_of(float x)
 static inline float half_float(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, mag = h & 0x7fff;
-    if (mag >= 0x7c00)
-        return half_from(sign | 0x7f800000 | (mag & 0x3ff) << 13);
+    if (mag >= 0x7c00) // NaN becomes quiet, as the instructions for it do
+        return half_from(sign | 0x7f800000 | (mag & 0x3ff) << 13 | (mag > 0x7c00) << 22);
     if (mag < 0x400)
         return half_from(sign | half_bits((float)mag * 0x1p-24f));
     return half_from(sign | ((mag << 13) + 0x38000000));

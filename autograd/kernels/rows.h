@@ -78,6 +78,9 @@ struct rows {
     /* bf16 -> f32, exact; f32 -> bf16, to nearest, ties to even, NaN quiet. y must not alias x */
     void (*widen)(int64_t n, const uint16_t *x, float *y);
     void (*narrow)(int64_t n, const float *x, uint16_t *y);
+    /* f16 -> f32, exact, NaN quiet; and back, likewise rounded */
+    void (*widen_half)(int64_t n, const uint16_t *x, float *y);
+    void (*narrow_half)(int64_t n, const float *x, uint16_t *y);
     double (*sum_squares)(int64_t n, const float *x); /* accumulated in f64 */
     /* y (acc: +)= f * x, but 0 where the draw is below `below`: column c's is word c % 4 of
        rng_block(key, row, c - c % 4) */

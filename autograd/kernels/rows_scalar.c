@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/base/half.h"
 #include "autograd/base/rng.h"
 #include "autograd/kernels/rows.h"
 
@@ -21,6 +22,18 @@ static void narrow(int64_t n, const float *x, uint16_t *y)
         const bool nan = (u & 0x7fffffff) > 0x7f800000;
         y[i] = (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
     }
+}
+
+static void widen_half(int64_t n, const uint16_t *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = half_float(x[i]);
+}
+
+static void narrow_half(int64_t n, const float *x, uint16_t *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = half_of(x[i]);
 }
 
 static float dot(int64_t n, const float *a, const float *b)
@@ -296,6 +309,8 @@ const struct rows rows_scalar = {
     .lion = lion,
     .widen = widen,
     .narrow = narrow,
+    .widen_half = widen_half,
+    .narrow_half = narrow_half,
     .sum_squares = sum_squares,
     .dropout = dropout,
 };

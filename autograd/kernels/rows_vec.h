@@ -380,6 +380,24 @@ static void narrow(int64_t n, const float *x, uint16_t *y)
         rows_scalar.narrow(n - i, x + i, y + i);
 }
 
+static void widen_half(int64_t n, const uint16_t *x, float *y)
+{
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N)
+        vf_store(y + i, vf_load_f16(x + i));
+    if (i < n)
+        rows_scalar.widen_half(n - i, x + i, y + i);
+}
+
+static void narrow_half(int64_t n, const float *x, uint16_t *y)
+{
+    int64_t i = 0;
+    for (; i + VF_N <= n; i += VF_N)
+        vf_store_f16(y + i, vf_load(x + i));
+    if (i < n)
+        rows_scalar.narrow_half(n - i, x + i, y + i);
+}
+
 static double sum_squares(int64_t n, const float *x)
 {
     enum { RUN = 512 }; // squares are added in f32 over a run, runs in f64
@@ -431,6 +449,8 @@ const struct rows ROWS_TABLE = {
     .lion = lion,
     .widen = widen,
     .narrow = narrow,
+    .widen_half = widen_half,
+    .narrow_half = narrow_half,
     .sum_squares = sum_squares,
     .dropout = dropout,
 };

@@ -70,9 +70,10 @@ struct fits {
     /* y [n] <- level(q) s[i / size] - m[i / size]; level NULL: q itself */
     void (*spread)(int n, int size, const int8_t *level, const int8_t *q, const float *s,
                    const float *m, float *y);
-    /* q [n] <- (x + m) / s, to the nearest integer of lo ... hi; NaN counts as 0 */
-    void (*snap)(int n, int size, float lo, float hi, const float *x, const float *s,
-                 const float *m, int8_t *q);
+    /* q [n] <- (x + m) / s, to the nearest integer of lo ... hi, or the code [hi + 1] of the
+       nearest level; NaN counts as 0 */
+    void (*snap)(int n, int size, const int8_t *level, int lo, int hi, const float *x,
+                 const float *s, const float *m, int8_t *q);
 };
 
 /* The table for cpu_level(): chosen before main, and again by fit_init() after cpu_set_level(). */

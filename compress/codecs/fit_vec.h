@@ -373,10 +373,22 @@ static void spread(int n, int size, const int8_t *level, const int8_t *q, const 
             vf_store(y + i, vf_set(*s) * vf_load_i8(q + i) - vf_set(*m));
 }
 
-static void snap(int n, int size, float lo, float hi, const float *x, const float *s,
-                 const float *m, int8_t *q)
+/* The code whose level is nearest to t, the lower one at a tie. */
+INLINE vf nearest_code(const int8_t *level, int hi, vf t)
 {
-    const vf zero = vf_set(0), least = vf_set(lo), most = vf_set(hi);
+    const vf zero = vf_set(0), one = vf_set(1);
+    vf code = zero;
+    for (int k = 0; k < hi; k++) {
+        const vf middle = vf_set(0.5f * (float)(level[k] + level[k + 1]));
+        code = code + vf_pick_less(middle, t, one, zero);
+    }
+    return code;
+}
+
+static void snap(int n, int size, const int8_t *level, int lo, int hi, const float *x,
+                 const float *s, const float *m, int8_t *q)
+{
+    const vf zero = vf_set(0), least = vf_set((float)lo), most = vf_set((float)hi);
     const int subs = n / size;
     fit_lanes inverses = {0};
     memcpy(inverses, s, (size_t)subs * sizeof *s);
@@ -387,6 +399,8 @@ static void snap(int n, int size, float lo, float hi, const float *x, const floa
         for (int i = j; i < j + size; i += VF_N) {
             vf t = (vf_load(x + i) + min) * inv;
             t = vf_pick_less(zero, t, t, vf_pick_less(t, zero, t, zero)); // NaN: 0
+            if (level)
+                t = nearest_code(level, hi, t);
             vf_store_i8(q + i, vf_round(vf_min(vf_max(t, least), most)));
         }
     }

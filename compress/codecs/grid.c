@@ -1,7 +1,5 @@
 #include "compress/codecs/grid.h"
 
-#include <math.h>
-
 #include "compress/codecs/fit.h"
 
 static char *row_of(const struct tensor *t, int64_t row)
@@ -25,27 +23,11 @@ void grid_values(const struct grid *g, const struct grid_scales *s, const int8_t
     fit->spread(g->subs * g->size, g->size, g->level, q, step, min, x);
 }
 
-/* The code whose level is nearest to t, the higher one at a tie. */
-static int8_t nearest_code(const struct grid *g, float t)
-{
-    int code = 0;
-    while (code < g->hi && t >= 0.5f * (float)(g->level[code] + g->level[code + 1]))
-        code++;
-    return (int8_t)code;
-}
-
 void grid_nearest(const struct grid *g, const struct grid_scales *s, const float *x, int8_t *q)
 {
     float step[GRID_SUBS], min[GRID_SUBS];
-    const int n = g->subs * g->size;
     steps_of(g, s, step, min);
-    if (!g->level)
-        fit->snap(n, g->size, (float)g->lo, (float)g->hi, x, step, min, q);
-    for (int i = 0; i < n && g->level; i++) {
-        const float d = step[i / g->size], inv = d < 0 || d > 0 ? 1 / d : 0;
-        const float u = x[i] * inv;
-        q[i] = nearest_code(g, isnan(u) ? 0 : u);
-    }
+    fit->snap(g->subs * g->size, g->size, g->level, g->lo, g->hi, x, step, min, q);
 }
 
 void grid_decode(const struct tensor *t, int64_t row, float *x)

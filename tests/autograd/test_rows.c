@@ -710,6 +710,41 @@ static void widen(const struct rows *r, const struct input *in)
     free(x), vec_free(y);
 }
 
+/* All values of f16, those of NaN quiet, against the scalar ones, which test_dtype.c checks. */
+static void widen_half(const struct rows *r, const struct input *in)
+{
+    struct vec y = vec_nan(in->n, in->a.shift), want = vec_nan(in->n, 0);
+    uint16_t *x = malloc((size_t)in->n * sizeof *x);
+    for (int64_t first = 97 * in->n, end = first + 0x10000; first < end && in->n; first += in->n) {
+        for (int64_t i = 0; i < in->n; i++)
+            x[i] = (uint16_t)(first + i);
+        r->widen_half(in->n, x, y.p);
+        rows_scalar.widen_half(in->n, x, want.p);
+        assert_memory_equal(y.p, want.p, (size_t)in->n * sizeof *y.p);
+    }
+    free(x), vec_free(y), vec_free(want);
+}
+
+/* Patterns that step through all of f32: ties, subnormals, what overflows, NaN. */
+static void narrow_half(const struct rows *r, const struct input *in)
+{
+    struct vec x = vec_copy(in->a);
+    uint16_t *y = malloc(((size_t)in->n + 1) * sizeof *y), want;
+    for (int64_t i = 0; i < in->n; i++) {
+        const uint32_t u = (uint32_t)(i * 7 + in->n) * 0x00abf000u + (uint32_t)(i % 3) - 1;
+        memcpy(&x.p[i], &u, sizeof u);
+    }
+    y[in->n] = 0x1234;
+    r->narrow_half(in->n, x.p, y);
+    for (int64_t i = 0; i < in->n; i++) {
+        rows_scalar.narrow_half(1, &x.p[i], &want);
+        if (y[i] != want)
+            fail_msg("narrow_half[%d] of %a: %04x instead of %04x", (int)i, x.p[i], y[i], want);
+    }
+    assert_int_equal(y[in->n], 0x1234);
+    free(y), vec_free(x);
+}
+
 /* The very draws of rng_block(); what is dropped is 0 even of infinity. */
 static void dropout(const struct rows *r, const struct input *in)
 {
@@ -766,6 +801,8 @@ static const struct {
     ENTRY(softmax_backward_bf16),
     ENTRY(widen),
     ENTRY(narrow),
+    ENTRY(widen_half),
+    ENTRY(narrow_half),
     ENTRY(sum_squares),
     ENTRY(dropout),
 };
