@@ -54,6 +54,8 @@ static void convert_row(struct rows *r, int64_t i, float *x)
     if (!r->to)
         return;
     r->to->encode(&r->part, i, x, r->s->importance);
+    if (r->to->block > 1)
+        return; // blocks hold no infinity: what is too large is cut
     r->to->decode(&r->part, i, x);
     if (!all_finite(x, cols))
         note_bad(r, row, true);

@@ -21,6 +21,7 @@ static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
 /* below 2^22; beyond it is off by 2 at most */
 static inline vf vf_round(vf a) { return a + 0x1.8p23f - 0x1.8p23f; }
 static inline vf vf_pick_less(vf a, vf b, vf x, vf y) { return a < b ? x : y; }
+static inline vf vf_number(vf a) { return a == a ? a : 0; }
 static inline vf vf_load_i8(const int8_t *p) { return *p; }
 static inline void vf_store_i8(int8_t *p, vf x) { *p = (int8_t)x; }
 static inline void vf_transpose(vf r[VF_N]) { (void)r; }
@@ -40,6 +41,11 @@ static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, 8); }
 static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+/* a, 0 where it is NaN */
+static inline vf vf_number(vf a)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a);
 }
 /* integral floats in [-128, 127] */
 static inline void vf_store_i8(int8_t *p, vf x)
@@ -153,6 +159,7 @@ static inline vf vf_pick_less(vf a, vf b, vf x, vf y)
 {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
+static inline vf vf_number(vf a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)); }
 static inline void vf_store_i8(int8_t *p, vf x)
 {
     const __m256i i = _mm256_cvtps_epi32(x);
@@ -261,6 +268,10 @@ static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline vf vf_pick_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
+static inline vf vf_number(vf a)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vceqq_f32(a, a)));
+}
 static inline void vf_store_i8(int8_t *p, vf x)
 {
     const int16x4_t h = vmovn_s32(vcvtq_s32_f32(x));

@@ -33,8 +33,9 @@ struct fit {
     /* Where to search: `starts` steps, from `start` on by start_step, times the one that just
        reaches all elements (affine: inverse steps, that one's and so many levels more), each
        improved in so many turns of rounding and least squares; codes up to `around` the best, with
-       each scale so many mins. */
-    int starts, turns, around, mins;
+       each scale so many mins. Signed codes are tried at so many `starts` of the sign that needs
+       the smaller step, and so many of the other. */
+    int starts, others, turns, around, mins;
     float start, start_step;
     bool first, more; /* codes() has not run on these lanes; will run again */
 

@@ -75,7 +75,8 @@ static void ready(struct fit *f, const float *gain, const float *floor)
             base = f->affine ? vf_min(low, zero) : zero;
         const vf g = vf_load(gain + l), fl = vf_load(floor + l);
         vf sw = zero, sx = zero;
-        for (int i = 0; i < f->size; i++) {
+        const bool as_is = !f->affine && !f->weighted; // and sums of no use
+        for (int i = 0; i < f->size && !as_is; i++) {
             const vf v = vf_load(&f->x[i][l]) - base;
             vf w = vf_set(1);
             if (f->weighted) {
@@ -301,16 +302,20 @@ INLINE void signed_start(struct fit *f, struct kind kind)
 INLINE void signed_codes(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0), least = vf_set(f->scale_lo), most = vf_set(f->scale_hi);
-    const int n = f->first ? 2 * f->starts : 2 * f->around + 1;
+    const int n = f->first ? f->starts + f->others : 2 * f->around + 1;
     for (int l = 0; l < f->lanes; l += VF_N) {
         const vf d = vf_load(&f->d[l]), inv_d = inverse_of(d), last = vf_load(&f->scale[l]);
+        const vf plus = vf_load(&f->reach[0][l]), minus = zero - vf_load(&f->reach[1][l]);
+        // the sign that reaches all with less, and the other one, in codes
+        const vf near = inv_d * vf_pick_less(plus, zero - minus, plus, minus);
+        const vf far = inv_d * vf_pick_less(plus, zero - minus, minus, plus);
         vf codes[FIT_TRIES], invs[FIT_TRIES];
         for (int k = 0; k < n; k++) {
-            const int sign = k < f->starts;
-            const float at = f->start + f->start_step * (float)(k % f->starts);
             vf sc = last + vf_set((float)(k - f->around));
-            if (f->first)
-                sc = vf_round(inv_d * vf_load(&f->reach[sign][l]) * vf_set(sign ? -at : at));
+            if (f->first && k < f->starts)
+                sc = vf_round(near * vf_set(f->start + f->start_step * (float)k));
+            else if (f->first)
+                sc = vf_round(far * vf_set(f->start + f->start_step * (float)(k - f->starts)));
             codes[k] = vf_min(vf_max(sc, least), most);
             invs[k] = inverse(d * codes[k]);
         }
@@ -388,7 +393,7 @@ INLINE vf nearest_code(const int8_t *level, int hi, vf t)
 static void snap(int n, int size, const int8_t *level, int lo, int hi, const float *x,
                  const float *s, const float *m, int8_t *q)
 {
-    const vf zero = vf_set(0), least = vf_set((float)lo), most = vf_set((float)hi);
+    const vf least = vf_set((float)lo), most = vf_set((float)hi);
     const int subs = n / size;
     fit_lanes inverses = {0};
     memcpy(inverses, s, (size_t)subs * sizeof *s);
@@ -398,7 +403,7 @@ static void snap(int n, int size, const int8_t *level, int lo, int hi, const flo
         const vf inv = vf_set(inverses[j / size]), min = vf_set(*m);
         for (int i = j; i < j + size; i += VF_N) {
             vf t = (vf_load(x + i) + min) * inv;
-            t = vf_pick_less(zero, t, t, vf_pick_less(t, zero, t, zero)); // NaN: 0
+            t = vf_number(t);
             if (level)
                 t = nearest_code(level, hi, t);
             vf_store_i8(q + i, vf_round(vf_min(vf_max(t, least), most)));

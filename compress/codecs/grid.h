@@ -36,7 +36,7 @@ enum grid_kind {
 struct grid_search {
     enum grid_kind kind;
     float start, start_step;
-    int starts, turns, around, mins, passes;
+    int starts, turns, around, mins, passes, others;
     float full;
 };
 

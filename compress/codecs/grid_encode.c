@@ -375,6 +375,7 @@ static void describe(struct batch *t, const struct grid *g, bool weighted)
     f->scale_hi = (float)g->scale_hi;
     f->min_hi = (float)g->min_hi;
     f->starts = g->search.starts;
+    f->others = g->search.others;
     f->turns = g->search.turns;
     f->around = g->search.around;
     f->mins = g->search.mins;

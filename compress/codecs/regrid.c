@@ -256,10 +256,10 @@ bool regrid_could(const struct grid *g, const float *x, float base, float top)
             return false;
         far = a > far ? a : far;
         while (all && a) { // as Euclid, but what is too small ends it
-            const uint32_t r = all % a;
+            const uint32_t rest = all % a;
             all = a;
-            a = r;
-            if (a && far / a > most)
+            a = rest;
+            if (a && (uint64_t)a * most < far)
                 return false;
         }
         all = all ? all : a;
