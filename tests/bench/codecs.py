@@ -1,7 +1,8 @@
 """Block formats against llama-quantize: errors of a trained model's matrices, plain and weighted by importance, and the
 speed of quantizing a whole file on one thread. A record a type goes to results/codecs.jsonl.
 
-  codecs.py ATTAR LLAMA_BIN [--rounds N] [--dry] [TYPE ...]
+  codecs.py ATTAR LLAMA_BIN [--rounds N] [--dry] [--errors] [TYPE ...]      exit status 1: an error is larger than
+                                                                             llama-quantize's; --errors: nothing else
 
 Errors: every matrix of kjv-5m-f16.gguf (ATTAR_DATA, default ../shared/data) as one type (--pure), decoded by the gguf
 package; importance is log-normal by column, the same for both. Speed: a file of random F16 weights, one layer of 2048
@@ -142,24 +143,29 @@ def main() -> int:
     parser.add_argument("types", nargs="*", default=list(MIXES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="append nothing")
+    parser.add_argument("--errors", action="store_true", help="no speeds, append nothing")
     args = parser.parse_intermixed_args()
     sides = Sides(args.attar, args.llama)
     worse = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        weights = write_random(folder / "random.gguf")
+        random = folder / "random.gguf"
+        weights = 0 if args.errors else write_random(random)
         for kind in args.types:
             block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
             record = {"type": kind, "mix": MIXES[kind], "bits": 8 * size / block, "rounds": args.rounds,
-                      **errors(sides, folder, kind),
-                      "mweights_s": speeds(sides, folder, folder / "random.gguf", weights, kind, args.rounds)}
-            rate = record["mweights_s"]
-            record["times_faster"] = rate["attar"]["median"] / rate["llama"]["median"]
-            print(f"{kind}: error {record['plain']['attar'] / record['plain']['llama']:.4f} of llama-quantize's, weighted "
-                  f"{record['weighted']['attar'] / record['weighted']['llama']:.4f}, {MIXES[kind]} "
-                  f"{rate['attar']['median']:.0f} against {rate['llama']['median']:.1f} million weights/s", flush=True)
+                      **errors(sides, folder, kind)}
             worse |= max(record["plain"]["worst"], record["weighted"]["worst"]) > 1
-            if not args.dry:
+            line = (f"{kind}: {record['plain']['attar'] / record['plain']['llama']:.4f} of llama-quantize's error, worst "
+                    f"matrix {record['plain']['worst']:.4f}; weighted "
+                    f"{record['weighted']['attar'] / record['weighted']['llama']:.4f}, {record['weighted']['worst']:.4f}")
+            if not args.errors:
+                rate = record["mweights_s"] = speeds(sides, folder, random, weights, kind, args.rounds)
+                record["times_faster"] = rate["attar"]["median"] / rate["llama"]["median"]
+                line += (f"; {MIXES[kind]} {rate['attar']['median']:.0f} against {rate['llama']['median']:.1f} million "
+                         "weights/s")
+            print(line, flush=True)
+            if not args.dry and not args.errors:
                 results.append("codecs", record)
     return worse
 

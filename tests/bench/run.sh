@@ -74,6 +74,14 @@ train_gpt2() {
     train_shape gpt2
 }
 
+# block formats against llama-quantize in the folder LLAMA_BIN
+codecs() {
+    has gguf || { skip "block formats: $python has no gguf"; return; }
+    [ -n "${LLAMA_BIN:-}" ] || { skip "block formats: LLAMA_BIN names no folder of llama.cpp's programs"; return; }
+    echo "-- codecs: attar against llama-quantize"
+    "$python" tests/bench/codecs.py "$build/attar" "$LLAMA_BIN" --rounds "$rounds" $dry || failed=$((failed + 1))
+}
+
 # bf16: against the oneDNN of the distribution and the one that PyTorch brings
 gemm16() {
     for shape in tiny small gpt2; do
@@ -233,7 +241,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus parallel xz_baseline shakespeare quickstart; do
+for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

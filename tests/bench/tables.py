@@ -88,6 +88,26 @@ def tokenizer_cells(record: dict) -> Iterable[str]:
     yield str(record["runs"])
 
 
+def codecs_pick(records: list[dict], first: str) -> dict:
+    """The newest codecs.py record of a type."""
+    found = [r for r in records if r["type"] == first]
+    if not found:
+        sys.exit(f"results/codecs.jsonl: no {first}; run codecs.py")
+    return found[-1]
+
+
+def codecs_cells(record: dict) -> Iterable[str]:
+    """Bits; both sums of squared errors and their ratio, plain and weighted; speeds and their ratio."""
+    yield f"{record['bits']:.4g}"
+    for kind in ("plain", "weighted"):
+        ours, theirs = record[kind]["attar"], record[kind]["llama"]
+        yield f"{number(ours)}, {number(theirs)}: **{ours / theirs:.3f}**"
+    yield record["mix"]
+    for side in ("attar", "llama"):
+        yield "{median:.3g} ({min:.3g} to {max:.3g})".format(**record["mweights_s"][side])
+    yield f"**{record['times_faster']:.1f}**"
+
+
 PRODUCTS = ("attn_forward", "ffn_up_forward", "ffn_down_forward", "head_forward", "ffn_up_dx", "ffn_down_dx", "head_dx",
             "ffn_up_dw", "ffn_down_dw", "head_dw")
 
@@ -166,6 +186,11 @@ TABLES = {
     "tokenizer": Table(
         ("BPE, one core", "attar, MB/s (range)", "Hugging Face, MB/s (range)", "ratio", "runs"),
         {"training": "tokenizer-train", "encoding": "tokenizer-encode"}, tokenizer_cells),
+    "codecs": Table(
+        ("type", "bits a weight", "squared error, attar and llama-quantize: ratio", "weighted by importance", "mix",
+         "attar, million weights/s (range)", "llama-quantize (range)", "times faster"),
+        {name: "codecs" for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
+                                     "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0")}, codecs_cells, codecs_pick),
     "parallel": Table(
         ("64 texts of 64 tokens", "64 at once, tokens/s (range)", "one by one, tokens/s (range)", "ratio (quartiles)",
          "rounds", "MiB of blocks, at once and one by one", "MiB, were each text given its context of 256"),

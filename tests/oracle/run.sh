@@ -5,6 +5,7 @@
 python=$1 ATTAR_BIN=$2
 export ATTAR_BIN
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TRANSFORMERS_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+LLAMA_BIN=${LLAMA_BIN:-}
 passed=0 failed=0 skipped=0
 
 # compare WHAT "PACKAGE ..." COMMAND ...
@@ -33,6 +34,13 @@ compare "golden files against PyTorch and transformers" "torch numpy h5py transf
     "$python" tests/oracle/golden_check.py --check
 compare "block formats against gguf" "numpy h5py gguf" \
     "$python" tests/oracle/make_codec_golden.py --check
+if [ -n "$LLAMA_BIN" ]; then
+    compare "errors of block formats against llama-quantize" "numpy gguf" \
+        "$python" tests/bench/codecs.py --errors "$ATTAR_BIN" "$LLAMA_BIN"
+else
+    echo "== SKIPPED: errors of block formats against llama-quantize: LLAMA_BIN names no folder of llama.cpp's programs"
+    skipped=$((skipped + 1))
+fi
 compare "trained models against PyTorch and transformers" "torch numpy h5py tokenizers transformers" \
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
