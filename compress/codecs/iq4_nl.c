@@ -38,7 +38,7 @@ const struct grid iq4_nl_grid = {
     .lo = 0,
     .hi = 15,
     .level = iq4_nl_levels,
-    .search = {GRID_BLOCKS, 0.75f, 0.05f, 8, 1},
+    .search = {.kind = GRID_BLOCKS, .start = 0.75f, .start_step = 0.05f, .starts = 8, .turns = 1},
     .get = get,
     .set = set,
     .unpack = unpack,

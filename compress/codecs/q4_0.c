@@ -34,7 +34,7 @@ const struct grid q4_0_grid = {
     .scale_hi = 1,
     .lo = -8,
     .hi = 7,
-    .search = {GRID_BLOCKS, 0.775f, 0.04f, 10, 1},
+    .search = {.kind = GRID_BLOCKS, .start = 0.775f, .start_step = 0.04f, .starts = 10, .turns = 1},
     .get = get,
     .set = set,
     .unpack = unpack,

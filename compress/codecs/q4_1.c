@@ -37,7 +37,7 @@ const struct grid q4_1_grid = {
     .min_hi = 1,
     .lo = 0,
     .hi = 15,
-    .search = {GRID_BLOCKS, -1.25f, 0.2f, 12, 1},
+    .search = {.kind = GRID_BLOCKS, .start = -1.25f, .start_step = 0.2f, .starts = 12, .turns = 1},
     .get = get,
     .set = set,
     .unpack = unpack,

@@ -40,7 +40,7 @@ const struct grid q5_0_grid = {
     .scale_hi = 1,
     .lo = -16,
     .hi = 15,
-    .search = {GRID_BLOCKS, 0.85f, 0.02f, 10, 1},
+    .search = {.kind = GRID_BLOCKS, .start = 0.85f, .start_step = 0.02f, .starts = 10, .turns = 1},
     .get = get,
     .set = set,
     .unpack = unpack,

@@ -43,7 +43,7 @@ const struct grid q5_1_grid = {
     .min_hi = 1,
     .lo = 0,
     .hi = 31,
-    .search = {GRID_BLOCKS, -1.25f, 0.25f, 9, 1},
+    .search = {.kind = GRID_BLOCKS, .start = -1.25f, .start_step = 0.25f, .starts = 9, .turns = 1},
     .get = get,
     .set = set,
     .unpack = unpack,

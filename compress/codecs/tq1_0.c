@@ -57,7 +57,7 @@ const struct grid tq1_0_grid = {
     .scale_hi = 1,
     .lo = -1,
     .hi = 1,
-    .search = {GRID_TERNARY, .starts = 4, .passes = 4},
+    .search = {.kind = GRID_TERNARY, .starts = 4, .passes = 4},
     .get = get,
     .set = set,
     .unpack = unpack,
