@@ -57,7 +57,8 @@ struct fit {
 
 struct fits {
     const char *name;
-    const struct fits *narrow; /* for 8 lanes */
+    int width;                 /* lanes of its vectors */
+    const struct fits *narrow; /* the better table for 8 lanes */
     /* the largest |x| [n]; NaN counts as 0 */
     float (*peak)(int n, const float *x);
     /* x, w, low, high, odd, sw <- lanes [lanes] of x [size], and of w, if weighted */

@@ -413,6 +413,7 @@ static void snap(int n, int size, const int8_t *level, int lo, int hi, const flo
 
 const struct fits FIT_TABLE = {
     .name = FIT_NAME,
+    .width = VF_N,
     .narrow = &FIT_NARROW,
     .peak = peak,
     .load = load,

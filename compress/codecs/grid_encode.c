@@ -14,6 +14,7 @@ struct batch {
     int blocks, per, size; /* lanes of a block, elements of a lane */
     const float *x;        /* [blocks][per * size] */
     int exp[FIT_LANES];    /* block b of x is that of the row times 2^exp */
+    float top[FIT_LANES];  /* the largest |x| of block b of the row, if exp is 0 */
     struct grid_scales best[FIT_LANES];
     float err[FIT_LANES]; /* of best, by block */
     struct fit f;
@@ -43,14 +44,25 @@ static void tame(struct batch *t)
     t->x = t->x_copy;
 }
 
-static bool ordinary(const struct batch *t)
+/* top: the largest magnitude of each block, by their bits, which order as the numbers do. */
+static bool ordinary(struct batch *t)
 {
+    uint32_t odd = 0;
     bool yes = true;
-    for (int l = 0; l < t->blocks * t->per; l++) {
-        const float low = t->f.low[l], high = t->f.high[l], top = high > -low ? high : -low;
-        yes = yes && t->f.odd[l] == 0 && (top == 0 || (top > 0x1p-30f && top < 0x1p30f));
+    for (int l = 0; l < t->blocks * t->per; l++)
+        odd |= half_bits(t->f.odd[l]) << 1;
+    for (int b = 0; b < t->blocks; b++) {
+        uint32_t top = 0;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++) {
+            const uint32_t low = half_bits(t->f.low[l]) & 0x7fffffff;
+            const uint32_t high = half_bits(t->f.high[l]) & 0x7fffffff;
+            const uint32_t more = low > high ? low : high;
+            top = more > top ? more : top;
+        }
+        t->top[b] = half_from(top);
+        yes = yes && (top == 0 || (t->top[b] > 0x1p-30f && t->top[b] < 0x1p30f));
     }
-    return yes;
+    return yes && !odd;
 }
 
 /* Importance counts in proportion to its mean over the block, and a little everywhere, so that no
@@ -81,8 +93,9 @@ static void weigh(struct batch *t)
 static void load(struct batch *t, const float *x, const float *w)
 {
     const int lanes = t->blocks * t->per, n = lanes * t->size;
-    t->f.lanes = lanes > FIT_LANES / 2 ? FIT_LANES : FIT_LANES / 2;
     t->kernels = lanes > FIT_LANES / 2 ? fit : fit->narrow;
+    t->f.lanes =
+        lanes > FIT_LANES / 2 || t->kernels->width > FIT_LANES / 2 ? FIT_LANES : FIT_LANES / 2;
     t->x = x;
     memset(t->exp, 0, sizeof t->exp);
     if (lanes < t->f.lanes) {
@@ -145,18 +158,18 @@ static void try_codes(struct batch *t, const struct grid_scales *next)
     }
     t->kernels->codes(f);
     for (int b = 0; b < t->blocks; b++) {
-        float err = 0;
-        for (int l = b * t->per; l < (b + 1) * t->per; l++)
+        float err = 0; // of no interest where there is one try
+        for (int l = b * t->per; l < (b + 1) * t->per && t->g->search.passes > 1; l++)
             err += f->err[l];
         if (!(err < t->err[b]))
             continue;
         t->err[b] = err;
         t->best[b].d = next[b].d;
         t->best[b].dmin = next[b].dmin;
-        for (int j = 0; j < t->g->subs; j++) {
+        for (int j = 0; j < t->g->subs; j++)
             t->best[b].scale[j] = (int16_t)f->scale[b * t->per + j];
+        for (int j = 0; j < t->g->subs && f->affine; j++)
             t->best[b].min[j] = (int16_t)f->min[b * t->per + j];
-        }
     }
 }
 
@@ -320,11 +333,7 @@ static void write_block(const struct batch *t, int b, char *block)
 static bool no_grid(const struct batch *t, int b)
 {
     const struct fit *f = &t->f;
-    float top = 0;
-    for (int l = b * t->per; l < (b + 1) * t->per; l++) {
-        top = -f->low[l] > top ? -f->low[l] : top;
-        top = f->high[l] > top ? f->high[l] : top;
-    }
+    const float top = t->top[b];
     if (t->exp[b] || top < 0x1p-60f)
         return false;
     const float *x = t->x + b * t->per * t->size, base = f->base[b * t->per];

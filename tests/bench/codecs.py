@@ -5,8 +5,8 @@ speed of quantizing a whole file on one thread. A record a type goes to results/
                                                                              llama-quantize's; --errors: nothing else
 
 Errors: every matrix of kjv-5m-f16.gguf (ATTAR_DATA, default ../shared/data) as one type (--pure), decoded by the gguf
-package; importance is log-normal by column, the same for both. Speed: a file of random F16 weights, one layer of 2048
-and its embedding, in turn; weights by the seconds of CPU that the process takes, which other programs disturb less.
+package; importance is log-normal by column, the same for both. Speed: a file of random F16 weights, two layers of
+2048 and their embedding, in turn; weights by the seconds of CPU that the process takes, which other programs disturb less.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from gguf.quants import dequantize
 
 import results
 
+LAYERS = 2  # of the random file
 DATA = Path(os.environ.get("ATTAR_DATA", "../shared/data"))
 MIXES = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K", "Q4_0": "Q4_0",
          "Q4_1": "Q4_1", "Q5_0": "Q5_0", "Q5_1": "Q5_1", "Q8_0": "Q8_0", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS",
@@ -59,18 +60,18 @@ def write_random(path: Path) -> int:
     for name, rows, columns in (("attn_q", 2048, 2048), ("attn_k", 2048, 2048), ("attn_v", 2048, 2048),
                                 ("attn_output", 2048, 2048), ("ffn_gate", 5632, 2048), ("ffn_up", 5632, 2048),
                                 ("ffn_down", 2048, 5632)):
-        shapes[f"blk.0.{name}.weight"] = (rows, columns)
+        shapes |= {f"blk.{layer}.{name}.weight": (rows, columns) for layer in range(LAYERS)}
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
+    writer.add_block_count(LAYERS)
     writer.add_context_length(512)
     writer.add_embedding_length(2048)
     writer.add_feed_forward_length(5632)
     writer.add_head_count(32)
     writer.add_head_count_kv(32)
     writer.add_layer_norm_rms_eps(1e-5)
-    for norm in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
-        writer.add_tensor(f"{norm}.weight", np.ones(2048, np.float32))
+    for norm in ("output", *(f"blk.{layer}.{part}" for layer in range(LAYERS) for part in ("attn", "ffn"))):
+        writer.add_tensor(f"{norm}_norm.weight", np.ones(2048, np.float32))
     for name, shape in shapes.items():
         writer.add_tensor(name, (0.02 * rng.standard_normal(shape, np.float32)).astype(np.float16))
     writer.write_header_to_file()
