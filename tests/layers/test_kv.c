@@ -273,6 +273,37 @@ static void known_blocks_are_found_again(void **state)
     transformer_free(&m);
 }
 
+/* The second block of one text behind the first of another is no known one. */
+static void blocks_are_known_by_their_past(void **state)
+{
+    struct transformer m;
+    struct kv_pool pool;
+    struct kv a, b, c;
+    int32_t token[3][LENGTH];
+    (void)state;
+    tiny_model(&m, false, false);
+    token_of(0, token[0]);
+    token_of(1, token[1]);
+    memcpy(token[2], token[1], sizeof token[2]);
+    memcpy(token[2] + KVBLOCK, token[0] + KVBLOCK, KVBLOCK * sizeof(int32_t));
+    pool_or_fail(&pool, &m, KVBLOCK_F16, 9);
+    kv_open(&a, &pool);
+    kv_open(&b, &pool);
+    kv_open(&c, &pool);
+    assert_true(feed(&m, &a, token[0], LENGTH, NULL, NULL));
+    assert_true(feed(&m, &b, token[1], LENGTH, NULL, NULL));
+    kv_publish(&a, token[0]);
+    kv_publish(&b, token[1]);
+    assert_int_equal(kv_adopt(&c, token[2], LENGTH), 0);
+    assert_int_equal(c.len, KVBLOCK);
+    assert_int_equal(c.block[0], b.block[0]);
+    kv_close(&a);
+    kv_close(&b);
+    kv_close(&c);
+    kv_pool_free(&pool);
+    transformer_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +311,7 @@ int main(void)
         cmocka_unit_test(a_full_cache_is_left_as_it_was),
         cmocka_unit_test(forks_copy_what_they_write),
         cmocka_unit_test(known_blocks_are_found_again),
+        cmocka_unit_test(blocks_are_known_by_their_past),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
