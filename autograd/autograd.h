@@ -92,6 +92,8 @@ struct ctx {
     bool measuring;          /* push sizes, compute nothing */
     bool recompute;          /* segments drop what they computed and run again in backward */
     bool training;           /* dropout is active */
+    bool steady;             /* weights in blocks and halves give a row the same bits beside any
+                                number of others: some products have a faster way for many */
     const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
     struct profile *profile; /* where time and cost of what runs go; NULL: not measured */
     struct tap *tap;         /* sees what linears multiply; NULL: nobody wants to */

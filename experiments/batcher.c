@@ -144,6 +144,7 @@ static int batcher_open(struct batcher *b)
         !(bytes = measure(b)) || ctx_init(&b->ctx, bytes))
         return -1;
     b->ctx.stop = b->args->stop;
+    b->ctx.steady = true;
     return 0;
 }
 

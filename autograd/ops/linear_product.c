@@ -5,6 +5,7 @@
  */
 #include <omp.h>
 
+#include "autograd/kernels/halves.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/linear.h"
 
@@ -44,14 +45,30 @@ static const void *encoded(struct ctx *ctx, const struct tensor *x, const struct
     return a.data;
 }
 
+/* All N activations at once; or, in a steady ctx, no more than halves multiply one way. */
+static void multiply(const struct ctx *ctx, const struct tensor *w, int64_t r, int64_t k,
+                     const void *a, int64_t N, float *y, int64_t O)
+{
+    if (!ctx->steady || w->dt->product != halves_product) {
+        w->dt->product(w, r, k, a, N, y, O);
+        return;
+    }
+    const size_t row = (size_t)act16_groups(tensor_cols(w)) * sizeof(struct act16);
+    for (int64_t i = 0, n; i < N; i += n) {
+        n = N - i < HALVES_MANY - 1 ? N - i : HALVES_MANY - 1;
+        halves_product(w, r, k, (const char *)a + (size_t)i * row, n, y + i * O, O);
+    }
+}
+
 /* Rows [r, r + k) of weight i, and what is added to them. */
-static void part(const struct node *node, int i, const void *a, int64_t r, int64_t k)
+static void part(const struct ctx *ctx, const struct node *node, int i, const void *a, int64_t r,
+                 int64_t k)
 {
     const struct tensor *w = linear_weight(node, i), *b = linear_bias(node, i);
     const struct tensor *plus = linear_residual(node);
     const int64_t N = tensor_rows(node->in[0]), O = tensor_rows(w);
     float *y = (float *)node->out[i]->data + r;
-    w->dt->product(w, r, k, a, N, y, O);
+    multiply(ctx, w, r, k, a, N, y, O);
     for (int64_t n = 0; n < N && (b || plus); n++) {
         if (plus)
             rows->add(k, y + n * O, (const float *)plus->data + n * O + r, y + n * O);
@@ -85,7 +102,7 @@ void linear_product_forward(struct ctx *ctx, struct node *node)
                 i++;
             const int64_t r = (c - first[i]) * rows_each[i];
             const int64_t left = tensor_rows(linear_weight(node, i)) - r;
-            part(node, i, a[i], r, left < rows_each[i] ? left : rows_each[i]);
+            part(ctx, node, i, a[i], r, left < rows_each[i] ? left : rows_each[i]);
         }
     }
     ctx_release(ctx, mark);
