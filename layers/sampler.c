@@ -53,12 +53,13 @@ static void swap(struct sampler_token *a, struct sampler_token *b)
     *b = t;
 }
 
-static void sift(struct sampler_token *c, int n, int i)
+/* The heap's root is the first in order, or the last. */
+static void sift(struct sampler_token *c, int n, int i, bool last)
 {
     for (int child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(&c[child + 1], &c[child]))
+        if (child + 1 < n && before(&c[child + 1], &c[child]) != last)
             child++;
-        if (!before(&c[child], &c[i]))
+        if (before(&c[child], &c[i]) == last)
             return;
         swap(&c[i], &c[child]);
     }
@@ -76,7 +77,7 @@ static const struct sampler_token *nth(struct heap *h, int i)
     for (; h->popped <= i; h->popped++) {
         const int left = h->n - h->popped;
         swap(&h->c[0], &h->c[left - 1]);
-        sift(h->c, left - 1, 0);
+        sift(h->c, left - 1, 0, false);
     }
     return &h->c[h->n - 1 - i];
 }
@@ -119,20 +120,36 @@ static int collect(struct sampler *s, const float *logits, const int32_t *histor
     return kept ? kept : err("all logits are -infinite: there is no next token");
 }
 
+/* The k first in order come to the front, in no order; the others may be lost. */
+static void pick(struct sampler_token *c, int n, int k)
+{
+    for (int i = k / 2 - 1; i >= 0; i--)
+        sift(c, k, i, true);
+    for (int i = k; i < n; i++)
+        if (before(&c[i], &c[0])) {
+            c[0] = c[i];
+            sift(c, k, 0, true);
+        }
+}
+
 /* Puts what top-k, top-p and min-p keep of the n candidates in front, likeliest first. */
 static int cut(struct sampler *s, int n)
 {
     const struct sampler_args *a = &s->args;
-    struct heap h = {s->candidates, n, 0};
     const int most = a->temp <= 0 ? 1 : a->top_k > 0 && a->top_k < n ? (int)a->top_k : n;
     if (most == n && a->top_p >= 1 && a->min_p <= 0)
         return n;
+    const bool fewer = most < n;
+    if (fewer)
+        pick(s->candidates, n, most);
+    n = most;
+    struct heap h = {s->candidates, n, 0};
     for (int i = n / 2 - 1; i >= 0; i--)
-        sift(h.c, n, i);
+        sift(h.c, n, i, false);
     const double top = h.c[0].logit, floor = a->min_p > 0 ? top + log(a->min_p) : -INFINITY;
     double sum = 0, seen = 0;
     for (int i = 0; i < most; i++)
-        sum += exp((most < n ? nth(&h, i) : &h.c[i])->logit - top);
+        sum += exp((fewer ? nth(&h, i) : &h.c[i])->logit - top);
     const double enough = a->top_p < 1 ? a->top_p * sum : INFINITY;
     int kept = 0;
     for (; kept < most; kept++) {
