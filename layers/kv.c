@@ -152,8 +152,9 @@ int kv_pool_init(struct kv_pool *p, const struct transformer_dims *dims, enum kv
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
         kv_pool_free(p);
-        return err("no memory for a KV cache of %lld blocks, %zu bytes: take fewer", (long long)n,
-                   bytes);
+        return err("no memory for a KV cache of %lld blocks, %zu bytes: take a shorter context or "
+                   "fewer blocks",
+                   (long long)n, bytes);
     }
     (void)madvise(memory, bytes, MADV_HUGEPAGE); // a hint
     p->memory = memory;

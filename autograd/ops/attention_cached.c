@@ -171,6 +171,7 @@ static void store(const struct node *node, int64_t i, int64_t g)
 struct parts {
     int64_t most;      /* spans of a tile */
     struct part *part; /* [tiles, most] */
+    float *y;          /* of all parts */
 };
 
 static int64_t most_spans(const struct attention *a)
@@ -189,9 +190,7 @@ static struct parts parts_open(struct ctx *ctx, const struct attention *a)
         return p;
     const int64_t n = FEW_TILES * p.most;
     p.part = ctx_scratch(ctx, (size_t)n * sizeof *p.part);
-    float *y = ctx_scratch(ctx, (size_t)(n * part_floats(a)) * sizeof *y);
-    for (int64_t i = 0; p.part && y && i < n && !ctx->measuring; i++)
-        p.part[i].y = y + i * part_floats(a);
+    p.y = ctx_scratch(ctx, (size_t)(n * part_floats(a)) * sizeof *p.y);
     return p;
 }
 
@@ -202,6 +201,7 @@ static void attend_part(const struct node *node, const struct parts *p, int64_t 
     const struct attention *a = node->saved;
     const struct tile t = tile_open(node, item / p->most, scratch);
     const int64_t span = item % p->most;
+    p->part[item].y = p->y + item * part_floats(a);
     if (span < spans(&t))
         attend_span(&t, span * SPAN, scratch + ROWS * a->D, &p->part[item]);
 }

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "autograd/base/half.h"
 #include "tests/gradcheck.h"
 
 enum { SEQS = 4 };
@@ -266,6 +268,63 @@ static void cache(int64_t T, int64_t len, int Hkv)
     free(q), free(k), free(v);
 }
 
+/* A cache in a narrower type is one in f32 of what the type makes of keys and values, to the bit;
+   and so for any number of threads. */
+static void narrow_cache(enum kvblock_type type, int64_t T, int64_t len)
+{
+    enum { D = 64, H = 6, HKV = 2, LDQ = H * D, LDKV = HKV * D };
+    float *x[3], *rounded[3] = {NULL};
+    struct tensor t[3], r[3];
+    for (int i = 0; i < 3; i++) {
+        const int64_t ld = i ? LDKV : LDQ;
+        x[i] = gradcheck_normal((uint64_t)i + 5, 1, T * ld);
+        rounded[i] = gradcheck_normal((uint64_t)i + 5, 1, T * ld);
+        for (int64_t g = 0; i && g < T * ld; g += KVBLOCK_GROUP) {
+            int8_t q[KVBLOCK_GROUP];
+            uint16_t scale;
+            kvblock_to_q8_0(KVBLOCK_GROUP, x[i] + g, q, &scale);
+            for (int k = 0; k < KVBLOCK_GROUP; k++)
+                rounded[i][g + k] = type == KVBLOCK_Q8_0 ? half_float(scale) * q[k]
+                                                         : half_float(half_of(x[i][g + k]));
+        }
+    }
+    float *y[3];
+    for (int way = 0; way < 3; way++) { // narrow; f32 of the same values; narrow, other threads
+        const bool wide = way == 1;
+        struct paged p = paged_new(wide ? KVBLOCK_F32 : type, T, D, HKV);
+        const int threads = omp_get_max_threads();
+        struct ctx ctx;
+        y[way] = malloc((size_t)(len * LDQ) * sizeof(float));
+        assert_int_equal(ctx_init(&ctx, 64 << 20), 0);
+        omp_set_num_threads(way == 2 ? 5 : 1);
+        for (int64_t at = 0; at < T; at += at ? len : T - len) {
+            const int64_t n = at ? len : T - len;
+            for (int i = 0; i < 3; i++) {
+                const int64_t ld = i ? LDKV : LDQ;
+                t[i] = (struct tensor){.dt = &dtype_f32, .nd = 2, .dim = {n, ld}};
+                t[i].data = (wide ? rounded : x)[i] + at * ld;
+                r[i] = t[i];
+            }
+            const struct attention_seq seq = {.len = n,
+                                              .cache = &p.cache,
+                                              .block = p.block,
+                                              .kv_len = at + n};
+            const struct tensor *out = op_attention(&ctx, &r[0], &r[1], &r[2], D, &seq, 1);
+            if (!out)
+                fail_msg("%s", ctx.text);
+            if (at)
+                memcpy(y[way], out->data, (size_t)(len * LDQ) * sizeof(float));
+        }
+        omp_set_num_threads(threads);
+        paged_free(&p);
+        ctx_free(&ctx);
+    }
+    assert_memory_equal(y[0], y[1], (size_t)(len * LDQ) * sizeof(float));
+    assert_memory_equal(y[0], y[2], (size_t)(len * LDQ) * sizeof(float));
+    for (int i = 0; i < 3; i++)
+        free(x[i]), free(rounded[i]), free(y[i]);
+}
+
 /* A gradient through a cache would be lost: the ctx fails, whichever of q, k, v needs one. */
 static void cache_has_no_gradient(void)
 {
@@ -306,6 +365,10 @@ void gradcheck_attention(void **state)
         cache(130, limits[i], 2);
         cache(200, limits[i], 4);
         cache(700, limits[i], 1);
+    }
+    for (int type = KVBLOCK_F16; type < KVBLOCK_TYPES; type++) {
+        narrow_cache((enum kvblock_type)type, 600, 1);
+        narrow_cache((enum kvblock_type)type, 300, 100);
     }
     cache_has_no_gradient();
 }
