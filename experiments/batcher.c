@@ -324,6 +324,7 @@ int batcher_run(struct transformer *m, const struct tokenizer *t, const struct b
         rc = pass(&b);
         stats->peak = b.pool.peak;
         stats->copied = b.pool.copied;
+        stats->touched = b.pool.touched;
         stats->seconds = clock_seconds() - start;
         if (!rc && seen)
             rc = seen(arg, stats);

@@ -60,6 +60,7 @@ struct batcher_stats {
     int64_t shared;           /* tokens that were not computed because others had been */
     int64_t preempted, again; /* texts put back; tokens that they had read until then */
     int64_t peak, copied;     /* blocks: most in use at a time, copied for writing */
+    int64_t touched;          /* blocks ever used: those that stay known for prompts to come, too */
     int64_t most;             /* texts under way at most */
     double seconds;
 };

@@ -145,13 +145,13 @@ static void report(const struct many *w, const struct batcher_args *args,
             "prompts: %lld tokens; %lld passes\n",
             (long long)s->done, w->n, (long long)s->most, (long long)s->made,
             (double)s->made / seconds, (long long)prompts, (long long)s->passes);
-    fprintf(stderr,
-            "cache: %lld of %lld blocks at the peak, %.1f MiB of %s; %lld tokens shared, %lld "
-            "blocks copied; %lld preemptions, %lld tokens given back\n",
-            (long long)s->peak, (long long)args->blocks,
-            (double)s->peak * (double)block / (1 << 20), kvblock_names[args->cache],
-            (long long)s->shared, (long long)s->copied, (long long)s->preempted,
-            (long long)s->again);
+    fprintf(
+        stderr,
+        "cache: %lld of %lld blocks at the peak, %.1f MiB of %s, %.1f with what stayed "
+        "known; %lld tokens shared, %lld blocks copied; %lld preemptions, %lld tokens given back\n",
+        (long long)s->peak, (long long)args->blocks, (double)s->peak * (double)block / (1 << 20),
+        kvblock_names[args->cache], (double)s->touched * (double)block / (1 << 20),
+        (long long)s->shared, (long long)s->copied, (long long)s->preempted, (long long)s->again);
 }
 
 static int run(struct many *w, const struct generate_args *a, struct transformer *m,

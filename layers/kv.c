@@ -37,6 +37,14 @@ static void push(struct kv_pool *p, struct kv_list *list, int32_t b)
     list->last = b;
 }
 
+static void push_first(struct kv_pool *p, struct kv_list *list, int32_t b)
+{
+    p->block[b].prev = KV_NONE;
+    p->block[b].next = list->first;
+    *(list->first == KV_NONE ? &list->last : &p->block[list->first].prev) = b;
+    list->first = b;
+}
+
 static void take_out(struct kv_pool *p, struct kv_list *list, int32_t b)
 {
     const struct kv_block *x = &p->block[b];
@@ -97,6 +105,7 @@ static int32_t take(struct kv_pool *p)
     if (p->block[b].known)
         forget(p, b);
     p->block[b].users = 1;
+    p->touched = b < p->touched ? p->touched : b + 1;
     p->used++;
     p->peak = p->used > p->peak ? p->used : p->peak;
     return b;
@@ -115,7 +124,10 @@ static void leave(struct kv_pool *p, int32_t b)
 {
     if (--p->block[b].users)
         return;
-    push(p, p->block[b].known ? &p->idle : &p->free, b);
+    if (p->block[b].known)
+        push(p, &p->idle, b);
+    else
+        push_first(p, &p->free, b); // before blocks whose memory was never touched
     p->used--;
 }
 

@@ -53,6 +53,7 @@ struct kv_pool {
     int32_t *bucket; /* [buckets], a power of two */
     int64_t buckets;
     int64_t used, peak;      /* blocks with users, now and at most */
+    int64_t touched;         /* blocks whose memory was ever used: 0 .. touched - 1 */
     int64_t adopted, copied; /* blocks that kv_adopt() and kv_fork() shared; copied for writing */
 };
 

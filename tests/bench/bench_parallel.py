@@ -3,7 +3,8 @@
   bench_parallel.py ATTAR MODEL TEXT [--parallel N] [--prompts N] [--samples K] [--tokens N] [--cache-type T]
 
 The prompts are pieces of TEXT of 20 to 80 words. `contiguous_mib` is what the texts under way would take, were each
-given the whole context in one piece; `cache_mib` the blocks in use at the peak.
+given the whole context in one piece; `cache_mib` the blocks in use at the peak, `touched_mib` all that were ever used: those of
+prompts that ended stay known while nobody needs their memory.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def main() -> None:
         "prompts": a.prompts, "samples": a.samples, "context": a.context, "cache_type": a.cache_type,
         "passes": figure(r"(\d+) passes", said), "blocks": peak, "cache_mib": mib,
         "contiguous_mib": round(mib / peak * under_way * -(-a.context // 16), 1),
-        "shared": figure(r"(\d+) tokens shared", said), "preemptions": figure(r"(\d+) preemptions", said),
+        "touched_mib": figure(r"MiB of \w+, ([\d.]+) with", said), "shared": figure(r"(\d+) tokens shared", said), "preemptions": figure(r"(\d+) preemptions", said),
         "peak_rss_mib": round(usage.ru_maxrss / 1024, 1), "texts": len(texts)}))
 
 
