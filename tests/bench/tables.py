@@ -27,7 +27,7 @@ class Table:
     header: tuple[str, ...]
     rows: dict[str, str]
     cells: Callable[[dict], Iterable[str]]
-    pick: Callable[[list[dict], str], dict] = lambda records, first: records[-1]
+    pick: Callable[[list[dict], str], dict | None] = lambda records, first: records[-1]
 
 
 def number(x: float) -> str:
@@ -88,12 +88,9 @@ def tokenizer_cells(record: dict) -> Iterable[str]:
     yield str(record["runs"])
 
 
-def codecs_pick(records: list[dict], first: str) -> dict:
+def codecs_pick(records: list[dict], first: str) -> dict | None:
     """The newest codecs.py record of a type."""
-    found = [r for r in records if r["type"] == first]
-    if not found:
-        sys.exit(f"results/codecs.jsonl: no {first}; run codecs.py")
-    return found[-1]
+    return next((r for r in reversed(records) if r["type"] == first), None)
 
 
 def codecs_cells(record: dict) -> Iterable[str]:
@@ -214,10 +211,10 @@ def build(table: Table) -> str:
     lines = [table.header, ("---",) + ("---:",) * (len(table.header) - 1)]
     origins: dict[str, None] = {}
     for first, name in table.rows.items():
-        if not (results.FOLDER / f"{name}.jsonl").exists():
+        record = table.pick(results.read(name), first) if (results.FOLDER / f"{name}.jsonl").exists() else None
+        if not record:
             lines.append((first, "not measured yet") + ("",) * (len(table.header) - 2))
             continue
-        record = table.pick(results.read(name), first)
         cells = (first, *table.cells(record))
         if len(cells) != len(table.header):
             sys.exit(f"table row {first}: {len(cells)} cells for {len(table.header)} columns")
