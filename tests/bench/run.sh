@@ -215,6 +215,18 @@ END
     rm -rf "$folder"
 }
 
+# prompts and generation against llama.cpp and ik_llama.cpp: DECODE_MODELS is a folder of what decode_models.py makes
+decode() {
+    [ -n "${LLAMA_BIN:-}${IK_BIN:-}" ] || { skip "decoding against llama.cpp: set LLAMA_BIN, IK_BIN"; return; }
+    has gguf || { skip "decoding against llama.cpp: $python has no gguf"; return; }
+    found=$(ls "${DECODE_MODELS:-/nowhere}"/r*.gguf 2>/dev/null)
+    [ -n "$found" ] || { skip "decoding against llama.cpp: no models in DECODE_MODELS, see decode_models.py"; return; }
+    echo "-- decode"
+    few="--rounds $((rounds > 9 ? rounds : 10))"
+    [ -z "$dry" ] || few="--dry --rounds 1 --prompt 16 --gen 2"
+    "$python" tests/bench/decode_peers.py "$build/attar" "$bench/bench_read" $few $found || failed=$((failed + 1))
+}
+
 # 64 texts at once against one after the other, the same texts; and 8 texts of each of 8 prompts. MODEL_110M: a GGUF of
 # that size, measured as well
 parallel() {
@@ -241,7 +253,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs parallel xz_baseline shakespeare quickstart; do
+for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs decode parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

@@ -129,7 +129,44 @@ def precision_pick(records: list[dict], first: str) -> dict:
                      "percent": f"{mean:+.3f}" + (f" (standard error {error:.3f})" if len(seeds) > 1 else "")}
 
 
+def decode_pick(records: list[dict], first: str) -> dict:
+    """The newest decode_peers.py record of one model and number of threads: "r110m-Q4_K_M, 2 threads"."""
+    model, threads = first.removesuffix(" threads").removesuffix(" thread").split(", ")
+    found = [r for r in records if r["model"] == DECODE_FILES[model] and r["threads"] == int(threads)]
+    return found[-1] if found else {"machine": "", "commit": "", "date": "", "missing": True}
+
+
+def decode_cells(test: str) -> Callable[[dict], Iterable[str]]:
+    """Medians and ranges of the three programs, the ratio to the better peer; of generation, the share of reading."""
+    def cells(r: dict) -> Iterable[str]:
+        width = 6 if test == "gen" else 5
+        if r.get("missing"):
+            yield from ("not measured yet",) + ("",) * (width - 1)
+            return
+        for program in ("attar", "llama.cpp", "ik_llama.cpp"):
+            side = r[test + "_sides"].get(program)
+            yield f"{number(side['median'])} ({number(side['min'])} to {number(side['max'])})" if side else "-"
+        ratio = r[test + "_ratio"]
+        yield f"**{ratio['median']:.2f}** ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+        if test == "gen":
+            speed = r["gen_sides"]["attar"]["median"] * r["bytes_a_token"] / 1e9
+            yield f"{100 * speed / r['read_gb_s']['median']:.0f}% of {number(r['read_gb_s']['median'])}"
+        yield str(r["rounds"])
+    return cells
+
+
+DECODE_FILES = {f"{size.upper()} {kind}": f"r{size}-{'f16' if kind == 'F16' else kind}"
+                for size in ("110m", "850m") for kind in ("Q4_K_M", "Q6_K", "Q2_K", "F16")}
+DECODE_ROWS = {f"{model}, {threads} thread{'s' if threads > 1 else ''}": "decode"
+               for model in DECODE_FILES for threads in (1, 2)}
+
 TABLES = {
+    "decode-prompt": Table(
+        ("prompt of 512 tokens", "attar, tokens/s (range)", "llama.cpp", "ik_llama.cpp", "attar by the better (quartiles)",
+         "rounds"), DECODE_ROWS, decode_cells("prompt"), decode_pick),
+    "decode-gen": Table(
+        ("generation", "attar, tokens/s (range)", "llama.cpp", "ik_llama.cpp", "attar by the better (quartiles)",
+         "weights read, of the memory's GB/s", "rounds"), DECODE_ROWS, decode_cells("gen"), decode_pick),
     "train": Table(
         ("model and PyTorch", "attar, tokens/s (range)", "PyTorch, tokens/s (range)", "ratio (quartiles)", "rounds",
          "peak MiB", "first step, s"),
@@ -219,7 +256,8 @@ def build(table: Table) -> str:
         if len(cells) != len(table.header):
             sys.exit(f"table row {first}: {len(cells)} cells for {len(table.header)} columns")
         lines.append(cells)
-        origins[f"{record['machine']}; commit {record['commit']}; {record['date'][:10]}"] = None
+        if not record.get("missing"):
+            origins[f"{record['machine']}; commit {record['commit']}; {record['date'][:10]}"] = None
     rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"\n{rows}\n<sub>{'<br>'.join(origins)}</sub>\n\n"
 
