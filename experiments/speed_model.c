@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "autograd/base/clock.h"
 #include "autograd/base/mem.h"
@@ -213,7 +214,7 @@ static void print_object(const struct facts *f, const struct test *t, struct buf
 {
     const struct figures r = figures_of(t, rate), ns = figures_of(t, nanoseconds);
     buf_text(out, "{\"model_filename\": ");
-    field_print_text(f->path, out);
+    buf_json(out, f->path, strlen(f->path));
     buf_printf(out,
                ", \"model_type\": \"%s %s\", \"model_size\": %.0f, \"model_n_params\": %lld, "
                "\"n_threads\": %lld, \"n_prompt\": %lld, \"n_gen\": %lld, \"avg_ns\": %.0f, "

@@ -10,8 +10,11 @@ __attribute__((constructor)) void dots_init(void)
     const enum cpu_level level = cpu_level();
     dots = &dots_scalar;
 #if defined __x86_64__
-    if (level >= CPU_AVX512_VNNI)
-        dots = &dots_avx512vnni;
+    if (level >= CPU_AVX2)
+        dots = level >= CPU_AVX512_VNNI ? &dots_avx512vnni : &dots_avx2;
+#elif defined __aarch64__
+    if (level >= CPU_NEON_DOT)
+        dots = &dots_neondot;
 #else
     (void)level;
 #endif
@@ -55,5 +58,8 @@ void dots_product(const struct tensor *t, int64_t row, int64_t rows, const void 
         .y = y,
         .ldy = ldy,
     };
-    (dots->fn[f] ? dots : &dots_scalar)->fn[f](&job);
+    const struct dots *d = dots;
+    while (!d->fn[f])
+        d = d->below;
+    d->fn[f](&job);
 }

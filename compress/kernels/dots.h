@@ -38,8 +38,9 @@ typedef void dots_fn(const struct dots_job *j);
 
 struct dots {
     const char *name;
+    const struct dots *below; /* does what this one has not; NULL: it has all */
     void (*encode)(int64_t cols, const float *x, struct act8 *a);
-    dots_fn *fn[DOTS_N]; /* NULL: as the scalar one */
+    dots_fn *fn[DOTS_N]; /* NULL: below's */
 };
 
 /* The table for cpu_level(): chosen before main, and again by dots_init() after cpu_set_level(). */
@@ -52,7 +53,9 @@ void dots_product(const struct tensor *t, int64_t row, int64_t rows, const void 
 
 extern const struct dots dots_scalar;
 #if defined __x86_64__
-extern const struct dots dots_avx512vnni;
+extern const struct dots dots_avx2, dots_avx512vnni;
+#elif defined __aarch64__
+extern const struct dots dots_neondot;
 #endif
 
 #endif

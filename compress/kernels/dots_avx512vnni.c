@@ -218,85 +218,6 @@ OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f)
     return y;
 }
 
-/* ---- formats of 32: eight blocks at a time, each with its own scale ---- */
-
-struct eight {
-    __m512i w[4]; /* level + less, unsigned */
-    __m256 d, m;  /* in the order of eight_sums() */
-};
-
-/* Sums of runs of 32 products: of blocks 0 2 4 6, 1 3 5 7. */
-OPEN_INLINE __m256i eight_sums(const __m512i *v)
-{
-    const __m512i s = part_sums(v);
-    const __m512i t = _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0xb1));
-    return _mm512_castsi512_si256(_mm512_shuffle_i64x2(t, t, 0x08));
-}
-
-/* Up to eight blocks by the format's grid; those behind the row's end are zero. */
-OPEN_INLINE void eight_grid(const struct grid *g, int bytes, const char *row, int n, int less,
-                            struct eight *o)
-{
-    int8_t v[GRID_BLOCK] __attribute__((aligned(64))) = {0};
-    float d[8] = {0}, m[8] = {0};
-    for (int k = 0; k < n; k++) {
-        struct grid_scales s;
-        g->get(row + k * bytes, &s);
-        g->unpack(row + k * bytes, v + 32 * k);
-        d[k / 2 + k % 2 * 4] = s.d;
-        m[k / 2 + k % 2 * 4] = g->min_hi ? -s.dmin : 0;
-    }
-    for (int i = 0; i < 4; i++) {
-        o->w[i] = open_load(v + 64 * i);
-        if (g->level)
-            o->w[i] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(
-                                              _mm_loadu_si128((const __m128i *)g->level)),
-                                          o->w[i]);
-        o->w[i] = _mm512_add_epi8(o->w[i], _mm512_set1_epi8((char)less));
-    }
-    o->d = _mm256_loadu_ps(d);
-    o->m = _mm256_loadu_ps(m);
-}
-
-struct eight_traits {
-    const struct grid *grid;
-    int bytes, less;
-    bool min;
-};
-
-/* One row with T activations. */
-OPEN_INLINE void few_32(const char *row, int64_t blocks, const struct eight_traits *f,
-                        const struct act8 *const *acts, int T, float *y)
-{
-    for (int t = 0; t < T; t++)
-        y[t] = 0;
-    for (int64_t b = 0; b < blocks; b += 8) {
-        struct eight o;
-        eight_grid(f->grid, f->bytes, row + b * f->bytes, blocks - b < 8 ? (int)(blocks - b) : 8,
-                   f->less, &o);
-        for (int t = 0; t < T; t++) {
-            const struct act8 *a = acts[t] + b / 8;
-            __m512i p[4];
-            for (int i = 0; i < 4; i++)
-                p[i] =
-                    _mm512_dpbusd_epi32(_mm512_setzero_si512(), o.w[i], open_load(a->q + 64 * i));
-            const __m128i in_order = _mm_load_si128((const __m128i *)a->sum32);
-            const __m256i sums = _mm256_cvtepi16_epi32(
-                _mm_shuffle_epi8(in_order, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10,
-                                                         11, 14, 15)));
-            __m256i s = eight_sums(p);
-            s = _mm256_sub_epi32(s, _mm256_mullo_epi32(sums, _mm256_set1_epi32(f->less)));
-            __m256 v = _mm256_mul_ps(o.d, _mm256_cvtepi32_ps(s));
-            if (f->min)
-                v = _mm256_fmadd_ps(o.m, _mm256_cvtepi32_ps(sums), v);
-            const __m128 two = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-            const __m128 four = _mm_add_ps(two, _mm_movehdup_ps(two));
-            const float all = _mm_cvtss_f32(_mm_add_ss(four, _mm_movehl_ps(four, four)));
-            y[t] = fmaf(all, a->d, y[t]);
-        }
-    }
-}
-
 /* ---- the table ---- */
 
 /* R rows from r on and T activations from i on; those that are not there are computed twice. */
@@ -344,25 +265,6 @@ OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f,
     }
 }
 
-OPEN_INLINE void product_32(const struct dots_job *j, const struct eight_traits *f)
-{
-    const int64_t groups = act8_groups(j->cols);
-    for (int64_t r = 0; r < j->rows; r++)
-        for (int64_t i = 0; i < j->n; i += 4) {
-            const struct act8 *a[4];
-            float y[4];
-            const int64_t n = j->n - i < 4 ? j->n - i : 4;
-            for (int t = 0; t < 4; t++)
-                a[t] = (const struct act8 *)j->a + (i + (t < n ? t : 0)) * groups;
-            if (n == 1)
-                few_32(j->w + (size_t)r * j->stride, j->cols / 32, f, a, 1, y);
-            else
-                few_32(j->w + (size_t)r * j->stride, j->cols / 32, f, a, 4, y);
-            for (int t = 0; t < n; t++)
-                j->y[(i + t) * j->ldy + r] = y[t];
-        }
-}
-
 #define q2_k_fast   &q2_k_four
 #define q3_k_fast   &q3_k_four
 #define q4_k_fast   &q4_k_four
@@ -381,28 +283,6 @@ OPEN_INLINE void product_32(const struct dots_job *j, const struct eight_traits 
     }
 OPEN_FORMATS(OPEN_PRODUCT)
 
-#define EIGHT_FORMATS(EIGHT_FORMAT)                                                                \
-    EIGHT_FORMAT(q4_0, 8, false)                                                                   \
-    EIGHT_FORMAT(q4_1, 0, true)                                                                    \
-    EIGHT_FORMAT(q5_0, 16, false)                                                                  \
-    EIGHT_FORMAT(q5_1, 0, true)                                                                    \
-    EIGHT_FORMAT(q8_0, 128, false)                                                                 \
-    EIGHT_FORMAT(iq4_nl, 128, false)
-
-#define EIGHT_PRODUCT(stem, less, min)                                                             \
-    static void product_##stem(const struct dots_job *j)                                           \
-    {                                                                                              \
-        const struct eight_traits f = {&stem##_grid, sizeof(struct stem), less, min};              \
-        product_32(j, &f);                                                                         \
-    }
-EIGHT_FORMATS(EIGHT_PRODUCT)
-
-const struct dots dots_avx512vnni = {
-    "avx512_vnni",
-    encode,
-    {
 #define OPEN_ENTRY(stem, less, shift, min, offset, big) [DOTS_##stem] = product_##stem,
-#define EIGHT_ENTRY(stem, less, min)                    [DOTS_##stem] = product_##stem,
-        OPEN_FORMATS(OPEN_ENTRY) EIGHT_FORMATS(EIGHT_ENTRY)},
-};
+const struct dots dots_avx512vnni = {"avx512_vnni", &dots_avx2, encode, {OPEN_FORMATS(OPEN_ENTRY)}};
 #endif

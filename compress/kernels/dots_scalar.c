@@ -136,6 +136,7 @@ static void product_32(const struct dots_job *j)
 
 const struct dots dots_scalar = {
     "scalar",
+    NULL,
     encode,
     {
         [DOTS_q4_0] = product_32,

@@ -24,7 +24,10 @@ static const struct {
     enum cpu_level needs;
 } variants[] = {
 #if defined __x86_64__
+    {&dots_avx2, CPU_AVX2},
     {&dots_avx512vnni, CPU_AVX512_VNNI},
+#elif defined __aarch64__
+    {&dots_neondot, CPU_NEON_DOT},
 #endif
     {&dots_scalar, CPU_SCALAR},
 };

@@ -1,0 +1,342 @@
+/*
+ * Products of blocks over vectors of 32 bytes, as gcc and clang know them without intrinsics. Once
+ * included by each dots_<isa>.c, which defines
+ *
+ *     vec_scaled(sum, v, a, lo, hi)   4 or 8 sums in 32 bits, plus those of products of v and a,
+ *                                     those of the first 16 elements times lo, of the others hi
+ *     vec_total(sum)                  the sum of sums, and the type of them, vec_sums
+ *
+ * A block of 256, or eight blocks of 32, is opened once for all activations.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "autograd/base/half.h"
+#include "compress/codecs/bits.h"
+#include "compress/codecs/blocks.h"
+#include "compress/codecs/grid.h"
+#include "compress/kernels/dots.h"
+
+#define VEC_INLINE static inline __attribute__((always_inline))
+
+typedef uint8_t vec_codes __attribute__((vector_size(32)));
+typedef int8_t vec_levels __attribute__((vector_size(32)));
+
+VEC_INLINE vec_codes vec_load(const void *p)
+{
+    vec_codes x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+/* 256 levels of a row, scales and mins of 16 each (formats of 256) or d and m of 32 each. */
+struct vec_open {
+    vec_levels v[8];
+    int16_t scale[16], min[16];
+    float d, dmin, d32[8], m32[8];
+};
+
+/* One of 8 activations that are multiplied with what was opened. */
+struct vec_traits {
+    void (*open)(const char *block, int64_t n, struct vec_open *o);
+    int bytes;
+    bool min;
+};
+
+/* ---- formats of 256 ---- */
+
+VEC_INLINE void vec_halves(const uint16_t *d, bool min, struct vec_open *o)
+{
+    o->d = half_float(d[0]);
+    o->dmin = min ? half_float(d[1]) : 0;
+}
+
+VEC_INLINE void vec_q2_k(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct q2_k *b = (const void *)block;
+    (void)n;
+    for (int i = 0; i < 2; i++) {
+        const vec_codes q = vec_load(b->qs + 32 * i);
+        for (int k = 0; k < 4; k++)
+            o->v[4 * i + k] = (vec_levels)(q >> 2 * k & 3);
+    }
+    for (int s = 0; s < 16; s++) {
+        o->scale[s] = b->scales[s] & 15;
+        o->min[s] = b->scales[s] >> 4;
+    }
+    vec_halves(&b->d, true, o);
+}
+
+VEC_INLINE void vec_q3_k(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct q3_k *b = (const void *)block;
+    const vec_codes high = vec_load(b->hmask);
+    (void)n;
+    for (int i = 0; i < 2; i++) {
+        const vec_codes q = vec_load(b->qs + 32 * i);
+        for (int k = 0; k < 4; k++)
+            o->v[4 * i + k] =
+                (vec_levels)((q >> 2 * k & 3) | (high >> (4 * i + k) & 1) << 2) - 4;
+    }
+    for (int s = 0; s < 16; s++) {
+        const int low = b->scales[s % 8] >> s / 8 * 4 & 15;
+        o->scale[s] = (int16_t)((low | (b->scales[8 + s % 4] >> s / 4 * 2 & 3) << 4) - 32);
+    }
+    vec_halves(&b->d, false, o);
+}
+
+/* Q4_K's and Q5_K's: of 32 elements each. */
+VEC_INLINE void vec_scales6(const uint8_t *b, struct vec_open *o)
+{
+    int16_t scale[8], min[8];
+    bits_scales6(b, scale, min);
+    for (int s = 0; s < 16; s++) {
+        o->scale[s] = scale[s / 2];
+        o->min[s] = min[s / 2];
+    }
+}
+
+VEC_INLINE void vec_q4_k(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct q4_k *b = (const void *)block;
+    (void)n;
+    for (int i = 0; i < 4; i++) {
+        const vec_codes q = vec_load(b->qs + 32 * i);
+        o->v[2 * i] = (vec_levels)(q & 15);
+        o->v[2 * i + 1] = (vec_levels)(q >> 4);
+    }
+    vec_scales6(b->scales, o);
+    vec_halves(&b->d, true, o);
+}
+
+VEC_INLINE void vec_q5_k(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct q5_k *b = (const void *)block;
+    const vec_codes high = vec_load(b->qh);
+    (void)n;
+    for (int i = 0; i < 4; i++) {
+        const vec_codes q = vec_load(b->qs + 32 * i);
+        o->v[2 * i] = (vec_levels)((q & 15) | (high >> 2 * i & 1) << 4);
+        o->v[2 * i + 1] = (vec_levels)(q >> 4 | (high >> (2 * i + 1) & 1) << 4);
+    }
+    vec_scales6(b->scales, o);
+    vec_halves(&b->d, true, o);
+}
+
+VEC_INLINE void vec_q6_k(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct q6_k *b = (const void *)block;
+    (void)n;
+    for (int i = 0; i < 2; i++) {
+        const vec_codes p = vec_load(b->ql + 64 * i), q = vec_load(b->ql + 64 * i + 32);
+        const vec_codes h = vec_load(b->qh + 32 * i);
+        o->v[4 * i] = (vec_levels)((p & 15) | (h & 3) << 4) - 32;
+        o->v[4 * i + 1] = (vec_levels)((q & 15) | (h >> 2 & 3) << 4) - 32;
+        o->v[4 * i + 2] = (vec_levels)(p >> 4 | (h >> 4 & 3) << 4) - 32;
+        o->v[4 * i + 3] = (vec_levels)(q >> 4 | (h >> 6) << 4) - 32;
+    }
+    for (int s = 0; s < 16; s++)
+        o->scale[s] = b->scales[s];
+    vec_halves(&b->d, false, o);
+}
+
+VEC_INLINE void vec_tq2_0(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct tq2_0 *b = (const void *)block;
+    (void)n;
+    for (int i = 0; i < 2; i++) {
+        const vec_codes q = vec_load(b->qs + 32 * i);
+        for (int k = 0; k < 4; k++)
+            o->v[4 * i + k] = (vec_levels)(q >> 2 * k & 3) - 1;
+    }
+    for (int s = 0; s < 16; s++)
+        o->scale[s] = 1;
+    vec_halves(&b->d, false, o);
+}
+
+/* By the format's grid: what is rare. */
+VEC_INLINE void vec_grid(const struct grid *g, const char *block, struct vec_open *o)
+{
+    struct grid_scales s;
+    int8_t v[GRID_BLOCK];
+    g->get(block, &s);
+    g->unpack(block, v);
+    for (int i = 0; i < GRID_BLOCK && g->level; i++)
+        v[i] = g->level[v[i]];
+    memcpy(o->v, v, sizeof v);
+    for (int i = 0; i < 16; i++)
+        o->scale[i] = s.scale[i * g->subs / 16];
+    o->d = s.d;
+}
+
+VEC_INLINE void vec_iq4_xs(const char *block, int64_t n, struct vec_open *o)
+{
+    (void)n;
+    vec_grid(&iq4_xs_grid, block, o);
+}
+
+VEC_INLINE void vec_tq1_0(const char *block, int64_t n, struct vec_open *o)
+{
+    (void)n;
+    vec_grid(&tq1_0_grid, block, o);
+}
+
+VEC_INLINE vec_sums vec_dot(const struct vec_open *o, const struct act8 *a)
+{
+    vec_sums sum = {0};
+    for (int i = 0; i < 8; i++)
+        sum = vec_scaled(sum, o->v[i], (vec_levels)vec_load(a->q + 32 * i), o->scale[2 * i],
+                         o->scale[2 * i + 1]);
+    return sum;
+}
+
+VEC_INLINE int32_t vec_mins(const struct vec_open *o, const struct act8 *a)
+{
+    int32_t sum = 0;
+    for (int s = 0; s < 16; s++)
+        sum += o->min[s] * a->sum[s];
+    return sum;
+}
+
+/* Up to VEC_ACTS activations and one row. */
+enum { VEC_ACTS = 16 };
+
+VEC_INLINE void vec_row(const struct dots_job *j, const struct vec_traits *f, int64_t r, int64_t i,
+                        int64_t n, float *y)
+{
+    const int64_t blocks = j->cols / GRID_BLOCK;
+    const char *row = j->w + (size_t)r * j->stride;
+    const struct act8 *a = (const struct act8 *)j->a + i * blocks;
+    for (int64_t b = 0; b < blocks; b++) {
+        struct vec_open o;
+        f->open(row + b * f->bytes, 8, &o);
+        for (int64_t t = 0; t < n; t++) {
+            const struct act8 *at = a + t * blocks + b;
+            y[t] = fmaf(o.d * at->d, (float)vec_total(vec_dot(&o, at)), y[t]);
+            if (f->min)
+                y[t] = fmaf(-(o.dmin * at->d), (float)vec_mins(&o, at), y[t]);
+        }
+    }
+}
+
+/* ---- formats of 32 ---- */
+
+VEC_INLINE vec_codes vec_nibbles(const uint8_t *q)
+{
+    vec_codes x;
+    memcpy(&x, q, 16);
+    memcpy((char *)&x + 16, q, 16);
+    const vec_codes by = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                          4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
+    return x >> by & 15;
+}
+
+/* Bit i of four bytes at bit 4 of code i. */
+VEC_INLINE vec_codes vec_fifth(const uint8_t *bits)
+{
+    const vec_codes mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                            1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    vec_codes x;
+    for (int i = 0; i < 32; i++)
+        x[i] = bits[i / 8];
+    return (vec_codes)((x & mask) != 0) & 16;
+}
+
+#define VEC_EIGHT(stem, level, m)                                                                  \
+    VEC_INLINE void vec_##stem(const char *blocks, int64_t n, struct vec_open *o)                  \
+    {                                                                                              \
+        const struct stem *b = (const void *)blocks;                                               \
+        for (int k = 0; k < 8; k++) {                                                              \
+            const bool there = k < n;                                                              \
+            const struct stem *at = b + (there ? k : 0);                                           \
+            o->v[k] = (vec_levels)(level);                                                         \
+            o->d32[k] = there ? half_float(at->d) : 0;                                             \
+            o->m32[k] = m;                                                                         \
+        }                                                                                          \
+    }
+VEC_EIGHT(q4_0, (vec_levels)vec_nibbles(at->qs) - 8, 0)
+VEC_EIGHT(q4_1, vec_nibbles(at->qs), there ? half_float(at->m) : 0)
+VEC_EIGHT(q5_0, (vec_levels)(vec_nibbles(at->qs) | vec_fifth(at->qh)) - 16, 0)
+VEC_EIGHT(q5_1, vec_nibbles(at->qs) | vec_fifth(at->qh), there ? half_float(at->m) : 0)
+VEC_EIGHT(q8_0, vec_load(at->qs), 0)
+
+VEC_INLINE vec_levels vec_iq4(vec_codes q)
+{
+    vec_levels v;
+    for (int i = 0; i < 32; i++)
+        v[i] = iq4_nl_levels[q[i]];
+    return v;
+}
+VEC_EIGHT(iq4_nl, vec_iq4(vec_nibbles(at->qs)), 0)
+
+VEC_INLINE float vec_eight(const struct vec_open *o, const struct act8 *a, bool min)
+{
+    float p[8];
+    for (int k = 0; k < 8; k++) {
+        const vec_sums s =
+            vec_scaled((vec_sums){0}, o->v[k], (vec_levels)vec_load(a->q + 32 * k), 1, 1);
+        p[k] = o->d32[k] * (float)vec_total(s);
+        if (min)
+            p[k] = fmaf(o->m32[k], (float)a->sum32[k], p[k]);
+    }
+    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+}
+
+VEC_INLINE void vec_row_32(const struct dots_job *j, const struct vec_traits *f, int64_t r,
+                           int64_t i, int64_t n, float *y)
+{
+    const int64_t groups = act8_groups(j->cols);
+    const char *row = j->w + (size_t)r * j->stride;
+    const struct act8 *a = (const struct act8 *)j->a + i * groups;
+    for (int64_t g = 0; g < groups; g++) {
+        struct vec_open o;
+        f->open(row + 8 * g * f->bytes, j->cols / 32 - 8 * g, &o);
+        for (int64_t t = 0; t < n; t++) {
+            const struct act8 *at = a + t * groups + g;
+            y[t] = fmaf(vec_eight(&o, at, f->min), at->d, y[t]);
+        }
+    }
+}
+
+/* ---- */
+
+VEC_INLINE void vec_product(const struct dots_job *j, const struct vec_traits *f, bool small)
+{
+    for (int64_t r = 0; r < j->rows; r++)
+        for (int64_t i = 0; i < j->n; i += VEC_ACTS) {
+            const int64_t n = j->n - i < VEC_ACTS ? j->n - i : VEC_ACTS;
+            float y[VEC_ACTS] = {0};
+            if (small)
+                vec_row_32(j, f, r, i, n, y);
+            else
+                vec_row(j, f, r, i, n, y);
+            for (int64_t t = 0; t < n; t++)
+                j->y[(i + t) * j->ldy + r] = y[t];
+        }
+}
+
+#define VEC_FORMATS_256(FORMAT)                                                                    \
+    FORMAT(q2_k, true, false)                                                                      \
+    FORMAT(q3_k, false, false)                                                                     \
+    FORMAT(q4_k, true, false)                                                                      \
+    FORMAT(q5_k, true, false)                                                                      \
+    FORMAT(q6_k, false, false)                                                                     \
+    FORMAT(iq4_xs, false, false)                                                                   \
+    FORMAT(tq1_0, false, false)                                                                    \
+    FORMAT(tq2_0, false, false)
+
+#define VEC_FORMATS_32(FORMAT)                                                                     \
+    FORMAT(q4_0, false, true)                                                                      \
+    FORMAT(q4_1, true, true)                                                                       \
+    FORMAT(q5_0, false, true)                                                                      \
+    FORMAT(q5_1, true, true)                                                                       \
+    FORMAT(q8_0, false, true)                                                                      \
+    FORMAT(iq4_nl, false, true)
+
+#define VEC_PRODUCT(stem, min, small)                                                              \
+    static void vec_product_##stem(const struct dots_job *j)                                       \
+    {                                                                                              \
+        const struct vec_traits f = {vec_##stem, sizeof(struct stem), min};                        \
+        vec_product(j, &f, small);                                                                 \
+    }
+#define VEC_ENTRY(stem, min, small) [DOTS_##stem] = vec_product_##stem,
