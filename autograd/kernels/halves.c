@@ -1,50 +1,28 @@
 #include "autograd/kernels/halves.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "autograd/base/cpu.h"
-#include "autograd/base/half.h"
 
 halves_fn *halves = halves_scalar;
+halves_encode_fn *halves_encode = halves_encode_scalar;
 
 __attribute__((constructor)) void halves_init(void)
 {
     halves = halves_scalar;
+    halves_encode = halves_encode_scalar;
 #if defined __x86_64__
     const enum cpu_level level = cpu_level();
-    if (level >= CPU_AVX512)
+    if (level >= CPU_AVX512) {
         halves = level >= CPU_AVX512_VNNI ? halves_avx512vnni : halves_avx512;
-#endif
-}
-
-static void encode_run(const float *x, int16_t *q, float *d)
-{
-    uint32_t top = 0; // the largest magnitude's bits: they are in order, what is not finite above
-    for (int i = 0; i < ACT16_RUN; i++) {
-        const uint32_t bits = half_bits(x[i]) & 0x7fffffff;
-        top = bits > top ? bits : top;
+        halves_encode = halves_encode_avx512;
     }
-    const float most = half_from(top);
-    const bool finite = top < 0x7f800000, some = finite && most >= 0x1p-100f;
-    *d = !finite ? NAN : some ? most / ACT16_TOP : 0;
-    const float inverse = some ? ACT16_TOP / most : 0;
-    for (int i = 0; i < ACT16_RUN; i++)
-        q[i] = some ? (int16_t)rintf(x[i] * inverse) : 0;
+#endif
 }
 
 static void encode(struct tensor *t, int64_t row, const float *x, const float *importance)
 {
     (void)importance; // every run is scaled by its largest element
     const int64_t cols = tensor_cols(t);
-    struct act16 *a = (struct act16 *)t->data + row * act16_groups(cols);
-    for (int64_t i = 0; i < cols; i += ACT16, a++) {
-        const int64_t n = cols - i < ACT16 ? cols - i : ACT16;
-        memcpy(a->x, x + i, (size_t)n * sizeof *x);
-        memset(a->x + n, 0, (size_t)(ACT16 - n) * sizeof *x);
-        for (int r = 0; r < ACT16 / ACT16_RUN; r++)
-            encode_run(a->x + r * ACT16_RUN, a->q + r * ACT16_RUN, &a->d[r]);
-    }
+    halves_encode(cols, x, (struct act16 *)t->data + row * act16_groups(cols));
 }
 
 const struct dtype act16_dtype = {

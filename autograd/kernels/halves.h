@@ -26,9 +26,12 @@ struct halves_job {
 };
 
 typedef void halves_fn(const struct halves_job *j);
+typedef void halves_encode_fn(int64_t cols, const float *x, struct act16 *a);
 
-/* The one in use: chosen before main by cpu_level(), again by halves_init(). */
+/* Those in use: chosen before main by cpu_level(), again by halves_init(). Encoding gives the same
+   bits everywhere. */
 extern halves_fn *halves;
+extern halves_encode_fn *halves_encode;
 void halves_init(void);
 
 /* encode() alone: of any number of columns. */
@@ -39,8 +42,10 @@ void halves_product(const struct tensor *t, int64_t row, int64_t rows, const voi
                     float *y, int64_t ldy);
 
 halves_fn halves_scalar;
+halves_encode_fn halves_encode_scalar;
 #if defined __x86_64__
 halves_fn halves_avx512, halves_avx512vnni;
+halves_encode_fn halves_encode_avx512;
 #endif
 
 #endif

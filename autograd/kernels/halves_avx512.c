@@ -1,6 +1,9 @@
 #if defined __x86_64__
 #include <immintrin.h>
+#include <math.h>
+#include <string.h>
 
+#include "autograd/base/half.h"
 #include "autograd/kernels/halves.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -73,5 +76,35 @@ void halves_avx512(const struct halves_job *j)
         all(j, true);
     else
         all(j, false);
+}
+
+static void encode_run(struct act16 *a, int r)
+{
+    const __m512 x = _mm512_load_ps(a->x + r * ACT16_RUN);
+    const __m512 y = _mm512_load_ps(a->x + r * ACT16_RUN + 16);
+    const __m512i mag = _mm512_set1_epi32(0x7fffffff);
+    const uint32_t top =
+        _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(x), mag),
+                                                 _mm512_and_si512(_mm512_castps_si512(y), mag)));
+    const float most = half_from(top);
+    const bool finite = top < 0x7f800000, some = finite && most >= 0x1p-100f;
+    a->d[r] = !finite ? NAN : some ? most / ACT16_TOP : 0;
+    const __m512 inverse = _mm512_set1_ps(some ? ACT16_TOP / most : 0);
+    const __mmask16 keep = some ? 0xffff : 0;
+    const __m512i p = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x, inverse));
+    const __m512i q = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(y, inverse));
+    _mm256_store_si256((__m256i *)(a->q + r * ACT16_RUN), _mm512_cvtepi32_epi16(p));
+    _mm256_store_si256((__m256i *)(a->q + r * ACT16_RUN + 16), _mm512_cvtepi32_epi16(q));
+}
+
+void halves_encode_avx512(int64_t cols, const float *x, struct act16 *a)
+{
+    for (int64_t i = 0; i < cols; i += ACT16, a++) {
+        const int64_t n = cols - i < ACT16 ? cols - i : ACT16;
+        memcpy(a->x, x + i, (size_t)n * sizeof *x);
+        memset(a->x + n, 0, (size_t)(ACT16 - n) * sizeof *x);
+        for (int r = 0; r < ACT16 / ACT16_RUN; r++)
+            encode_run(a, r);
+    }
 }
 #endif

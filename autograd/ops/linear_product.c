@@ -9,14 +9,8 @@
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/linear.h"
 
-/* A part of the work: enough bytes of weights to outweigh handing it out, and whole panels. */
-enum { PART_BYTES = 1 << 16, PART_ROWS = 32 };
-
-static int64_t part_rows(const struct tensor *w)
-{
-    const int64_t fit = PART_BYTES / (int64_t)tensor_row_bytes(w) / PART_ROWS * PART_ROWS;
-    return fit > PART_ROWS ? fit : PART_ROWS;
-}
+/* Rows that are handed out together at least: those of a dot, and of a panel for many. */
+enum { FEW_ROWS = 8, MANY_ROWS = 32, MANY = 8 };
 
 bool linear_product_serves(const struct ctx *ctx, const struct node *node)
 {
@@ -45,6 +39,33 @@ static const void *encoded(struct ctx *ctx, const struct tensor *x, const struct
     return a.data;
 }
 
+/* The op: units of rows of all weights are one list of work. */
+struct work {
+    const struct ctx *ctx;
+    const struct node *node;
+    const void *a[LINEAR_MAX]; /* encoded input, for each weight */
+    int64_t rows;              /* of a unit */
+    int64_t first[LINEAR_MAX + 1];
+    int64_t next; /* unit that nobody has taken */
+    int64_t threads;
+};
+
+/* Takes a part of the units that are left, large at first: memory is read in long runs, and the
+   threads end together also where one of them is held up. False: nothing is left. */
+static bool take(struct work *w, int64_t end, int64_t *from, int64_t *to)
+{
+    int64_t at = __atomic_load_n(&w->next, __ATOMIC_RELAXED), n;
+    do {
+        n = (end - at + 2 * w->threads - 1) / (2 * w->threads);
+        if (n <= 0)
+            return false;
+    } while (!__atomic_compare_exchange_n(&w->next, &at, at + n, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    *from = at;
+    *to = at + n;
+    return true;
+}
+
 /* All N activations at once; or, in a steady ctx, no more than halves multiply one way. */
 static void multiply(const struct ctx *ctx, const struct tensor *w, int64_t r, int64_t k,
                      const void *a, int64_t N, float *y, int64_t O)
@@ -61,14 +82,14 @@ static void multiply(const struct ctx *ctx, const struct tensor *w, int64_t r, i
 }
 
 /* Rows [r, r + k) of weight i, and what is added to them. */
-static void part(const struct ctx *ctx, const struct node *node, int i, const void *a, int64_t r,
-                 int64_t k)
+static void part(const struct work *work, int i, int64_t r, int64_t k)
 {
+    const struct node *node = work->node;
     const struct tensor *w = linear_weight(node, i), *b = linear_bias(node, i);
     const struct tensor *plus = linear_residual(node);
     const int64_t N = tensor_rows(node->in[0]), O = tensor_rows(w);
     float *y = (float *)node->out[i]->data + r;
-    multiply(ctx, w, r, k, a, N, y, O);
+    multiply(work->ctx, w, r, k, work->a[i], N, y, O);
     for (int64_t n = 0; n < N && (b || plus); n++) {
         if (plus)
             rows->add(k, y + n * O, (const float *)plus->data + n * O + r, y + n * O);
@@ -77,33 +98,39 @@ static void part(const struct ctx *ctx, const struct node *node, int i, const vo
     }
 }
 
+static void units(const struct work *w, int64_t from, int64_t to)
+{
+    const struct linear *l = w->node->saved;
+    for (int i = 0; i < l->n; i++) {
+        const int64_t O = tensor_rows(linear_weight(w->node, i));
+        const int64_t f = from > w->first[i] ? from : w->first[i];
+        const int64_t t = to < w->first[i + 1] ? to : w->first[i + 1];
+        const int64_t r = (f - w->first[i]) * w->rows, end = (t - w->first[i]) * w->rows;
+        if (f < t)
+            part(w, i, r, (end < O ? end : O) - r);
+    }
+}
+
 void linear_product_forward(struct ctx *ctx, struct node *node)
 {
     const struct linear *l = node->saved;
     const size_t mark = ctx_mark(ctx);
-    const void *a[LINEAR_MAX];
-    int64_t rows_each[LINEAR_MAX], first[LINEAR_MAX + 1] = {0};
+    struct work w = {.ctx = ctx, .node = node, .threads = omp_get_max_threads()};
+    w.rows = tensor_rows(node->in[0]) < MANY ? FEW_ROWS : MANY_ROWS;
     for (int i = 0; i < l->n; i++) {
-        const struct tensor *w = linear_weight(node, i);
-        a[i] = NULL;
-        for (int j = 0; j < i && !a[i]; j++)
-            if (linear_weight(node, j)->dt->dot_with == w->dt->dot_with)
-                a[i] = a[j];
-        if (!a[i])
-            a[i] = encoded(ctx, node->in[0], w);
-        rows_each[i] = part_rows(w);
-        first[i + 1] = first[i] + (tensor_rows(w) + rows_each[i] - 1) / rows_each[i];
+        const struct tensor *weight = linear_weight(node, i);
+        for (int j = 0; j < i && !w.a[i]; j++)
+            if (linear_weight(node, j)->dt->dot_with == weight->dt->dot_with)
+                w.a[i] = w.a[j];
+        if (!w.a[i])
+            w.a[i] = encoded(ctx, node->in[0], weight);
+        w.first[i + 1] = w.first[i] + (tensor_rows(weight) + w.rows - 1) / w.rows;
     }
+    const int64_t end = w.first[l->n];
     if (!ctx->measuring && !ctx->failed) {
-#pragma omp parallel for schedule(dynamic, 1) if (first[l->n] > 1)
-        for (int64_t c = 0; c < first[l->n]; c++) {
-            int i = 0;
-            while (c >= first[i + 1])
-                i++;
-            const int64_t r = (c - first[i]) * rows_each[i];
-            const int64_t left = tensor_rows(linear_weight(node, i)) - r;
-            part(ctx, node, i, a[i], r, left < rows_each[i] ? left : rows_each[i]);
-        }
+#pragma omp parallel if (end > 1)
+        for (int64_t from, to; take(&w, end, &from, &to);)
+            units(&w, from, to);
     }
     ctx_release(ctx, mark);
 }

@@ -13,6 +13,11 @@ typedef int32_t vec_sums __attribute__((vector_size(32)));
                  _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(lo)),               \
                                          _mm_set1_epi16(hi), 1)))
 
+#define vec_lookup(table, q)                                                                       \
+    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(                                               \
+                            _mm_loadu_si128((const __m128i *)(const void *)(table))),              \
+                        (__m256i)(q))
+
 static inline int32_t vec_total(vec_sums sum)
 {
     const __m128i s = _mm_add_epi32(_mm256_castsi256_si128((__m256i)sum),

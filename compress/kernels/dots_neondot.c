@@ -21,6 +21,19 @@ static inline vec_sums vec_scaled(vec_sums sum, vec_32 v, vec_32 a, int16_t lo, 
     return (vec_sums)vmlaq_n_s32(vmlaq_n_s32((int32x4_t)sum, p, lo), q, hi);
 }
 
+static inline vec_32 vec_lookup_(const int8_t *table, vec_32 q)
+{
+    const int8x16_t t = vld1q_s8(table);
+    int8_t b[32];
+    vst1q_s8(b, vqtbl1q_s8(t, (uint8x16_t)half_of_vec(q, 0)));
+    vst1q_s8(b + 16, vqtbl1q_s8(t, (uint8x16_t)half_of_vec(q, 1)));
+    vec_32 v;
+    memcpy(&v, b, sizeof v);
+    return v;
+}
+
+#define vec_lookup(table, q) vec_lookup_(table, (vec_32)(q))
+
 static inline int32_t vec_total(vec_sums sum)
 {
     return vaddvq_s32((int32x4_t)sum);

@@ -5,6 +5,7 @@
  *     vec_scaled(sum, v, a, lo, hi)   4 or 8 sums in 32 bits, plus those of products of v and a,
  *                                     those of the first 16 elements times lo, of the others hi
  *     vec_total(sum)                  the sum of sums, and the type of them, vec_sums
+ *     vec_lookup(table, q)            table[q] of 16 bytes, for each q
  *
  * A block of 256, or eight blocks of 32, is opened once for all activations.
  */
@@ -27,6 +28,34 @@ VEC_INLINE vec_codes vec_load(const void *p)
     vec_codes x;
     memcpy(&x, p, sizeof x);
     return x;
+}
+
+typedef uint8_t vec_16 __attribute__((vector_size(16)));
+
+#define VEC_TO_31                                                                                  \
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,  \
+        26, 27, 28, 29, 30, 31
+#define VEC_EIGHTHS                                                                                \
+    0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3
+
+VEC_INLINE vec_codes vec_nibbles(const uint8_t *q)
+{
+    vec_16 x;
+    memcpy(&x, q, sizeof x);
+    return __builtin_shufflevector(x & 15, x >> 4, VEC_TO_31);
+}
+
+/* Bit i of four bytes at bit 4 of code i. */
+VEC_INLINE vec_codes vec_fifth(const uint8_t *bits)
+{
+    const vec_codes mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                            1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint32_t all[4] = {0};
+    vec_16 x;
+    memcpy(all, bits, sizeof *all);
+    memcpy(&x, all, sizeof x);
+    const vec_codes y = __builtin_shufflevector(x, x, VEC_EIGHTHS);
+    return (vec_codes)((y & mask) != 0) & 16;
 }
 
 /* 256 levels of a row, scales and mins of 16 each (formats of 256) or d and m of 32 each. */
@@ -154,31 +183,30 @@ VEC_INLINE void vec_tq2_0(const char *block, int64_t n, struct vec_open *o)
     vec_halves(&b->d, false, o);
 }
 
-/* By the format's grid: what is rare. */
-VEC_INLINE void vec_grid(const struct grid *g, const char *block, struct vec_open *o)
+VEC_INLINE void vec_iq4_xs(const char *block, int64_t n, struct vec_open *o)
+{
+    const struct iq4_xs *b = (const void *)block;
+    (void)n;
+    for (int k = 0; k < 8; k++) {
+        o->v[k] = (vec_levels)vec_lookup(iq4_nl_levels, vec_nibbles(b->qs + 16 * k));
+        const int low = b->scales_l[k / 2] >> k % 2 * 4 & 15, high = b->scales_h >> 2 * k & 3;
+        o->scale[2 * k] = o->scale[2 * k + 1] = (int16_t)((low | high << 4) - 32);
+    }
+    vec_halves(&b->d, false, o);
+}
+
+/* By the format's grid: it is rare. */
+VEC_INLINE void vec_tq1_0(const char *block, int64_t n, struct vec_open *o)
 {
     struct grid_scales s;
     int8_t v[GRID_BLOCK];
-    g->get(block, &s);
-    g->unpack(block, v);
-    for (int i = 0; i < GRID_BLOCK && g->level; i++)
-        v[i] = g->level[v[i]];
+    (void)n;
+    tq1_0_grid.get(block, &s);
+    tq1_0_grid.unpack(block, v);
     memcpy(o->v, v, sizeof v);
     for (int i = 0; i < 16; i++)
-        o->scale[i] = s.scale[i * g->subs / 16];
+        o->scale[i] = 1;
     o->d = s.d;
-}
-
-VEC_INLINE void vec_iq4_xs(const char *block, int64_t n, struct vec_open *o)
-{
-    (void)n;
-    vec_grid(&iq4_xs_grid, block, o);
-}
-
-VEC_INLINE void vec_tq1_0(const char *block, int64_t n, struct vec_open *o)
-{
-    (void)n;
-    vec_grid(&tq1_0_grid, block, o);
 }
 
 VEC_INLINE vec_sums vec_dot(const struct vec_open *o, const struct act8 *a)
@@ -221,27 +249,6 @@ VEC_INLINE void vec_row(const struct dots_job *j, const struct vec_traits *f, in
 
 /* ---- formats of 32 ---- */
 
-VEC_INLINE vec_codes vec_nibbles(const uint8_t *q)
-{
-    vec_codes x;
-    memcpy(&x, q, 16);
-    memcpy((char *)&x + 16, q, 16);
-    const vec_codes by = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                          4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
-    return x >> by & 15;
-}
-
-/* Bit i of four bytes at bit 4 of code i. */
-VEC_INLINE vec_codes vec_fifth(const uint8_t *bits)
-{
-    const vec_codes mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
-                            1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    vec_codes x;
-    for (int i = 0; i < 32; i++)
-        x[i] = bits[i / 8];
-    return (vec_codes)((x & mask) != 0) & 16;
-}
-
 #define VEC_EIGHT(stem, level, m)                                                                  \
     VEC_INLINE void vec_##stem(const char *blocks, int64_t n, struct vec_open *o)                  \
     {                                                                                              \
@@ -260,14 +267,7 @@ VEC_EIGHT(q5_0, (vec_levels)(vec_nibbles(at->qs) | vec_fifth(at->qh)) - 16, 0)
 VEC_EIGHT(q5_1, vec_nibbles(at->qs) | vec_fifth(at->qh), there ? half_float(at->m) : 0)
 VEC_EIGHT(q8_0, vec_load(at->qs), 0)
 
-VEC_INLINE vec_levels vec_iq4(vec_codes q)
-{
-    vec_levels v;
-    for (int i = 0; i < 32; i++)
-        v[i] = iq4_nl_levels[q[i]];
-    return v;
-}
-VEC_EIGHT(iq4_nl, vec_iq4(vec_nibbles(at->qs)), 0)
+VEC_EIGHT(iq4_nl, vec_lookup(iq4_nl_levels, vec_nibbles(at->qs)), 0)
 
 VEC_INLINE float vec_eight(const struct vec_open *o, const struct act8 *a, bool min)
 {

@@ -133,8 +133,37 @@ static void test_variants(void **state)
     }
 }
 
+/* Every run to the nearest of its steps; a run with what is not finite is NaN; the same bits from
+   the variant in use. */
+static void test_encode(void **state)
+{
+    (void)state;
+    enum { COLS = 300, GROUPS = 2 };
+    float x[COLS];
+    rng_normal(5, 1, x, COLS);
+    x[40] = INFINITY;
+    memset(x + 64, 0, 32 * sizeof *x);
+    struct act16 *a = aligned_alloc(64, GROUPS * sizeof *a);
+    struct act16 *b = aligned_alloc(64, GROUPS * sizeof *b);
+    halves_encode_scalar(COLS, x, a);
+    halves_encode(COLS, x, b);
+    for (int i = 0; i < GROUPS * ACT16; i++) {
+        const struct act16 *g = &a[i / ACT16];
+        const float v = i < COLS ? x[i] : 0, d = g->d[i % ACT16 / ACT16_RUN];
+        assert_int_equal(isnan(d), i / ACT16_RUN == 1);
+        if (!isnan(d))
+            assert_true(fabsf(v - d * g->q[i % ACT16]) <= 0.501f * d);
+        assert_memory_equal(&g->x[i % ACT16], &v, sizeof v);
+    }
+    for (int g = 0; g < GROUPS; g++)
+        assert_memory_equal(&a[g], &b[g], offsetof(struct act16, unused));
+    free(a);
+    free(b);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_variants)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_variants),
+                                       cmocka_unit_test(test_encode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
