@@ -251,6 +251,54 @@ static void wrong_calls(void **state)
     assert_int_equal(BENCH("--train", "--heads", "4", "--kv-heads", "3"), -1);
 }
 
+/* A line a test, in the order that was asked for; medians of samples that agree with their mean. */
+static void model_in_use(void **state)
+{
+    (void)state;
+    const char *data = getenv("ATTAR_DATA");
+    char path[512];
+    snprintf(path, sizeof path, "%s/kjv-5m-f16.gguf", data ? data : "../shared/data");
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        print_message("no %s: skipped\n", path);
+        skip();
+    }
+    fclose(f);
+    static const struct {
+        int64_t prompt, gen, threads;
+    } want[] = {{8, 0, 1}, {40, 0, 1}, {0, 3, 1}, {8, 0, 2}, {40, 0, 2}, {0, 3, 2}};
+    enum { N = sizeof want / sizeof *want };
+    assert_int_equal(BENCH("-m", path, "-p", "8,40", "-n", "3", "-r", "2", "-t", "1,2", "-o",
+                           "json"),
+                     0);
+    json_t *all = json_loads(out.p, 0, NULL);
+    assert_int_equal(json_array_size(all), N);
+    for (size_t i = 0; i < N; i++) {
+        const json_t *row = json_array_get(all, i);
+        const json_t *samples = json_object_get(row, "samples_ts");
+        double mean = 0;
+        assert_true(number(row, "n_prompt") == (double)want[i].prompt);
+        assert_true(number(row, "n_gen") == (double)want[i].gen);
+        assert_true(number(row, "n_threads") == (double)want[i].threads);
+        assert_true(number(row, "model_n_params") == 5770496);
+        assert_int_equal(json_array_size(samples), 2);
+        for (size_t k = 0; k < 2; k++)
+            mean += 0.5 * json_number_value(json_array_get(samples, k));
+        assert_true(mean > 0 && fabs(number(row, "avg_ts") - mean) <= 1e-4 * mean);
+    }
+    json_decref(all);
+    assert_int_equal(BENCH("-m", path, "-p", "0", "-n", "2", "-r", "1", "-t", "1"), 0);
+    assert_non_null(strstr(out.p, "|    tg2 |"));
+    assert_null(strstr(out.p, "pp"));
+    assert_int_equal(BENCH("-m", path, "-n", "0", "-p", "4", "-r", "1", "-o", "csv"), 0);
+    assert_non_null(strstr(out.p, "n_prompt,n_gen"));
+    assert_int_equal(BENCH("-m", path, "-p", "300"), -1); // the model's context is 256
+    assert_non_null(strstr(err_text(), "256"));
+    assert_int_equal(BENCH("-m", path, "--gemm"), CMD_USAGE);
+    assert_int_equal(BENCH("--train", "-t", "1,2"), CMD_USAGE);
+    assert_int_equal(BENCH("--train", "-p", "8"), CMD_USAGE);
+}
+
 static int teardown(void **state)
 {
     buf_free(&out);
@@ -263,7 +311,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(training_by_op),       TEST(table_adds_up), TEST(products_by_shape),
-        TEST(configs_are_measured), TEST(wrong_calls),
+        TEST(configs_are_measured), TEST(wrong_calls),   TEST(model_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
