@@ -5,7 +5,7 @@
 #ifndef ATTAR_AUTOGRAD_KERNELS_ACT16_H
 #define ATTAR_AUTOGRAD_KERNELS_ACT16_H
 
-#include <stdint.h>
+#include "autograd/autograd.h"
 
 enum { ACT16 = 256, ACT16_RUN = 32, ACT16_TOP = 8191 }; /* 32 products of 13 bits fit 31 */
 
@@ -17,6 +17,9 @@ struct act16 {
 };
 
 _Static_assert(sizeof(struct act16) == 1600, "act16");
+
+/* encode() alone: of any number of columns. */
+extern const struct dtype act16_dtype;
 
 static inline int64_t act16_groups(int64_t cols)
 {

@@ -18,21 +18,6 @@ __attribute__((constructor)) void halves_init(void)
 #endif
 }
 
-static void encode(struct tensor *t, int64_t row, const float *x, const float *importance)
-{
-    (void)importance; // every run is scaled by its largest element
-    const int64_t cols = tensor_cols(t);
-    halves_encode(cols, x, (struct act16 *)t->data + row * act16_groups(cols));
-}
-
-const struct dtype act16_dtype = {
-    .name = "act16",
-    .gguf_id = -1,
-    .block = ACT16,
-    .bytes = sizeof(struct act16),
-    .encode = encode,
-};
-
 void halves_product(const struct tensor *t, int64_t row, int64_t rows, const void *a, int64_t n,
                     float *y, int64_t ldy)
 {

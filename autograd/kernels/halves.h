@@ -34,9 +34,6 @@ extern halves_fn *halves;
 extern halves_encode_fn *halves_encode;
 void halves_init(void);
 
-/* encode() alone: of any number of columns. */
-extern const struct dtype act16_dtype;
-
 /* dtype.product of f16 and bf16. */
 void halves_product(const struct tensor *t, int64_t row, int64_t rows, const void *a, int64_t n,
                     float *y, int64_t ldy);

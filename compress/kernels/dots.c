@@ -26,21 +26,6 @@ static const struct dtype *const formats[DOTS_N] = {
 #undef CODEC
 };
 
-static void encode(struct tensor *t, int64_t row, const float *x, const float *importance)
-{
-    (void)importance; // every group is scaled by its largest element
-    const int64_t cols = tensor_cols(t);
-    dots->encode(cols, x, (struct act8 *)t->data + row * act8_groups(cols));
-}
-
-const struct dtype act8_dtype = {
-    .name = "act8",
-    .gguf_id = -1,
-    .block = ACT8,
-    .bytes = sizeof(struct act8),
-    .encode = encode,
-};
-
 void dots_product(const struct tensor *t, int64_t row, int64_t rows, const void *a, int64_t n,
                   float *y, int64_t ldy)
 {
