@@ -151,13 +151,10 @@ void spm_free(struct spm *s)
 
 size_t spm_next(const struct spm *s, const char *text, size_t n)
 {
-    enum { WORD = 24 }; // from here on any cut will do: short pieces are remembered
-    for (size_t i = 1; i < n; i++) {
-        const bool starts = ((uint8_t)text[i] & 0xc0) != 0x80;
-        if (starts && (text[i] == ' ' || i >= WORD) && !is_inside(s, text[i - 1], text[i]))
-            return i;
-    }
-    return n;
+    size_t i = 1;
+    while (i < n && (((uint8_t)text[i] & 0xc0) == 0x80 || is_inside(s, text[i - 1], text[i])))
+        i++;
+    return i;
 }
 
 bool spm_has_mark(const char *text, size_t n)

@@ -5,7 +5,7 @@
  * character in text is a space too. Here tokens hold the space itself.
  *
  * All pairs of symbols that make a token are listed once, as merges ranked by score. Text is cut,
- * where no token reaches across, into pieces that are merged by themselves: mostly words.
+ * where no token reaches across, into pieces that are merged by themselves: words, at most.
  */
 #ifndef ATTAR_DATASETS_SPM_H
 #define ATTAR_DATASETS_SPM_H

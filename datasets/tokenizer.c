@@ -207,9 +207,15 @@ static int encode_spm(const struct tokenizer *t, struct bpe_work *w, const char 
         s = own.p;
         n = own.n;
     }
-    for (size_t len; n && !rc; s += len, n -= len) {
+    const size_t first = out->n;
+    for (size_t len, before; n && !rc; s += len, n -= len) {
+        before = out->n;
         len = spm_next(&t->chars, s, n);
         rc = bpe_encode(&t->bpe, w, s, len, out);
+        // a run of what is unknown is one token, also where it was cut
+        if (t->bpe.unk >= 0 && before > first && out->n > before && out->id[before] == t->bpe.unk &&
+            out->id[before - 1] == t->bpe.unk)
+            memmove(out->id + before, out->id + before + 1, (--out->n - before) * sizeof *out->id);
     }
     buf_free(&own);
     return rc;

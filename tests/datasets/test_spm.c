@@ -215,7 +215,7 @@ static void cuts_cross_no_token(void **state)
     struct tokenizer *t = tokenizer_make(&p.parts);
     assert_int_equal(spm_next(&t->chars, "ab ab", 5), 2);
     assert_int_equal(spm_next(&t->chars, " ab", 3), 3);
-    assert_int_equal(spm_next(&t->chars, "bbbbbbbbbbbbbbbbbbbbbbbbbb", 26), 24);
+    assert_int_equal(spm_next(&t->chars, "bb", 2), 1);
     tokenizer_free(t);
     pieces_of_add(&p, "b\xe2\x96\x81", 4, -7, VOCAB_NORMAL);
     t = tokenizer_make(&p.parts);
