@@ -18,6 +18,7 @@
 #include "experiments/cmd.h"
 #include "experiments/interrupt.h"
 #include "experiments/metrics.h"
+#include "experiments/model_tokenizer.h"
 #include "experiments/progress.h"
 
 enum { CONFIG_MAX = 1 << 20 };
@@ -180,15 +181,39 @@ static int building(void *arg, const char *what, int64_t done, int64_t total)
     return interrupt_flag;
 }
 
-int run_open_corpus(const struct corpus_spec *spec, struct corpus *c)
+/* A tokenizer's file may be one that only this folder reads: it goes on as its text. */
+static int read_tokenizer(struct corpus_spec *spec, struct buf *json)
 {
     struct buf path = {0};
+    if (*spec->tokenizer_path != '/' && strcmp(spec->base_dir, "."))
+        buf_printf(&path, "%s/", spec->base_dir);
+    buf_text(&path, spec->tokenizer_path);
+    struct tokenizer *t = path.failed ? NULL : model_tokenizer(path.p);
+    const int rc = t ? tokenizer_write(t, json) : err_in("tokenizer");
+    tokenizer_free(t);
+    buf_free(&path);
+    spec->tokenizer = CORPUS_JSON;
+    spec->tokenizer_json = json->p;
+    spec->n_tokenizer_json = json->n;
+    return rc;
+}
+
+int run_open_corpus(const struct corpus_spec *wanted, struct corpus *c)
+{
+    struct buf path = {0}, json = {0};
+    struct corpus_spec own = *wanted;
+    const struct corpus_spec *spec = &own;
     struct progress progress;
+    if (own.tokenizer == CORPUS_FILE && read_tokenizer(&own, &json)) {
+        buf_free(&json);
+        return -1;
+    }
     progress_open(&progress, 2, "corpus");
     int rc = corpus_build(spec, &(struct corpus_progress){building, &progress}, &path);
     progress_close(&progress);
     rc = rc || corpus_open(c, path.p) ? -1 : 0;
     buf_free(&path);
+    buf_free(&json);
     return rc;
 }
 
