@@ -102,8 +102,7 @@ struct config_finetune {
 };
 
 struct config_evaluate {
-    struct texts compare; /* stage names, or paths to checkpoints; behind an @ the type of file
-                             that the model is quantized to first */
+    struct texts compare; /* stages, or paths to checkpoints, each with @TYPE: quantized first */
     int64_t tokens;       /* 0: the whole validation part */
 };
 
