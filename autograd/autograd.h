@@ -203,16 +203,19 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
 struct reparam {
     const struct reparam_op *op;
     void *state;
+    int64_t cols;         /* of the parameter: param_chain() says it */
     struct reparam *next; /* applied after this one */
 };
 
+/* Both work on rows [row, row + n) of the parameter, [n,cols]; threads call them for different
+   rows at the same time. */
 struct reparam_op {
     const char *name;
-    /* y [n] from x [n], once per optimizer step; x == y is allowed. */
-    void (*project)(const struct reparam *r, int64_t n, const float *x, float *y);
-    /* g [n], the gradient of y, becomes that of x, the latent's value; adds to the gradients of the
-       link's own parameters. */
-    void (*pullback)(const struct reparam *r, int64_t n, const float *x, float *g);
+    /* y from x, once per optimizer step; x == y is allowed. */
+    void (*project)(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y);
+    /* g, the gradient of y, becomes that of x, what the rows were projected from; the gradients of
+       the link's own parameters that belong to these rows are written, or added to. */
+    void (*pullback)(const struct reparam *r, int64_t row, int64_t n, const float *x, float *g);
     void (*free)(struct reparam *r);
 };
 
@@ -295,8 +298,8 @@ int param_chain(struct param *p, struct reparam *r);
    store_pullback() zeroes those that got none. */
 void store_zero_grad(struct store *s);
 void store_project(struct store *s); /* latent -> used -> panels */
-/* gradient of used -> gradient of latent; where there is a chain, `used` is scratch from here to
-   the next store_project() */
+/* gradient of used -> gradient of latent; where there is a chain of several links, `used` is
+   scratch from here to the next store_project() */
 void store_pullback(struct store *s);
 int64_t store_numel(const struct store *s);
 

@@ -164,6 +164,7 @@ int param_chain(struct param *p, struct reparam *r)
             return err_in("parameter %s", p->name);
         p->used.data = own;
     }
+    r->cols = tensor_cols(&p->used);
     struct reparam **end = &p->chain;
     while (*end)
         end = &(*end)->next;
@@ -178,14 +179,15 @@ void store_zero_grad(struct store *s)
         s->p[i].used.stale = true;
 }
 
-static void project_until(const struct param *p, const struct reparam *end, float *y)
+/* Rows [row, row + n) of y <- what the links before `end` make of the latents. */
+static void project_until(const struct param *p, const struct reparam *end, int64_t row, int64_t n,
+                          float *y)
 {
-    const int64_t n = tensor_numel(&p->used);
-    const float *x = p->latent;
+    const int64_t cols = tensor_cols(&p->used);
+    const float *x = p->latent + row * cols;
+    y += row * cols;
     for (const struct reparam *r = p->chain; r != end; r = r->next, x = y)
-        r->op->project(r, n, x, y);
-    if (x == p->latent)
-        memcpy(y, x, (size_t)n * sizeof *y);
+        r->op->project(r, row, n, x, y);
 }
 
 /* ---- panels ---- */
@@ -226,50 +228,75 @@ int store_panels(struct store *s)
     return 0;
 }
 
-/* By the team that calls it. */
-static void pack(const struct param *p)
+/* Rows of a group: a panel's. */
+static int64_t group(int64_t O, int64_t g)
+{
+    return O - g * PANEL < PANEL ? O - g * PANEL : PANEL;
+}
+
+/* By the team that calls it: rows are projected and packed while the cache has them. */
+static void project(const struct param *p, bool packs)
 {
     const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used);
 #pragma omp for schedule(dynamic, 4) nowait
-    for (int64_t i = 0; i < panel_count(O); i++)
-        gemm_bf16->pack(true, p->used.data, false, I, I, O, i, i + 1, p->panels->forward);
+    for (int64_t g = 0; g < panel_count(O); g++) {
+        if (p->chain)
+            project_until(p, NULL, g * PANEL, group(O, g), p->used.data);
+        if (packs)
+            gemm_bf16->pack(true, p->used.data, false, I, I, O, g, g + 1, p->panels->forward);
+    }
 }
 
 void store_project(struct store *s)
 {
-    for (int i = 0; i < s->n; i++) {
-        const struct param *p = &s->p[i];
-        if (p->chain)
-            project_until(p, NULL, p->used.data);
-    }
-    if (!s->packed)
-        return;
-#pragma omp parallel
+    bool any = s->packed;
     for (int i = 0; i < s->n; i++)
-        if (s->p[i].panels)
-            pack(&s->p[i]);
+        any |= s->p[i].chain != NULL;
+#pragma omp parallel if (any)
+    for (int i = 0; i < s->n; i++) {
+        const bool packs = s->packed && s->p[i].panels;
+        if (packs || s->p[i].chain)
+            project(&s->p[i], packs);
+    }
 }
 
-static void pullback(struct param *p, const struct reparam *r)
+/* The links from r on, the last one first, for some rows. */
+static void pullback_from(const struct param *p, const struct reparam *r, int64_t row, int64_t n)
 {
+    const int64_t at = row * tensor_cols(&p->used);
+    const float *x = p->latent + at;
     if (r->next)
-        pullback(p, r->next);
-    // the link's input is made again in `used`, which the next projection overwrites anyway
-    project_until(p, r, p->used.data);
-    r->op->pullback(r, tensor_numel(&p->used), p->used.data, p->latent_grad);
+        pullback_from(p, r->next, row, n);
+    if (r != p->chain) {
+        // the link's input is made again in `used`, which the next projection overwrites anyway
+        project_until(p, r, row, n, p->used.data);
+        x = (const float *)p->used.data + at;
+    }
+    r->op->pullback(r, row, n, x, p->latent_grad + at);
+}
+
+static void pullback(const struct param *p)
+{
+    const int64_t O = tensor_rows(&p->used);
+#pragma omp for schedule(dynamic, 4) nowait
+    for (int64_t g = 0; g < panel_count(O); g++)
+        pullback_from(p, p->chain, g * PANEL, group(O, g));
 }
 
 void store_pullback(struct store *s)
 {
+    bool any = false;
     for (int i = 0; i < s->n; i++) {
         struct tensor *t = &s->p[i].used;
         if (t->stale)
             memset(t->grad, 0, tensor_bytes(t));
         t->stale = false;
+        any |= s->p[i].chain != NULL;
     }
+#pragma omp parallel if (any)
     for (int i = 0; i < s->n; i++)
         if (s->p[i].chain)
-            pullback(&s->p[i], s->p[i].chain);
+            pullback(&s->p[i]);
 }
 
 int64_t store_numel(const struct store *s)

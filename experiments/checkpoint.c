@@ -1,4 +1,4 @@
-#include "experiments/checkpoint.h"
+#include "experiments/checkpoint_parts.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,7 +10,8 @@
 #include "experiments/cmd.h"
 #include "optim/ema.h"
 
-enum { FORMAT = 1, GROUP_MAX = 96, NAME_MAX_H5 = 240 };
+/* FORMAT_BLOCKS: there are blocks, which a program that does not know them would not use. */
+enum { FORMAT = 1, FORMAT_BLOCKS = 2, GROUP_MAX = 96 };
 
 /* ---- struct members kept as attributes: a table each, read and written by the same rows ---- */
 
@@ -65,7 +66,7 @@ static const struct attr dims_attrs[] = {
 static int write_layers(struct h5file *f, const char *at, const struct attr *a, const int *list,
                         int64_t n)
 {
-    char name[NAME_MAX_H5];
+    char name[CHECKPOINT_NAME];
     snprintf(name, sizeof name, "%s/%s", at, a->name);
     return h5file_write(f, name, H5_I32, 1, &n, list);
 }
@@ -92,7 +93,7 @@ static int write_attrs(struct h5file *f, const char *at, const struct attr *a, c
 
 static int read_layers(struct h5file *f, const char *at, const struct attr *a, int *list)
 {
-    char name[NAME_MAX_H5];
+    char name[CHECKPOINT_NAME];
     struct h5shape s;
     snprintf(name, sizeof name, "%s/%s", at, a->name);
     if (h5file_shape(f, name, &s))
@@ -162,7 +163,7 @@ static int write_slab(struct h5file *f, const char *group, const struct transfor
 {
     for (int i = 0; i < m->store.n; i++) {
         const struct param *p = &m->store.p[i];
-        char name[NAME_MAX_H5];
+        char name[CHECKPOINT_NAME];
         snprintf(name, sizeof name, "%s/%s", group, p->name);
         if (h5file_write(f, name, H5_F32, p->used.nd, p->used.dim,
                          slab + (p->latent - m->store.latent)))
@@ -179,7 +180,9 @@ static int write_text(struct h5file *f, const char *name, const char *text)
 static int write_all(struct h5file *f, const struct transformer *m,
                      const struct checkpoint_state *state, const struct checkpoint_source *source)
 {
-    if (h5file_set_int(f, "/", "format", FORMAT) || h5file_set_text(f, "/", "attar", CMD_VERSION) ||
+    const bool blocks = source->qat && source->qat->attached;
+    if (h5file_set_int(f, "/", "format", blocks ? FORMAT_BLOCKS : FORMAT) ||
+        h5file_set_text(f, "/", "attar", CMD_VERSION) ||
         h5file_set_text(f, "/", "stage", source->stage) ||
         h5file_set_text(f, "/", "config_hash", source->config_hash) ||
         h5file_set_text(f, "/", "corpus_hash", source->corpus_hash) ||
@@ -188,7 +191,8 @@ static int write_all(struct h5file *f, const struct transformer *m,
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
         write_table(f, &m->dims) || write_text(f, "config", source->config) ||
         write_text(f, "tokenizer", source->tokenizer) ||
-        write_slab(f, "weights", m, m->store.latent))
+        write_slab(f, "weights", m, m->store.latent) ||
+        (blocks && checkpoint_write_blocks(f, source->qat, source->mix)))
         return -1;
     for (int i = 0; i < m->store.n_states; i++) {
         char group[GROUP_MAX];
@@ -224,9 +228,9 @@ static int read_header(struct checkpoint *c)
     int64_t format;
     if (h5file_get_int(f, "/", "format", &format))
         return err_in("not a checkpoint");
-    if (format != FORMAT)
-        return err("%s: checkpoint format %lld, this program reads %d", h5file_path(f),
-                   (long long)format, FORMAT);
+    if (format != FORMAT && format != FORMAT_BLOCKS)
+        return err("%s: checkpoint format %lld, this program reads up to %d", h5file_path(f),
+                   (long long)format, FORMAT_BLOCKS);
     int bad = h5file_get_text(f, "model", "arch", &arch);
     const int known = bad ? -1 : arch_find(arch.p ? arch.p : "");
     if (!bad && known < 0)
@@ -240,7 +244,8 @@ static int read_header(struct checkpoint *c)
         read_attrs(f, "/", state_attrs, &c->state) ||
         read_attrs(f, "model", dims_attrs, &c->dims) || read_table(f, &c->dims) ||
         h5file_read_text(f, "config", &c->config) ||
-        h5file_read_text(f, "tokenizer", &c->tokenizer))
+        h5file_read_text(f, "tokenizer", &c->tokenizer) ||
+        (format == FORMAT_BLOCKS && checkpoint_read_mix(c)))
         return -1;
     c->state.last_unaveraged = NAN;
     c->averaged = h5file_has(f, average);
@@ -275,6 +280,7 @@ void checkpoint_close(struct checkpoint *c)
     buf_free(&c->config_hash);
     buf_free(&c->corpus_hash);
     buf_free(&c->tokenizer);
+    buf_free(&c->mix);
     *c = (struct checkpoint){0};
 }
 
@@ -282,7 +288,7 @@ static int read_slab(struct h5file *f, const char *group, const struct transform
 {
     for (int i = 0; i < m->store.n; i++) {
         const struct param *p = &m->store.p[i];
-        char name[NAME_MAX_H5];
+        char name[CHECKPOINT_NAME];
         snprintf(name, sizeof name, "%s/%s", group, p->name);
         if (h5file_read(f, name, H5_F32, p->used.nd, p->used.dim,
                         slab + (p->latent - m->store.latent)))
@@ -291,14 +297,15 @@ static int read_slab(struct h5file *f, const char *group, const struct transform
     return 0;
 }
 
+const char *const checkpoint_state_names[] = {"adam.m", "adam.v", "sgd.momentum", "muon.m",
+                                              "muon.v", "lion.m", ema_name,       NULL};
+
 /* Slabs are known by the optimizer's literal names; the file's are copied for good. */
 static const char *state_name(const char *name)
 {
-    static const char *const known[] = {"adam.m", "adam.v", "sgd.momentum", "muon.m",
-                                        "muon.v", "lion.m", ema_name};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(known[i], name))
-            return known[i];
+    for (int i = 0; checkpoint_state_names[i]; i++)
+        if (!strcmp(checkpoint_state_names[i], name))
+            return checkpoint_state_names[i];
     return NULL;
 }
 
@@ -325,9 +332,10 @@ static int note_state(void *arg, const char *name)
     return 0;
 }
 
-int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim)
+int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what)
 {
     struct states states = {0};
+    const bool with_optim = what == CHECKPOINT_TRAINING;
     const char *weights = c->averaged && !with_optim ? average : "weights";
     if (read_slab(c->file, weights, m, m->store.latent))
         return -1;
@@ -340,6 +348,8 @@ int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim
         if (!slab || read_slab(c->file, group, m, slab))
             return -1;
     }
+    if (what == CHECKPOINT_MODEL && c->mix.n && checkpoint_decode_blocks(c, m))
+        return -1;
     store_project(&m->store);
     return 0;
 }
@@ -351,7 +361,8 @@ int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **t
     *m = (struct transformer){0};
     if (checkpoint_open(&c, path))
         return -1;
-    int bad = transformer_init(m, &c.dims, STORE_FROZEN) || checkpoint_load(&c, m, false);
+    int bad =
+        transformer_init(m, &c.dims, STORE_FROZEN) || checkpoint_load(&c, m, CHECKPOINT_MODEL);
     if (!bad && !(*tok = tokenizer_parse(c.tokenizer.p, c.tokenizer.n)))
         bad = err_in("%s: tokenizer", path);
     if (!bad && tokenizer_vocab_size(*tok) > m->dims.vocab)

@@ -9,12 +9,14 @@
  *     /weights/NAME f32, GGUF's names and shapes          /optim/STATE/NAME   likewise
  *     /optim/ema    the average of the weights, if the stage keeps one: it is the model then, and
  *                   /weights is what training goes on with
+ *     /blocks/NAME  of a stage `qat`: they are the model then, see checkpoint_blocks.c
  *
  * RNG state and data position are the step itself: every draw is a function of (seed, step).
  */
 #ifndef ATTAR_EXPERIMENTS_CHECKPOINT_H
 #define ATTAR_EXPERIMENTS_CHECKPOINT_H
 
+#include "compress/qat.h"
 #include "datasets/tokenizer.h"
 #include "layers/transformer.h"
 
@@ -36,6 +38,8 @@ struct checkpoint_state {
 
 struct checkpoint_source {
     const char *stage, *config, *config_hash, *corpus_hash, *tokenizer; /* texts to keep */
+    const struct qat *qat; /* blocks to keep, once they are attached; or NULL */
+    const char *mix;       /* of the blocks */
 };
 
 /* Writes model, optimizer states and the rest; atomic, synced, read back and verified before the
@@ -50,16 +54,26 @@ struct checkpoint {
     struct checkpoint_state state;
     bool averaged; /* it has an average of the weights */
     struct buf stage, config, config_hash, corpus_hash, tokenizer;
+    struct buf mix; /* of its blocks: "Q3_K_M"; empty: it has none */
 };
 
 /* Verifies and opens. 0, or -1 with err() set. checkpoint_close() after 0. */
 int checkpoint_open(struct checkpoint *c, const char *path);
 void checkpoint_close(struct checkpoint *c);
 
-/* The weights into a model that transformer_init() made from c->dims. with_optim: those that were
-   trained, and the optimizer's states, to go on; otherwise their average, if there is one. 0, or -1
-   with err() set. */
-int checkpoint_load(struct checkpoint *c, struct transformer *m, bool with_optim);
+/* What to load: the model that the stage made, which is the average of the weights or what the
+   blocks decode to, where there are such; the same, but the weights that the blocks were rounded
+   from; or, to go on, the weights that were trained and the optimizer's states. */
+enum checkpoint_what { CHECKPOINT_MODEL, CHECKPOINT_TRAINING, CHECKPOINT_LATENT };
+
+/* Into a model that transformer_init() made from c->dims. 0, or -1 with err() set. */
+int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what);
+
+/* The blocks themselves take the place of `used` in a frozen model that was loaded: for export. */
+int checkpoint_use_blocks(struct checkpoint *c, struct transformer *m);
+
+/* To go on: the blocks into q, which has the same types, and attaches it. 0, or -1 with err(). */
+int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct qat *q);
 
 /* Opens, makes the model, loads, parses the tokenizer, closes: for use without training. 0 or -1;
    after 0 the caller frees both. dims->context may be read from m. */

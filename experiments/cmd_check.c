@@ -6,6 +6,7 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
+#include "compress/codecs/grid.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
@@ -128,12 +129,15 @@ static int print_rate(const struct config *c, const struct config_train *t,
 
 static int print_training(const struct config *c, int i, int vocab)
 {
-    static struct transformer_dims dims; // large
+    static struct transformer_dims dims, teacher; // large
     const struct config_stage *s = &c->stages[i];
     const struct config_train *t = &s->train;
     int64_t rest;
     double head;
     if (model_stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
+        return -1;
+    const int taught = model_teacher_dims(c, i, vocab, &teacher);
+    if (taught < 0)
         return -1;
     const int64_t T = dims.context, micro = config_micro_batch(t, T);
     const int64_t params = transformer_params(&dims, &rest);
@@ -143,7 +147,8 @@ static int print_training(const struct config *c, int i, int vocab)
                                    .parts = c->data.mask_documents ? T : 1,
                                    .recompute = t->recompute == RECOMPUTE_BLOCKS,
                                    .bf16 = config_bf16(t),
-                                   .drops = dims.dropout > 0};
+                                   .drops = dims.dropout > 0,
+                                   .teacher = taught ? &teacher : NULL};
     printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
            (long long)rest);
     printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
@@ -155,6 +160,10 @@ static int print_training(const struct config *c, int i, int vocab)
            (long long)micro);
     if (print_memory(t, &dims, plan))
         return -1;
+    if (taught)
+        printf("  teacher             %.1f MB beside that%s\n",
+               (double)transformer_params(&teacher, &rest) * (plan.bf16 ? 6 : 4) / MB,
+               plan.bf16 ? ", its weights in bf16 with it" : "");
     print_disk(t, &dims);
     const struct rehearsal_args step = {.dims = &dims,
                                         .T = T,
@@ -183,15 +192,38 @@ static void print_types(const struct export_plan *p)
         p->n);
 }
 
-static void print_size(const struct config *c, int i, const struct export_plan *p)
+/* What a stage that trains in blocks keeps beside them: blocks, values, learned scales. */
+static void print_blocks(const struct export_plan *p, bool learned, int n_states)
+{
+    double blocks = 0, values = 0, scales = 0;
+    for (int i = 0; i < p->n; i++) {
+        const struct export_tensor *t = &p->tensor[i];
+        const struct grid *g = codecs_grid(t->choice.dt);
+        const double n = (double)(t->dim[0] * t->dim[1]);
+        if (t->choice.dt == &dtype_f32 || !t->from || !t->from->needs_grad)
+            continue;
+        blocks += (double)t->bytes;
+        values += n * sizeof(float);
+        if (g && learned) // a value, a move, its gradient and the optimizer's
+            scales += n / g->size * (g->min_hi ? 2 : 1) * (3 + n_states) * sizeof(float);
+    }
+    printf("  memory of qat       blocks %.1f MB, what they decode to %.1f MB", blocks / MB,
+           values / MB);
+    if (learned)
+        printf(", learned scales %.1f MB", scales / MB);
+    printf("\n");
+}
+
+/* `from`: the stage that makes the model, NULL: a file. */
+static void print_size(const struct config *c, const char *from, bool weighed,
+                       const struct export_plan *p)
 {
     struct tokenizer *t = model_known_tokenizer(c);
     struct gguf_write w = {0};
-    const int parent = c->stages[i].parent;
     const struct export_origin origin = {.name = c->name,
-                                         .stage = parent >= 0 ? c->stages[parent].name : "",
+                                         .stage = from,
                                          .config_hash = "0123456789abcdef0123456789abcdef"};
-    if (t && parent >= 0 && !c->stages[i].export.mix.imatrix) {
+    if (t && from && !weighed) {
         export_declare(p, t, &origin, NULL, NULL, &w);
         printf("  file size           %llu bytes\n", (unsigned long long)gguf_write_size(&w));
         gguf_write_abandon(&w);
@@ -203,22 +235,27 @@ static void print_size(const struct config *c, int i, const struct export_plan *
     tokenizer_free(t);
 }
 
-static int print_export(const struct config *c, int i, int vocab)
+/* What the stage's model looks like as a file of that type: what it is exported as, or trained as.
+ */
+static int print_file(const struct config *c, int i, int vocab, const char *from, const char *type,
+                      const struct mix_args *mix)
 {
     static struct transformer_dims dims; // large
-    const struct config_export *e = &c->stages[i].export;
     struct transformer m;
     struct recipe r;
     struct export_plan p;
-    if (model_stage_dims(c, i, vocab, &dims) || mix_args_recipe(&e->mix, e->type, &r))
+    if (model_stage_dims(c, i, vocab, &dims) || mix_args_recipe(mix, type, &r))
         return -1;
     int rc = transformer_init(&m, &dims, STORE_SHAPES);
     if (!rc) {
-        rc = export_plan(&p, &m, &r, e->mix.imatrix != NULL);
+        rc = export_plan(&p, &m, &r, mix->imatrix != NULL);
         if (!rc) {
             printf("  type                %s\n", r.mix->name);
             print_types(&p);
-            print_size(c, i, &p);
+            if (c->stages[i].kind == STAGE_QAT)
+                print_blocks(&p, c->stages[i].qat.scales == SCALES_LEARNED,
+                             optimizers[c->stages[i].train.optimizer].n_states);
+            print_size(c, from, mix->imatrix != NULL, &p);
             export_plan_free(&p);
         }
         transformer_free(&m);
@@ -240,7 +277,10 @@ static int check(const struct config *c)
                strcmp(s->name, config_kinds[s->kind].name) ? config_kinds[s->kind].name : "");
         if (config_kinds[s->kind].makes_model && print_training(c, i, vocab))
             return err_in("stage %s", s->name);
-        if (s->kind == STAGE_EXPORT && print_export(c, i, vocab))
+        const char *from = s->parent >= 0 ? c->stages[s->parent].name : NULL;
+        if ((s->kind == STAGE_EXPORT &&
+             print_file(c, i, vocab, from, s->export.type, &s->export.mix)) ||
+            (s->kind == STAGE_QAT && print_file(c, i, vocab, s->name, s->qat.type, &s->qat.mix)))
             return err_in("stage %s", s->name);
         for (int k = 0; k < s->evaluate.compare.n; k++)
             printf("  evaluates           %s\n", s->evaluate.compare.value[k]);

@@ -24,8 +24,9 @@ static const struct field table[] = {
      .doc = "checkpoint, or the folder of a stage or a run"},
     {AT(out), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
      .doc = "the GGUF file to write"},
-    {AT(type), .type = FIELD_TEXT, .def = "F16",
-     .doc = "of the file, as quantize takes it: Q4_K_M, Q8_0, F16, F32 ..."},
+    {AT(type), .type = FIELD_TEXT,
+     .doc = "of the file, as quantize takes it: Q4_K_M, Q8_0, F32 ... (default F16, or the blocks "
+            "that the model was trained in)"},
     {AT(name), .type = FIELD_TEXT, .doc = "general.name (default: the file's name)"},
     MIX_ARGS_FIELDS(export_flags, mix),
     {AT(modelfile), .type = FIELD_BOOL, .doc = "also write a Modelfile for Ollama beside it"},
@@ -64,12 +65,15 @@ static int run(const struct export_flags *a)
     struct recipe r = {0};
     struct imatrix own = {0};
     const struct imatrix *imatrix = NULL;
+    const char *type = a->type;
     interrupt_catch();
     int rc = model_path(a->model, &path);
     if (!rc && model_gguf_is(path.p))
         rc = err("%s is a GGUF file already: `attar quantize` writes it in other types", path.p);
+    if (!rc && !type)
+        rc = export_file_type(path.p, &type);
     if (!rc)
-        rc = mix_args_recipe(&a->mix, a->type, &r) || mix_args_imatrix(&a->mix, &own, &imatrix)
+        rc = mix_args_recipe(&a->mix, type, &r) || mix_args_imatrix(&a->mix, &own, &imatrix)
                  ? -1
                  : export_model(a, path.p, &r, imatrix);
     recipe_free(&r);

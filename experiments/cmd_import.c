@@ -36,7 +36,8 @@ static int save(const char *path, const struct transformer *m, const struct toke
                                            .last_unaveraged = NAN};
     struct buf json = {0};
     int rc = tokenizer_write(tok, &json);
-    const struct checkpoint_source source = {"import", "", "", "", json.p};
+    const struct checkpoint_source source = {
+        .stage = "import", .config = "", .config_hash = "", .corpus_hash = "", .tokenizer = json.p};
     if (!rc)
         rc = checkpoint_save(path, m, &state, &source);
     buf_free(&json);

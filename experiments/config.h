@@ -26,7 +26,9 @@ enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
-enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_EVALUATE, STAGE_EXPORT };
+enum config_scales { SCALES_FROZEN, SCALES_LEARNED };
+enum config_ste { STE_PLAIN, STE_CLIPPED };
+enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_QAT, STAGE_EVALUATE, STAGE_EXPORT };
 
 struct config_tokenizer {
     int type;           /* enum config_tokenizer_type                      */
@@ -101,6 +103,19 @@ struct config_finetune {
     const char *prompt_key, *completion_key; /* NULL -- (.txt) */
 };
 
+struct config_qat {
+    const char *type; /* a mix: "q3_k_m" */
+    struct mix_args mix;
+    int ste;             /* enum config_ste */
+    int scales;          /* enum config_scales */
+    double scale_lr;     /* of learned scales, times lr */
+    double start;        /* part of the stage's steps before weights are in blocks */
+    const char *teacher; /* "true": the model of `from`; "none"; or a checkpoint's path */
+    double kl_weight;    /* part of the loss that is the divergence from the teacher; 0 -- (none) */
+    int teacher_stage;   /* whose model is the teacher; -1: teacher_path's, NULL: no teacher */
+    const char *teacher_path;
+};
+
 struct config_evaluate {
     struct texts compare; /* stages, or paths to checkpoints, each with @TYPE: quantized first */
     int64_t tokens;       /* 0: the whole validation part */
@@ -117,8 +132,9 @@ struct config_stage {
     const char *from; /* "scratch", a stage's name, or a path ending in .h5; NULL -- (evaluate) */
     int parent;       /* the stage of `from`; -1: none                          */
     const char *checkpoint;    /* the path of `from`, relative to the current folder, or NULL */
-    struct config_train train; /* pretrain, finetune */
+    struct config_train train; /* pretrain, finetune, qat */
     struct config_finetune finetune; /* finetune */
+    struct config_qat qat;           /* qat */
     struct config_evaluate evaluate; /* evaluate */
     struct config_export export;     /* export */
 };

@@ -239,6 +239,55 @@ static void rules_export(const struct config_stage *s, const struct yaml *node,
         recipe_free(&r);
 }
 
+/* The teacher: none, a file, or the last model before the weights went into blocks. */
+static void rules_teacher(const struct config *c, struct config_stage *s, const struct yaml *node,
+                          struct mistakes *bad)
+{
+    struct config_qat *q = &s->qat;
+    q->teacher_stage = -1;
+    if (!config_sound(node, "teacher") || !config_sound(node, "from"))
+        return;
+    if (!strcmp(q->teacher, "none")) {
+        config_useless(node, "kl_weight", "there is no teacher", bad);
+        q->kl_weight = 0;
+    } else if (q->kl_weight <= 0) {
+        config_useless(node, "teacher", "kl_weight is 0", bad);
+    } else if (is_checkpoint(q->teacher)) {
+        q->teacher_path = q->teacher;
+    } else if (strcmp(q->teacher, "true") != 0) {
+        mistake_add(bad, config_place(node, "teacher"),
+                    "teacher: '%.60s' is neither true nor none, nor the path of a checkpoint .h5",
+                    q->teacher);
+    } else {
+        const struct config_stage *from = s;
+        do {
+            q->teacher_stage = from->parent;
+            q->teacher_path = from->parent < 0 ? from->checkpoint : NULL;
+            from = from->parent < 0 ? NULL : &c->stages[from->parent];
+        } while (from && from->kind == STAGE_QAT);
+    }
+}
+
+static void rules_qat(const struct config *c, struct config_stage *s, const struct yaml *node,
+                      struct mistakes *bad)
+{
+    struct recipe r;
+    rules_teacher(c, s, node, bad);
+    if (config_sound(node, "ema") && s->train.ema > 0)
+        mistake_add(bad, config_place(node, "ema"),
+                    "ema: an average of weights in blocks is in no blocks");
+    if (!s->qat.type || !config_sound(node, "type"))
+        return;
+    if (mix_args_recipe(&s->qat.mix, s->qat.type, &r)) {
+        mistake_add(bad, config_place(node, "type"), "type: %s", err_text());
+        return;
+    }
+    if (r.mix->base->block == 1)
+        mistake_add(bad, config_place(node, "type"), "type: %s has no blocks to train in",
+                    r.mix->name);
+    recipe_free(&r);
+}
+
 static void rules_model_needed(struct config *c, const struct yaml *root, bool all_known,
                                struct mistakes *bad)
 {
@@ -288,6 +337,8 @@ void config_rules(struct config *c, const struct yaml *root, struct yaml *const 
         config_rules_train(c, s, nodes[i], bad);
         if (s->kind == STAGE_FINETUNE)
             rules_finetune(c, s, nodes[i], bad);
+        if (s->kind == STAGE_QAT)
+            rules_qat(c, s, nodes[i], bad);
         before = i;
     }
     if (c->n_stages)

@@ -108,8 +108,9 @@ static void rules_schedule(const struct config_train *t, const struct yaml *node
 }
 
 /* Defaults that differ from the tables', and what muon's original scale asks for. */
-static void rules_optimizer(struct config_train *t, const struct yaml *node, struct mistakes *bad)
+static void rules_optimizer(struct config_stage *s, const struct yaml *node, struct mistakes *bad)
 {
+    struct config_train *t = &s->train;
     const bool muon = t->optimizer == OPTIMIZER_MUON, lion = t->optimizer == OPTIMIZER_LION;
     const bool lr = yaml_get(node, "lr"), adam_lr = yaml_get(node, "adam_lr");
     if (!config_sound(node, "optimizer"))
@@ -128,8 +129,10 @@ static void rules_optimizer(struct config_train *t, const struct yaml *node, str
         t->beta2 = 0.99;
     if (lion && !lr) // as Chen et al. advise: the rate a tenth of AdamW's, the decay tenfold
         t->lr /= 10;
-    if (lion && !yaml_get(node, "weight_decay"))
-        t->weight_decay = 1;
+    if (s->kind == STAGE_QAT && !yaml_get(node, "warmup")) // Adam's first steps move all weights
+        t->warmup = (struct share){.value = 0.1, .relative = true};
+    if (!yaml_get(node, "weight_decay"))
+        t->weight_decay = s->kind == STAGE_QAT ? 0 : lion ? 1 : t->weight_decay;
     if (t->nesterov && t->momentum == 0 && (muon || t->optimizer == OPTIMIZER_SGD))
         config_useless(node, "nesterov", "momentum is 0", bad);
 }
@@ -152,7 +155,7 @@ void config_rules_train(const struct config *c, struct config_stage *s, const st
     if (length)
         rules_schedule(t, node, bad);
     rules_validation(c, t, node, bad);
-    rules_optimizer(t, node, bad);
+    rules_optimizer(s, node, bad);
     if (c->model.context && config_sound(node, "batch_tokens") &&
         config_sound(node, "micro_batch_tokens") && config_batch_check(t, c->model.context)) {
         const bool micro = !strncmp(err_text(), "micro", 5);

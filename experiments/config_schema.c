@@ -24,6 +24,9 @@ static const char *const schedule_names[] = {[SCHEDULE_COSINE] = "cosine",
 static const char *const recompute_names[] = {"none", "blocks", NULL};
 static const char *const precision_names[] = {
     [PRECISION_AUTO] = "auto", [PRECISION_BF16] = "bf16", [PRECISION_F32] = "f32", NULL};
+static const char *const scales_names[] = {
+    [SCALES_FROZEN] = "frozen", [SCALES_LEARNED] = "learned", NULL};
+static const char *const ste_names[] = {[STE_PLAIN] = "plain", [STE_CLIPPED] = "clipped", NULL};
 const char *const config_pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
 
 const char config_stages_doc[] = "what to do, in order: a list of maps of one key each";
@@ -162,7 +165,7 @@ static const struct field train_fields[] = {
     {AT(schedule), .type = FIELD_ENUM, .names = schedule_names, .def = "cosine",
      .doc = "how the learning rate falls after the warm-up"},
     {AT(warmup), .type = FIELD_SHARE, .def = "2%", .min = 0, .max = 1e12,
-     .doc = "steps in which the learning rate rises"},
+     .doc = "steps in which the learning rate rises (qat: default 10%)"},
     {AT(decay), .type = FIELD_SHARE, .def = "20%", .min = 0, .max = 1e12, .when = "schedule=wsd",
      .doc = "last steps, in which the learning rate falls"},
     {AT(beta1), .type = FIELD_FLOAT, .min = 0, .max = 0.99999, .def = "0.9",
@@ -177,7 +180,7 @@ static const struct field train_fields[] = {
     {AT(nesterov), .type = FIELD_BOOL, .def = "false", .when = "optimizer=sgd|muon",
      .doc = "look ahead along the momentum (muon: default true)"},
     {AT(weight_decay), .type = FIELD_FLOAT, .min = 0, .max = 10, .def = "0.1",
-     .doc = "shrinks matrices: in sgd part of the gradient, else decoupled (lion: default 1)"},
+     .doc = "shrinks matrices: in sgd part of the gradient, else decoupled (lion: 1, qat: 0)"},
     {AT(ema), .type = FIELD_FLOAT, .min = 0, .max = 0.9999999, .def = "0",
      .doc = "decay of an average of the weights, the stage's model then; 0 for none"},
     {AT(ema_warmup), .type = FIELD_BOOL, .def = "true", .when = "ema",
@@ -228,6 +231,33 @@ static const struct field finetune_train_fields[] = {
      .doc = "highest learning rate (lion: default 1e-5)"},
     {0},
 };
+
+static const struct field qat_train_fields[] = {
+    {AT(lr), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "3e-4",
+     .doc = "highest learning rate (lion: default 3e-5)"},
+    {0},
+};
+#undef AT
+
+#define AT(member) FIELD_AT(config_qat, member)
+static const struct field qat_fields[] = {
+    {AT(type), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
+     .doc = "mix of block formats, by llama-quantize's name: q4_k_m, q3_k_m, q2_k ..."},
+    MIX_ARGS_FIELDS(config_qat, mix),
+    {AT(ste), .type = FIELD_ENUM, .names = ste_names, .def = "clipped",
+     .doc = "gradients through rounding: all, or none for weights outside their grid"},
+    {AT(scales), .type = FIELD_ENUM, .names = scales_names, .def = "frozen",
+     .doc = "scales of the blocks: as they were fitted at the start, or trained, too"},
+    {AT(scale_lr), .type = FIELD_FLOAT, .min = 0, .max = 1000, .def = "1", .when = "scales=learned",
+     .doc = "learning rate of scales, relative to their size, as a multiple of lr"},
+    {AT(start), .type = FIELD_FLOAT, .min = 0, .max = 0.99, .def = "0",
+     .doc = "part of the stage before the weights are put into blocks"},
+    {AT(teacher), .type = FIELD_TEXT, .def = "true",
+     .doc = "who is imitated: true (the model of `from`), a checkpoint .h5, or none"},
+    {AT(kl_weight), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "1",
+     .doc = "part of the loss: divergence from the teacher; the rest is cross-entropy"},
+    {0},
+};
 #undef AT
 
 #define AT(member) FIELD_AT(config_finetune, member)
@@ -275,6 +305,13 @@ const struct config_kind config_kinds[] = {
                                   {finetune_fields, offsetof(struct config_stage, finetune)},
                                   {train_fields, offsetof(struct config_stage, train)},
                                   {finetune_train_fields, offsetof(struct config_stage, train)}}},
+    [STAGE_QAT] = {.name = "qat",
+                   .makes_model = true,
+                   .doc = "train a model further in the blocks that it is exported in",
+                   .parts = {{model_stage_fields, 0},
+                             {qat_fields, offsetof(struct config_stage, qat)},
+                             {train_fields, offsetof(struct config_stage, train)},
+                             {qat_train_fields, offsetof(struct config_stage, train)}}},
     [STAGE_EVALUATE] = {.name = "evaluate",
                         .doc = "measure models on the validation part",
                         .parts = {{model_stage_fields, 0},

@@ -31,7 +31,9 @@ static int add(struct export_plan *p, const char *name, const struct tensor *fro
     snprintf(t->name, sizeof t->name, "%s", name);
     for (int i = 0; i < from->nd; i++)
         t->dim[i] = (uint64_t)from->dim[from->nd - 1 - i];
-    if (recipe_choose(r, f, &rt, &t->choice))
+    if (p->blocks)
+        t->choice = (struct recipe_choice){.dt = from->dt, .wanted = from->dt};
+    else if (recipe_choose(r, f, &rt, &t->choice))
         return -1;
     t->bytes = bytes_of(t);
     p->bytes += t->bytes;
@@ -92,6 +94,8 @@ int export_plan(struct export_plan *p, const struct transformer *m, const struct
                 bool weighed)
 {
     *p = (struct export_plan){.m = m, .mix = r->mix};
+    for (int i = 0; i < m->store.n; i++)
+        p->blocks |= m->store.p[i].used.dt != &dtype_f32;
     p->tensor = mem_new((size_t)m->store.n + 2, sizeof *p->tensor);
     if (!p->tensor)
         return -1;

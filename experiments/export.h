@@ -32,12 +32,14 @@ struct export_plan {
     int n;
     uint64_t elements, bytes; /* of all, without padding */
     int fallbacks;
+    bool blocks;            /* the model is in blocks: all is written as it is */
     float *rope;            /* [D/2] of rope_freqs.weight; NULL: none */
     struct tensor rope_row; /* of it */
 };
 
-/* For a model of any store, shapes are enough. Refused: what llama.cpp cannot run. 0, or -1 with
-   err() set. export_plan_free() after 0. */
+/* For a model of any store, shapes are enough. One in blocks (checkpoint_use_blocks()) keeps them,
+   whatever the recipe says. Refused: what llama.cpp cannot run. 0, or -1 with err() set.
+   export_plan_free() after 0. */
 int export_plan(struct export_plan *p, const struct transformer *m, const struct recipe *r,
                 bool weighed);
 void export_plan_free(struct export_plan *p);
@@ -83,8 +85,13 @@ struct export_file {
     int fallbacks, tensors;
 };
 
-/* Names tensors whose rows do not fit first, on stderr. 0, or -1 with err() set and nothing under
-   the final names. */
+/* The type of file that a checkpoint is written as unless another is asked for: the mix of its
+   blocks, or F16. 0, or -1 with err() set. */
+int export_file_type(const char *checkpoint, const char **type);
+
+/* A model that was trained in blocks is written in them if the recipe is of their mix; in another
+   one it is rounded again, with a warning. Names tensors whose rows do not fit first, on stderr. 0,
+   or -1 with err() set and nothing under the final names. */
 int export_file(struct export_file *f);
 
 /* A Modelfile for Ollama beside the file of that path, in the same folder. 0, or -1 with err(). */

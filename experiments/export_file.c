@@ -33,6 +33,38 @@ static void put_stem(const char *path, struct buf *stem)
     buf_add(stem, name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
 }
 
+int export_file_type(const char *checkpoint, const char **type)
+{
+    struct checkpoint c;
+    if (checkpoint_open(&c, checkpoint))
+        return -1;
+    const struct recipe_mix *mix = recipe_mix_find(c.mix.n ? c.mix.p : "F16");
+    *type = mix ? mix->name : NULL;
+    checkpoint_close(&c);
+    return mix ? 0 : -1;
+}
+
+/* What a model was trained in takes the place of what it decodes to, if the file is to be that. */
+static int take_blocks(const struct export_file *f, struct checkpoint *c, struct transformer *m)
+{
+    const struct recipe *r = f->recipe;
+    if (!c->mix.n)
+        return 0;
+    const struct recipe_mix *mix = recipe_mix_find(c->mix.p);
+    if (!mix)
+        return -1;
+    if (mix != r->mix) {
+        err_warn("%s was trained in blocks of %s: %s rounds what they decode to again",
+                 f->checkpoint, mix->name, r->mix->name);
+        return 0;
+    }
+    if (r->n_rules || r->output || r->embedding || r->pure || r->leave_output || f->imatrix)
+        return err("%s was trained in blocks, which are written as they are: leave out what "
+                   "chooses types or scales",
+                   f->checkpoint);
+    return checkpoint_use_blocks(c, m);
+}
+
 int export_file(struct export_file *f)
 {
     struct buf stem = {0};
@@ -56,7 +88,7 @@ int export_file(struct export_file *f)
                                      .stop = f->stop};
     int rc = checkpoint_use(f->checkpoint, &m, &t);
     if (!rc) {
-        rc = write_model(f, &m, t, &args);
+        rc = take_blocks(f, &c, &m) ? -1 : write_model(f, &m, t, &args);
         transformer_free(&m);
         tokenizer_free(t);
     }

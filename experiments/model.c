@@ -74,3 +74,18 @@ int model_stage_dims(const struct config *c, int stage, int vocab, struct transf
     checkpoint_close(&cp);
     return 0;
 }
+
+int model_teacher_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims)
+{
+    const struct config_qat *q = &c->stages[stage].qat;
+    struct checkpoint cp;
+    if (c->stages[stage].kind != STAGE_QAT || (q->teacher_stage < 0 && !q->teacher_path))
+        return 0;
+    if (q->teacher_stage >= 0)
+        return model_stage_dims(c, q->teacher_stage, vocab, dims) ? -1 : 1;
+    if (checkpoint_open(&cp, q->teacher_path))
+        return err_in("teacher");
+    *dims = cp.dims;
+    checkpoint_close(&cp);
+    return 1;
+}

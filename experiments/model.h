@@ -20,4 +20,7 @@ struct tokenizer *model_known_tokenizer(const struct config *c);
    err() set. */
 int model_stage_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims);
 
+/* The dims of a stage `qat`'s teacher. 1; 0: it has none; -1 with err() set. */
+int model_teacher_dims(const struct config *c, int stage, int vocab, struct transformer_dims *dims);
+
 #endif

@@ -6,11 +6,24 @@
 
 /* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
    0 with err() set if it failed. */
-static size_t pass(struct ctx *ctx, struct transformer *m, const struct batch *b, bool train)
+static size_t pass(struct ctx *ctx, struct transformer *m, struct transformer *teacher,
+                   const struct batch *b, bool train)
 {
     static const int32_t none;
-    const struct head_loss_args args = {.target = &none, .weight = 1};
+    const bool training = ctx->training;
+    struct head_voice voice = {0};
     struct loss loss = {0};
+    if (teacher) {
+        ctx->recording = ctx->training = false;
+        voice.hidden = transformer_forward(ctx, teacher, b);
+        voice.w = &teacher->output->used;
+        ctx->recording = true;
+        ctx->training = training;
+    }
+    const struct head_loss_args args = {.target = &none,
+                                        .weight = 1,
+                                        .teacher = voice.hidden ? &voice : NULL,
+                                        .kl = 1};
     struct tensor *hidden = transformer_forward(ctx, m, b);
     if (!op_head_loss(ctx, hidden, &m->output->used, &args, &loss) && train)
         tape_backward(ctx, NULL);
@@ -38,6 +51,17 @@ static int cut(const struct plan_args *a, enum cutting how, struct sequence *seq
     return n;
 }
 
+/* A model without memory. 0, or -1 with err() set. */
+static int shapes(struct transformer *m, const struct transformer_dims *dims, bool bf16)
+{
+    if (transformer_init(m, dims, STORE_SHAPES))
+        return -1;
+    if (!bf16 || !store_panels(&m->store))
+        return 0;
+    transformer_free(m);
+    return -1;
+}
+
 /* The peak of a pass over a batch that is cut so; *lists: what forward leaves when it keeps all. */
 static size_t measure_cut(const struct transformer_dims *dims, const struct plan_args *a,
                           bool train, enum cutting how, struct sequence *seqs, size_t *lists)
@@ -50,12 +74,13 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
                             .row_id = &no_row,
                             .seqs = seqs,
                             .n_seqs = cut(a, how, seqs)};
-    struct transformer m;
+    struct transformer m, teacher = {0};
     struct ctx ctx;
     size_t peak = 0;
-    if (transformer_init(&m, dims, STORE_SHAPES))
+    const bool taught = train && a->teacher;
+    if (shapes(&m, dims, a->bf16))
         return 0;
-    if ((!a->bf16 || !store_panels(&m.store)) && !ctx_init(&ctx, 0)) {
+    if ((!taught || !shapes(&teacher, a->teacher, a->bf16)) && !ctx_init(&ctx, 0)) {
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;
         ctx.recording = true;
@@ -67,10 +92,11 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
         ctx.recording = train;
         ctx.recompute = a->recompute;
         ctx.profile = how == WHOLE ? a->profile : NULL;
-        peak = pass(&ctx, &m, &b, train);
+        peak = pass(&ctx, &m, taught ? &teacher : NULL, &b, train);
         ctx_free(&ctx);
     }
     transformer_free(&m);
+    transformer_free(&teacher);
     return peak;
 }
 

@@ -10,9 +10,10 @@ struct plan_args {
     int64_t n_seqs, T; /* sequences that go through the model at once */
     int64_t parts;     /* most attention sequences in one of them: 1, or T with mask_documents */
     bool recompute;
-    bool bf16;               /* activations, and products */
-    bool drops;              /* dropout is active */
-    struct profile *profile; /* NULL, or where the costs of the pass are added */
+    bool bf16;                              /* activations, and products */
+    bool drops;                             /* dropout is active */
+    const struct transformer_dims *teacher; /* whose logits are learned; NULL: none */
+    struct profile *profile;                /* NULL, or where the costs of the pass are added */
 };
 
 /* Arena bytes of a training micro-batch (forward, loss, backward) and of an evaluation of the same

@@ -250,10 +250,8 @@ int run_summary(const struct run *r, int stage, struct summary *s)
 }
 
 static int (*const stage_runs[])(struct run *r, int stage) = {
-    [STAGE_PRETRAIN] = stage_train,
-    [STAGE_FINETUNE] = stage_train,
-    [STAGE_EVALUATE] = stage_evaluate,
-    [STAGE_EXPORT] = stage_export,
+    [STAGE_PRETRAIN] = stage_train,    [STAGE_FINETUNE] = stage_train, [STAGE_QAT] = stage_train,
+    [STAGE_EVALUATE] = stage_evaluate, [STAGE_EXPORT] = stage_export,
 };
 
 /* 1: the stage has its summary; 0: it has none; -1: it cannot be read. */

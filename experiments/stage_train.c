@@ -1,10 +1,11 @@
-/* Stages `pretrain` and `finetune`: where the model, the text and the last position come from; the
-   loop itself is train.c. */
+/* Stages `pretrain`, `finetune` and `qat`: where the model, the text and the last position come
+   from; the loop itself is train.c. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "experiments/blocks.h"
 #include "experiments/checkpoint.h"
 #include "experiments/decode.h"
 #include "experiments/interrupt.h"
@@ -24,19 +25,35 @@ struct stage {
     const struct corpus *corpus; /* own, or the run's */
     struct loader *train, *valid;
     struct feed train_feed, valid_feed;
-    bool made; /* the model exists */
+    bool made;            /* the model exists */
+    struct blocks blocks; /* qat */
+    struct transformer teacher;
 };
 
 /* ---- the model: this stage's newest good checkpoint, its parent's, or a new one ---- */
 
-static int load(struct stage *s, const char *path, bool with_optim, struct checkpoint *c)
+/* The model, and its blocks if the stage has any: where it went on from, or still empty. */
+static int load_model(struct stage *s, struct checkpoint *c, enum checkpoint_what what)
+{
+    if (checkpoint_load(c, &s->model, what))
+        return -1;
+    if (s->config->kind != STAGE_QAT)
+        return 0;
+    if (blocks_open(&s->blocks, &s->config->qat, s->run->config->folder, &s->model))
+        return -1;
+    return what == CHECKPOINT_TRAINING && c->mix.n
+               ? checkpoint_load_blocks(c, &s->model, &s->blocks.qat)
+               : 0;
+}
+
+static int load(struct stage *s, const char *path, enum checkpoint_what what, struct checkpoint *c)
 {
     if (checkpoint_open(c, path))
         return -1;
     c->dims.dropout =
         s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
-    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) ||
-        checkpoint_load(c, &s->model, with_optim)) {
+    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) || load_model(s, c, what)) {
+        blocks_close(&s->blocks);
         transformer_free(&s->model);
         checkpoint_close(c);
         return -1;
@@ -70,7 +87,7 @@ static int resume(struct stage *s)
     int i = 0;
     for (; i < n; i++) {
         checkpoint_name(path, s->folder, steps[i]);
-        if (!load(s, path, true, &c))
+        if (!load(s, path, CHECKPOINT_TRAINING, &c))
             break;
         err_warn("not resumed from a damaged checkpoint: %s", err_text());
     }
@@ -99,7 +116,8 @@ static int from_parent(struct stage *s)
         run_stage_model(s->run, s->config->parent, path);
     else
         snprintf(path, sizeof path, "%s", s->config->checkpoint);
-    if (load(s, path, false, &c))
+    const bool qat = s->config->kind == STAGE_QAT;
+    if (load(s, path, qat ? CHECKPOINT_LATENT : CHECKPOINT_MODEL, &c))
         return err_in("from");
     int rc = 0;
     if (c.tokenizer.n != s->run->tokenizer_json.n ||
@@ -136,6 +154,36 @@ static int make_model(struct stage *s)
         return rc < 0 ? -1 : 0;
     const bool scratch = s->config->parent < 0 && !s->config->checkpoint;
     return scratch ? from_scratch(s) : from_parent(s);
+}
+
+/* The teacher of a stage `qat`, if it has one. */
+static int load_teacher(struct stage *s)
+{
+    const struct config_qat *q = &s->config->qat;
+    char path[RUN_PATH];
+    struct tokenizer *tok;
+    struct buf json = {0};
+    if (s->config->kind != STAGE_QAT || (q->teacher_stage < 0 && !q->teacher_path))
+        return 0;
+    if (q->teacher_stage >= 0)
+        run_stage_model(s->run, q->teacher_stage, path);
+    else
+        snprintf(path, sizeof path, "%s", q->teacher_path);
+    if (checkpoint_use(path, &s->teacher, &tok))
+        return err_in("teacher");
+    int rc = tokenizer_write(tok, &json);
+    if (!rc && (json.n != s->run->tokenizer_json.n ||
+                memcmp(json.p, s->run->tokenizer_json.p, json.n) != 0))
+        rc = err("teacher: %s has another tokenizer than the corpus", path);
+    if (!rc && s->teacher.dims.vocab != s->model.dims.vocab)
+        rc = err("teacher: %s has a vocabulary of %d, the model one of %d", path,
+                 s->teacher.dims.vocab, s->model.dims.vocab);
+    if (!rc && s->teacher.dims.context < s->model.dims.context)
+        rc = err("teacher: %s has a context of %d, the model one of %d", path,
+                 s->teacher.dims.context, s->model.dims.context);
+    buf_free(&json);
+    tokenizer_free(tok);
+    return rc;
 }
 
 /* ---- the text ---- */
@@ -243,11 +291,14 @@ static int summarize(const struct stage *s, const struct train *t)
 static int train(struct stage *s)
 {
     const struct run *r = s->run;
+    const bool qat = s->config->kind == STAGE_QAT;
     const struct checkpoint_source source = {.stage = s->config->name,
                                              .config = r->yaml.p,
                                              .config_hash = r->hash,
                                              .corpus_hash = corpus_hash(s->corpus),
-                                             .tokenizer = r->tokenizer_json.p};
+                                             .tokenizer = r->tokenizer_json.p,
+                                             .qat = &s->blocks.qat,
+                                             .mix = qat ? s->blocks.recipe.mix->name : NULL};
     const int64_t epoch = loader_windows(s->train) * s->model.dims.context;
     struct train t = {.config = r->config,
                       .stage = s->config,
@@ -259,7 +310,9 @@ static int train(struct stage *s)
                       .valid = s->valid ? &s->valid_feed : NULL,
                       .valid_bytes = s->corpus->part[CORPUS_VALID].loss_bytes,
                       .state = s->state,
-                      .steps = config_steps(&s->config->train, epoch)};
+                      .steps = config_steps(&s->config->train, epoch),
+                      .blocks = qat ? &s->blocks : NULL,
+                      .teacher = s->teacher.store.n ? &s->teacher : NULL};
     fprintf(stderr, "%s: %.2fM parameters in %s, %lld steps of %lld tokens (%.2f epochs)%s\n",
             s->config->name, 1e-6 * (double)store_numel(&s->model.store),
             config_bf16(&s->config->train) ? "bf16" : "f32", (long long)t.steps,
@@ -278,7 +331,10 @@ int stage_train(struct run *r, int stage)
 {
     struct stage s = {.run = r, .index = stage, .config = &r->config->stages[stage]};
     run_stage_path(r, stage, "", s.folder);
-    int rc = open_text(&s) || make_model(&s) || open_loaders(&s) || check_prompt(&s) ? -1 : 0;
+    int rc =
+        open_text(&s) || make_model(&s) || load_teacher(&s) || open_loaders(&s) || check_prompt(&s)
+            ? -1
+            : 0;
     s.model.dropout_key = (uint64_t)r->config->seed << 20;
     if (!rc)
         rc = train(&s);
@@ -286,6 +342,8 @@ int stage_train(struct run *r, int stage)
     feed_free(&s.valid_feed);
     loader_close(s.train);
     loader_close(s.valid);
+    blocks_close(&s.blocks);
+    transformer_free(&s.teacher);
     if (s.made)
         transformer_free(&s.model);
     corpus_close(&s.own);

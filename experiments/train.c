@@ -76,6 +76,18 @@ static struct schedule schedule_of(const struct train *t, double lr)
                              .decay = share_of(c->decay, t->steps)};
 }
 
+/* The teacher's hidden states of the batch; what else its forward pass takes is free again. False:
+   there is no teacher, or the ctx has failed. */
+static bool hear(struct train *t, struct head_voice *voice)
+{
+    if (!t->teacher)
+        return false;
+    t->ctx.recording = t->ctx.training = false;
+    voice->hidden = transformer_forward(&t->ctx, t->teacher, &t->train->batch);
+    voice->w = &t->teacher->output->used;
+    return voice->hidden != NULL;
+}
+
 /* Sums gradients and losses of the step's micro-batches. 0; 1: interrupted; -1 with err() set. */
 static int accumulate(struct train *t, int64_t batch, struct loss *loss)
 {
@@ -85,11 +97,16 @@ static int accumulate(struct train *t, int64_t batch, struct loss *loss)
         if (feed_fill(t->train, t->state.sample + done, n))
             return -1;
         ctx_reset(&t->ctx);
+        struct head_voice teacher;
+        const bool taught = hear(t, &teacher);
         t->ctx.recording = t->ctx.training = true;
+        const float kl = taught ? (float)t->stage->qat.kl_weight : 0;
         const struct head_loss_args args = {.target = t->train->target,
-                                            .weight = 1,
+                                            .weight = 1 - kl,
                                             .label_smoothing = (float)c->label_smoothing,
-                                            .z_loss = (float)c->z_loss};
+                                            .z_loss = (float)c->z_loss,
+                                            .teacher = taught ? &teacher : NULL,
+                                            .kl = kl};
         struct tensor *hidden = transformer_forward(&t->ctx, t->m, &t->train->batch);
         if (!op_head_loss(&t->ctx, hidden, &t->m->output->used, &args, loss))
             tape_backward(&t->ctx, NULL);
@@ -143,6 +160,20 @@ static int look_healthy(struct train *t, double loss, double norm, double smooth
                step, what, loss, smooth, t->state.smooth_min, norm, good);
 }
 
+/* Learned scales by the stage's rule at a rate of their own; Muon has no business with them. */
+static int move_scales(const struct train *t, const struct optimizer_args *weights)
+{
+    const struct config_stage *s = t->stage;
+    const bool muon = s->train.optimizer == OPTIMIZER_MUON;
+    struct optimizer_args args = *weights;
+    if (!t->blocks || !t->blocks->qat.attached || !t->blocks->qat.scales.n)
+        return 0;
+    args.lr = (muon ? args.adam_lr : args.lr) * (float)s->qat.scale_lr;
+    args.weight_decay = 0;
+    return optimizers[muon ? OPTIMIZER_ADAMW : s->train.optimizer].step(&t->blocks->qat.scales,
+                                                                        &args);
+}
+
 static int optimize(struct train *t, double lr, double norm, int64_t tokens)
 {
     const struct config_train *c = &t->stage->train;
@@ -163,8 +194,27 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
     if (optimizers[c->optimizer].step(&t->m->store, &args) ||
         (c->ema > 0 && ema_update(&t->m->store, &ema, args.step)))
         return -1;
+    if (move_scales(t, &args))
+        return -1;
     store_project(&t->m->store);
-    return 0;
+    return t->blocks && qat_check(&t->blocks->qat) ? err_in("step %lld", (long long)args.step) : 0;
+}
+
+/* Weights are put into blocks when their step has come. 0, or -1 with err() set. */
+static int begin_blocks(struct train *t)
+{
+    const int64_t first = t->blocks ? llround(t->stage->qat.start * (double)t->steps) : 0;
+    if (!t->blocks || t->blocks->qat.attached || t->state.step < first)
+        return 0;
+    const double begin = clock_seconds();
+    if (blocks_begin(t->blocks, t->m))
+        return -1;
+    progress_clear(&t->progress);
+    fprintf(stderr, "%s: %d matrices in blocks of %s from step %lld on, fitted in %.1f s\n",
+            t->stage->name, t->blocks->qat.n, t->blocks->recipe.mix->name,
+            (long long)t->state.step + 1, clock_seconds() - begin);
+    return metrics_event(&t->metrics, t->state.step, "blocks", "%d matrices in blocks of %s",
+                         t->blocks->qat.n, t->blocks->recipe.mix->name);
 }
 
 /* The part of the time that the step's products take at the speed measured for them; 0: not yet
@@ -212,6 +262,8 @@ static int step(struct train *t, const struct schedule *schedule)
     const int64_t batch = t->stage->train.batch_tokens / t->train->T;
     const double lr = schedule_lr(schedule, t->state.step), begin = clock_seconds();
     struct loss sum = {0};
+    if (begin_blocks(t))
+        return -1;
     store_zero_grad(&t->m->store);
     const int rc = accumulate(t, batch, &sum);
     if (rc)
@@ -232,13 +284,16 @@ static int step(struct train *t, const struct schedule *schedule)
     t->state.smooth = smooth;
     t->state.smooth_min = isnan(old) ? smooth : fmin(smooth, t->state.smooth_min);
     const double rate = (double)(batch * t->train->T) / (clock_seconds() - begin);
+    const struct metrics_term kl = {"kl", sum.kl / (double)sum.count};
     const struct metrics_step line = {.step = t->state.step,
                                       .loss = loss,
                                       .lr = lr,
                                       .grad_norm = norm,
                                       .tokens = t->state.tokens,
                                       .tokens_per_s = rate,
-                                      .time = clock_seconds() - t->started};
+                                      .time = clock_seconds() - t->started,
+                                      .term = &kl,
+                                      .n_terms = t->teacher ? 1 : 0};
     show(t, loss, lr, norm, rate);
     return metrics_step(&t->metrics, &line);
 }
@@ -281,7 +336,8 @@ static size_t arena_size(const struct train *t)
                                    .parts = t->train->mask_documents ? t->train->T : 1,
                                    .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
                                    .bf16 = config_bf16(&t->stage->train),
-                                   .drops = t->m->dims.dropout > 0};
+                                   .drops = t->m->dims.dropout > 0,
+                                   .teacher = t->teacher ? &t->teacher->dims : NULL};
     const size_t train = plan_train(&t->m->dims, &args), eval = plan_eval(&t->m->dims, &args);
     return !train || !eval ? 0 : train > eval ? train : eval;
 }
@@ -347,11 +403,13 @@ int train_run(struct train *t)
     t->ctx.recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS;
     if (config_bf16(&t->stage->train)) {
         t->ctx.act = &dtype_bf16;
-        if (store_panels(&t->m->store)) {
+        if (store_panels(&t->m->store) || (t->teacher && store_panels(&t->teacher->store))) {
             ctx_free(&t->ctx);
             return -1;
         }
         store_project(&t->m->store);
+        if (t->teacher)
+            store_project(&t->teacher->store);
     }
     t->started = clock_seconds() - t->state.seconds;
     t->saved_at = clock_seconds();

@@ -3,6 +3,7 @@
 #define ATTAR_EXPERIMENTS_TRAIN_H
 
 #include "datasets/tokenizer.h"
+#include "experiments/blocks.h"
 #include "experiments/checkpoint.h"
 #include "experiments/config.h"
 #include "experiments/events.h"
@@ -23,6 +24,8 @@ struct train {
     int64_t valid_bytes;           /* of the validation part's predicted text */
     struct checkpoint_state state; /* where to go on; in the end, where it ended */
     int64_t steps;
+    struct blocks *blocks;       /* qat, or NULL */
+    struct transformer *teacher; /* frozen, in the same precision; or NULL */
     /* found */
     size_t arena_bytes, arena_peak;
     double seconds_to_first; /* from train_run() to the end of the first step */

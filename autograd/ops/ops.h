@@ -86,7 +86,14 @@ struct tensor *op_dropout(struct ctx *ctx, struct tensor *x, float p, uint64_t k
 struct loss {
     double sum;    /* of the whole objective, over counted tokens */
     double nll;    /* the plain cross-entropy part of it */
+    double kl;     /* likewise of the divergence from the teacher */
     int64_t count; /* tokens that were counted */
+};
+
+/* What gives logits: hidden states [N,.] of the activations' dtype, and the head [V,.] that they
+   are multiplied with. Gets no gradient. */
+struct head_voice {
+    const struct tensor *hidden, *w;
 };
 
 struct head_loss_args {
@@ -94,9 +101,12 @@ struct head_loss_args {
     float weight;          /* of this loss in the objective */
     float label_smoothing; /* e: (1-e) nll + e mean_v(-log p_v); Szegedy et al. 2016, sec. 7 */
     float z_loss;          /* z: + z logsumexp^2; Chowdhery et al., "PaLM", 2022, sec. 5 */
+    const struct head_voice *teacher; /* of the same vocabulary; NULL: none */
+    float kl; /* weight of sum_v q_v (log q_v - log p_v), q the teacher's; Hinton et al. 2015 */
 };
 
-/* Cross-entropy of softmax(hidden [N,C] w^T), w [V,C], in chunks of tokens: no [N,V] ever exists.
+/* Cross-entropy of softmax(hidden [N,C] w^T), w [V,C], and its divergence from a teacher, in chunks
+   of tokens: no [N,V] ever exists.
    Adds to *loss. 0, or -1 with the ctx failed. */
 int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
                  const struct head_loss_args *args, struct loss *loss);

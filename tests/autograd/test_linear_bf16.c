@@ -27,6 +27,8 @@ struct setup {
     int64_t N, I, O[LINEAR_MAX];
     bool bias, residual, panels, twice; /* twice: backward adds to gradients that are there */
     bool parts;                         /* the weights and biases are rows of one */
+    int64_t teacher;                    /* of a head: the width of its teacher, 0: none; with I it
+                                           multiplies with the same head */
 };
 
 struct result {
@@ -110,6 +112,24 @@ static void weights(struct store *s, const struct setup *c)
     store_zero_grad(s);
 }
 
+/* A teacher's hidden states and head; NULL: the case has none. */
+static const struct head_voice *taught(struct ctx *ctx, struct store *s, const struct setup *c,
+                                       struct head_voice *voice)
+{
+    if (!c->teacher)
+        return NULL;
+    voice->hidden = input(ctx, ctx->act, 31, c->N, c->teacher);
+    voice->w = &s->p[0].used;
+    if (c->teacher != c->I) {
+        struct tensor *w = ctx_matrix(ctx, &dtype_f32, c->O[0], c->teacher);
+        float *x = values(32, tensor_numel(w), 0.2f);
+        memcpy(w->data, x, tensor_bytes(w));
+        free(x);
+        voice->w = w;
+    }
+    return voice;
+}
+
 static void pass(struct ctx *ctx, struct store *s, const struct setup *c, struct result *r)
 {
     struct tensor *x = input(ctx, ctx->act, 1, c->N, c->I), *out[LINEAR_MAX];
@@ -141,7 +161,12 @@ static void pass(struct ctx *ctx, struct store *s, const struct setup *c, struct
         int32_t *target = malloc((size_t)c->N * sizeof *target);
         for (int64_t i = 0; i < c->N; i++)
             target[i] = i % 7 == 3 ? -1 : (int32_t)(i * 31 % c->O[0]);
-        const struct head_loss_args args = {.target = target, .weight = 1, .z_loss = 0.01f};
+        struct head_voice voice;
+        const struct head_loss_args args = {.target = target,
+                                            .weight = 1,
+                                            .z_loss = 0.01f,
+                                            .teacher = taught(ctx, s, c, &voice),
+                                            .kl = 0.7f};
         assert_int_equal(op_head_loss(ctx, x, &s->p[0].used, &args, &loss), 0);
         free(target);
     }
@@ -207,6 +232,8 @@ static const struct setup setups[] = {
     {0, 600, 32, {301}, false, false, true, true},   // two chunks
     {0, 37, 32, {5001}, false, false, false, false}, // deeper than DEEP
     {0, 33, 8, {17001}, false, false, true, false},  // large: few tiles
+    {0, 600, 32, {301}, false, false, true, true, .teacher = 32},
+    {0, 70, 32, {5001}, false, false, false, false, .teacher = 48},
 };
 
 static void agrees(void **state)
@@ -289,7 +316,13 @@ static void plan_holds(void **state)
             struct tensor *x = ctx_matrix(&ctx, &dtype_bf16, c->N, c->I), *out[LINEAR_MAX];
             struct tensor *w[LINEAR_MAX];
             int32_t *target = calloc((size_t)c->N, sizeof *target);
-            const struct head_loss_args args = {.target = target, .weight = 1};
+            struct head_voice voice = {ctx_matrix(&ctx, &dtype_bf16, c->N, c->I), &s.p[0].used};
+            const struct head_loss_args args = {.target = target,
+                                                .weight = 1,
+                                                .teacher = c->teacher ? &voice : NULL,
+                                                .kl = 1};
+            if (k)
+                memset(voice.hidden->data, 0, tensor_bytes(voice.hidden));
             x->needs_grad = true;
             if (k)
                 memset(x->data, 0, tensor_bytes(x));

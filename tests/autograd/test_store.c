@@ -11,6 +11,7 @@
 
 #include "autograd/autograd.h"
 #include "autograd/base/mem.h"
+#include "autograd/kernels/gemm_bf16.h"
 
 static void add(struct store *s, const char *name, int64_t rows, int64_t cols, float std)
 {
@@ -189,46 +190,51 @@ struct factor {
 
 static int freed;
 
-static void mask_project(const struct reparam *r, int64_t n, const float *x, float *y)
+static void mask_project(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y)
 {
-    (void)r;
-    for (int64_t i = 0; i < n; i++)
-        y[i] = i % 3 == 1 ? 0 : x[i];
+    for (int64_t i = 0; i < n * r->cols; i++)
+        y[i] = (row * r->cols + i) % 3 == 1 ? 0 : x[i];
 }
 
-static void mask_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+static void mask_pullback(const struct reparam *r, int64_t row, int64_t n, const float *x, float *g)
 {
-    (void)r;
     (void)x;
-    for (int64_t i = 1; i < n; i += 3)
-        g[i] = 0;
+    for (int64_t i = 0; i < n * r->cols; i++)
+        if ((row * r->cols + i) % 3 == 1)
+            g[i] = 0;
 }
 
-static void square_project(const struct reparam *r, int64_t n, const float *x, float *y)
+static void square_project(const struct reparam *r, int64_t row, int64_t n, const float *x,
+                           float *y)
 {
-    (void)r;
-    for (int64_t i = 0; i < n; i++)
+    (void)row;
+    for (int64_t i = 0; i < n * r->cols; i++)
         y[i] = x[i] * x[i] + x[i];
 }
 
-static void square_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+static void square_pullback(const struct reparam *r, int64_t row, int64_t n, const float *x,
+                            float *g)
 {
-    (void)r;
-    for (int64_t i = 0; i < n; i++)
+    (void)row;
+    for (int64_t i = 0; i < n * r->cols; i++)
         g[i] *= 2 * x[i] + 1;
 }
 
-static void factor_project(const struct reparam *r, int64_t n, const float *x, float *y)
+static void factor_project(const struct reparam *r, int64_t row, int64_t n, const float *x,
+                           float *y)
 {
     const struct factor *f = r->state;
-    for (int64_t i = 0; i < n; i++)
+    (void)row;
+    for (int64_t i = 0; i < n * r->cols; i++)
         y[i] = f->value * x[i];
 }
 
-static void factor_pullback(const struct reparam *r, int64_t n, const float *x, float *g)
+static void factor_pullback(const struct reparam *r, int64_t row, int64_t n, const float *x,
+                            float *g)
 {
     struct factor *f = r->state;
-    for (int64_t i = 0; i < n; i++) {
+    (void)row;
+    for (int64_t i = 0; i < n * r->cols; i++) {
         f->grad += g[i] * x[i];
         g[i] *= f->value;
     }
@@ -312,6 +318,35 @@ static void chains(void **state)
     assert_int_equal(freed, 3);
 }
 
+/* More rows than a thread takes at a time: each link sees every row once, with its number. */
+static void rows_of_a_chain(void **state)
+{
+    enum { ROWS = 133, COLS = 6 };
+    struct store s = {0};
+    (void)state;
+    add(&s, "tall", ROWS, COLS, 1);
+    assert_int_equal(store_alloc(&s, STORE_TRAINED), 0);
+    store_init(&s, 5);
+    struct param *p = &s.p[0];
+    put(p, &square, NULL);
+    put(p, &mask, NULL);
+    assert_int_equal(store_panels(&s), 0);
+    store_project(&s);
+    for (int64_t i = 0; i < ROWS * COLS; i++) {
+        const float x = p->latent[i], y = i % 3 == 1 ? 0 : x * x + x;
+        assert_true(((float *)p->used.data)[i] == y);
+        ((float *)p->used.grad)[i] = 1;
+    }
+    uint16_t *want = calloc((size_t)panels_numel(COLS, ROWS), sizeof *want);
+    gemm_bf16->pack(true, p->used.data, false, COLS, COLS, ROWS, 0, panel_count(ROWS), want);
+    assert_memory_equal(p->panels->forward, want, (size_t)panels_numel(COLS, ROWS) * sizeof *want);
+    free(want);
+    store_pullback(&s);
+    for (int64_t i = 0; i < ROWS * COLS; i++)
+        assert_true(p->latent_grad[i] == (i % 3 == 1 ? 0 : 2 * p->latent[i] + 1));
+    store_free(&s);
+}
+
 static void chain_without_memory(void **state)
 {
     struct store s;
@@ -378,6 +413,7 @@ int main(void)
         cmocka_unit_test(optimizer_states),
         cmocka_unit_test(optimizer_scratch),
         cmocka_unit_test(chains),
+        cmocka_unit_test(rows_of_a_chain),
         cmocka_unit_test(chain_without_memory),
         cmocka_unit_test(parameters_lie_in_a_file),
     };

@@ -24,7 +24,11 @@ struct names {
 static int note(void *arg, const char *name)
 {
     struct names *s = arg;
-    if (strncmp(name, "weights/", 8) && strncmp(name, "optim/", 6))
+    static const char *const groups[] = {"weights/", "optim/", "blocks/", "scales/"};
+    bool known = false;
+    for (int i = 0; i < 4; i++)
+        known |= !strncmp(name, groups[i], strlen(groups[i]));
+    if (!known)
         return 0;
     assert_true(s->n < NAMES);
     s->name[s->n++] = strdup(name);
@@ -47,8 +51,11 @@ static float *read_tensor(struct h5file *f, const char *name, int64_t *n)
     if (h5file_shape(f, name, &s))
         fail_msg("%s", err_text());
     float *x = malloc((size_t)s.n * sizeof *x);
-    if (h5file_read(f, name, H5_F32, s.ndim, s.dim, x))
+    uint8_t *bytes = (uint8_t *)x;
+    if (h5file_read(f, name, s.type, s.ndim, s.dim, x))
         fail_msg("%s", err_text());
+    for (int64_t i = s.n; i-- > 0 && s.type == H5_U8;)
+        x[i] = bytes[i];
     *n = s.n;
     return x;
 }

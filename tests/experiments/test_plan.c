@@ -42,14 +42,15 @@ static int length(enum cutting how, int window, int at)
 
 /* The peak of a real micro-batch. */
 static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool bf16, bool train,
-                        bool recompute)
+                        bool recompute, const struct transformer_dims *taught)
 {
     static int32_t tok[B * T], pos[B * T];
     static uint64_t row[B * T];
     static struct sequence seqs[B * T];
-    struct transformer m;
+    struct transformer m, teacher = {0};
     struct ctx ctx;
     struct loss loss = {0};
+    struct head_voice voice = {0};
     for (int i = 0; i < B * T; i++) {
         tok[i] = i * 13 % V;
         pos[i] = i % T;
@@ -60,13 +61,24 @@ static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool
         for (int at = 0; at < T; at += (int)seqs[n++].len)
             seqs[n] = (struct sequence){.start = w * T + at, .len = length(how, w, at)};
     const struct batch b = {B * T, tok, pos, row, seqs, n};
-    const struct head_loss_args args = {.target = tok, .weight = 1};
     assert_int_equal(transformer_init(&m, d, STORE_TRAINED), 0);
     if (bf16)
         assert_int_equal(store_panels(&m.store), 0);
     store_init(&m.store, 1);
     assert_int_equal(ctx_init(&ctx, 1 << 28), 0);
     ctx.act = bf16 ? &dtype_bf16 : &dtype_f32;
+    if (taught) {
+        assert_int_equal(transformer_init(&teacher, taught, STORE_FROZEN), 0);
+        if (bf16)
+            assert_int_equal(store_panels(&teacher.store), 0);
+        store_init(&teacher.store, 2);
+        voice.hidden = transformer_forward(&ctx, &teacher, &b);
+        voice.w = &teacher.output->used;
+    }
+    const struct head_loss_args args = {.target = tok,
+                                        .weight = 0.5f,
+                                        .teacher = taught ? &voice : NULL,
+                                        .kl = 0.5f};
     ctx.recording = train;
     ctx.training = train && d->dropout > 0;
     ctx.recompute = recompute;
@@ -79,6 +91,7 @@ static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool
     const size_t peak = ctx.arena.peak;
     ctx_free(&ctx);
     transformer_free(&m);
+    transformer_free(&teacher);
     return peak;
 }
 
@@ -90,8 +103,30 @@ static void plan_equals_run(void **state)
         const struct transformer_dims d = dims_of(drops ? 0.1 : 0, tied);
         const struct plan_args a = {
             .n_seqs = B, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16, .drops = drops};
-        assert_int_equal(plan_train(&d, &a), real_peak(&d, WHOLE, bf16, true, recompute));
-        assert_int_equal(plan_eval(&d, &a), real_peak(&d, WHOLE, bf16, false, recompute));
+        assert_int_equal(plan_train(&d, &a), real_peak(&d, WHOLE, bf16, true, recompute, NULL));
+        assert_int_equal(plan_eval(&d, &a), real_peak(&d, WHOLE, bf16, false, recompute, NULL));
+    }
+}
+
+/* Its hidden states stay; the rest of its pass is not added to the student's. */
+static void a_teacher_counts(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        const bool recompute = i & 1, bf16 = i & 2;
+        const struct transformer_dims d = dims_of(0, false);
+        struct transformer_dims wide = dims_of(0, true);
+        wide.d_model = 2 * C;
+        const struct plan_args a = {.n_seqs = B,
+                                    .T = T,
+                                    .parts = 1,
+                                    .recompute = recompute,
+                                    .bf16 = bf16,
+                                    .teacher = &wide};
+        const size_t peak = plan_train(&d, &a);
+        assert_int_equal(peak, real_peak(&d, WHOLE, bf16, true, recompute, &wide));
+        assert_true(peak > real_peak(&d, WHOLE, bf16, true, recompute, NULL));
+        assert_int_equal(plan_eval(&d, &a), real_peak(&d, WHOLE, bf16, false, recompute, NULL));
     }
 }
 
@@ -107,7 +142,7 @@ static void plan_covers_documents(void **state)
         const size_t planned = train ? plan_train(&d, &a) : plan_eval(&d, &a);
         size_t most = 0;
         for (int how = WHOLE; how < CUTTINGS; how++) {
-            const size_t real = real_peak(&d, (enum cutting)how, bf16, train, recompute);
+            const size_t real = real_peak(&d, (enum cutting)how, bf16, train, recompute, NULL);
             most = real > most ? real : most;
         }
         assert_true(planned >= most);
@@ -166,9 +201,9 @@ static void bad_shapes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plan_equals_run),        cmocka_unit_test(plan_covers_documents),
-        cmocka_unit_test(recompute_needs_less),   cmocka_unit_test(model_bytes),
-        cmocka_unit_test(bad_shapes_are_refused),
+        cmocka_unit_test(plan_equals_run),       cmocka_unit_test(a_teacher_counts),
+        cmocka_unit_test(plan_covers_documents), cmocka_unit_test(recompute_needs_less),
+        cmocka_unit_test(model_bytes),           cmocka_unit_test(bad_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

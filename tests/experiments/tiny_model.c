@@ -80,7 +80,7 @@ void tiny_model_save(const char *path, const struct transformer *m)
                                            .last_bpb = NAN,
                                            .last_unaveraged = 2.9375};
     const struct checkpoint_source source = {"pretrain", "name: tiny\n", "c0ffee", "decade",
-                                             json.p};
+                                             json.p,     NULL,           NULL};
     if (checkpoint_save(path, m, &state, &source))
         fail_msg("%s", err_text());
     buf_free(&json);

@@ -58,10 +58,10 @@ static void swapping_twice_changes_no_bit(void **state)
     store_free(&s);
 }
 
-static void twice(const struct reparam *r, int64_t n, const float *x, float *y)
+static void twice(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y)
 {
-    (void)r;
-    for (int64_t i = 0; i < n; i++)
+    (void)row;
+    for (int64_t i = 0; i < n * r->cols; i++)
         y[i] = 2 * x[i];
 }
 

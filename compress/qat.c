@@ -1,0 +1,215 @@
+#include "compress/qat_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/base/mem.h"
+#include "compress/codecs/codecs.h"
+#include "compress/codecs/grid.h"
+
+void qat_init(struct qat *q, const struct qat_options *options)
+{
+    *q = (struct qat){.options = *options};
+}
+
+void qat_free(struct qat *q)
+{
+    for (int i = 0; i < q->n; i++)
+        free(q->weight[i].blocks.data);
+    free(q->weight);
+    free(q->value);
+    store_free(&q->scales);
+    *q = (struct qat){0};
+}
+
+int qat_add(struct qat *q, struct param *p, const struct dtype *dt)
+{
+    if (p->used.nd != 2 || !dt->encode || !dt->round || tensor_cols(&p->used) % dt->block)
+        return err("tensor '%s': rows of %lld cannot be trained as %s", p->name,
+                   (long long)tensor_cols(&p->used), dt->name);
+    if (mem_grow(&q->weight, &q->cap, (size_t)q->n + 1, sizeof *q->weight))
+        return -1;
+    struct qat_weight *w = &q->weight[q->n];
+    *w = (struct qat_weight){.p = p, .grid = codecs_grid(dt), .of = q};
+    w->blocks =
+        (struct tensor){.dt = dt, .nd = 2, .dim = {tensor_rows(&p->used), tensor_cols(&p->used)}};
+    w->blocks.data = mem_slab(tensor_bytes(&w->blocks), 1);
+    if (!w->blocks.data)
+        return err_in("blocks of %s", p->name);
+    if (qat_scales_add(q, w)) {
+        free(w->blocks.data);
+        return -1;
+    }
+    q->n++;
+    return 0;
+}
+
+int qat_ready(struct qat *q)
+{
+    return qat_scales_ready(q) ? err_in("learned scales") : 0;
+}
+
+struct qat_weight *qat_find(const struct qat *q, const char *name)
+{
+    for (int i = 0; i < q->n; i++)
+        if (!strcmp(q->weight[i].p->name, name))
+            return &q->weight[i];
+    return NULL;
+}
+
+/* ---- faults ---- */
+
+static bool all_finite(const float *x, int64_t n)
+{
+    uint32_t bad = 0; // the exponent is all ones: a sum of such flags vectorizes
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
+void qat_note(struct qat *q, const struct qat_weight *w, int64_t row, enum qat_fault fault)
+{
+    const int i = (int)(w - q->weight);
+#pragma omp critical(qat_fault)
+    if (!q->fault || i < q->fault_weight || (i == q->fault_weight && row < q->fault_row)) {
+        q->fault = fault;
+        q->fault_weight = i;
+        q->fault_row = row;
+    }
+}
+
+int qat_check(const struct qat *q)
+{
+    static const char *const what[] = {[QAT_NOT_FINITE] = "a weight or a scale is not finite",
+                                       [QAT_COLLAPSED] =
+                                           "a learned scale has collapsed; lower scale_lr"};
+    if (!q->fault)
+        return 0;
+    const struct qat_weight *w = &q->weight[q->fault_weight];
+    return err("tensor '%s' (%s), row %lld: %s", w->p->name, w->blocks.dt->name,
+               (long long)q->fault_row, what[q->fault]);
+}
+
+/* ---- scales ---- */
+
+/* A row of weights that are not all zero, of which nothing is left. */
+static bool vanished(const float *x, const float *y, int64_t n)
+{
+    bool was = false, is = false;
+    for (int64_t i = 0; i < n; i++) {
+        was |= x[i] < 0 || x[i] > 0;
+        is |= y[i] < 0 || y[i] > 0;
+    }
+    return was && !is;
+}
+
+int qat_fit(struct qat *q, int i, const float *importance)
+{
+    struct qat_weight *w = &q->weight[i];
+    const int64_t rows = tensor_rows(&w->blocks), cols = tensor_cols(&w->blocks);
+    const size_t bytes = (size_t)cols * sizeof(float);
+    int64_t odd = rows, lost = rows; // the first rows of that kind
+    bool no_memory = false;
+#pragma omp parallel
+    {
+        float *y = malloc(bytes);
+#pragma omp for schedule(dynamic, 4) reduction(min : odd, lost) reduction(|| : no_memory)
+        for (int64_t r = 0; r < rows; r++) {
+            const float *x = w->p->latent + r * cols;
+            no_memory = no_memory || !y;
+            if (!y)
+                continue;
+            w->blocks.dt->encode(&w->blocks, r, x, importance);
+            w->blocks.dt->decode(&w->blocks, r, y);
+            if (!all_finite(x, cols) || !all_finite(y, cols))
+                odd = r < odd ? r : odd;
+            else if (vanished(x, y, cols))
+                lost = r < lost ? r : lost;
+            else if (w->s >= 0)
+                qat_scales_take(w, r);
+        }
+        free(y);
+    }
+    if (no_memory)
+        return err("out of memory: %zu bytes", bytes);
+    if (odd < rows)
+        return err("tensor '%s', row %lld: not finite, or too large for the scales of %s",
+                   w->p->name, (long long)odd, w->blocks.dt->name);
+    if (lost < rows)
+        return err("tensor '%s', row %lld: too small for the scales of %s, nothing is left of it",
+                   w->p->name, (long long)lost, w->blocks.dt->name);
+    return 0;
+}
+
+/* ---- the link ---- */
+
+static void project(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y)
+{
+    struct qat_weight *w = r->state;
+    const struct dtype *dt = w->blocks.dt;
+    for (int64_t i = 0; i < n; i++, x += r->cols, y += r->cols) {
+        const bool odd = !all_finite(x, r->cols);
+        if (w->s >= 0)
+            qat_scales_move(w, row + i);
+        dt->round(&w->blocks, row + i, x);
+        dt->decode(&w->blocks, row + i, y);
+        if (odd || !all_finite(y, r->cols))
+            qat_note(w->of, w, row + i, QAT_NOT_FINITE);
+    }
+}
+
+/* No gradient for what lies outside [lo, hi]. */
+static void clip(int n, float lo, float hi, const float *x, float *g)
+{
+    for (int i = 0; i < n; i++)
+        g[i] = x[i] >= lo && x[i] <= hi ? g[i] : 0;
+}
+
+static void pullback_block(const struct grid *g, const void *block, const float *x, float *dx)
+{
+    const float first = (float)(g->level ? g->level[g->lo] : g->lo);
+    const float last = (float)(g->level ? g->level[g->hi] : g->hi);
+    struct grid_scales s;
+    g->get(block, &s);
+    for (int j = 0; j < g->subs; j++, x += g->size, dx += g->size) {
+        const float step = s.d * (float)s.scale[j];
+        const float min = g->min_hi ? s.dmin * (float)s.min[j] : 0;
+        const float a = step * first - min, b = step * last - min;
+        clip(g->size, a < b ? a : b, a < b ? b : a, x, dx);
+    }
+}
+
+static void pullback(const struct reparam *r, int64_t row, int64_t n, const float *x, float *g)
+{
+    const struct qat_weight *w = r->state;
+    const struct dtype *dt = w->blocks.dt;
+    for (int64_t i = 0; i < n && w->s >= 0; i++) // before clipping: they want all of the gradient
+        qat_scales_pull(w, row + i, x + i * r->cols, g + i * r->cols);
+    if (!w->grid || !w->of->options.clipped)
+        return;
+    const char *block = (const char *)w->blocks.data + (size_t)row * tensor_row_bytes(&w->blocks);
+    for (int64_t i = 0; i < n * r->cols; i += dt->block, block += dt->bytes)
+        pullback_block(w->grid, block, x + i, g + i);
+}
+
+static const struct reparam_op op = {"qat", project, pullback, NULL};
+
+int qat_attach(struct qat *q)
+{
+    for (int i = 0; i < q->n; i++) {
+        struct reparam *r = mem_new(1, sizeof *r);
+        if (!r)
+            return -1;
+        *r = (struct reparam){.op = &op, .state = &q->weight[i]};
+        if (param_chain(q->weight[i].p, r)) {
+            free(r);
+            return -1;
+        }
+    }
+    q->attached = true;
+    return 0;
+}

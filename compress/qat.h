@@ -1,0 +1,79 @@
+/*
+ * Quantization-aware training on exact blocks. A matrix of the store gets blocks of a GGUF format;
+ * what forward reads is what they decode to, bit for bit, and what is exported is they themselves.
+ *
+ *   fit       once: scales that fit the latents; then they are kept, or learned (qat_scales.c)
+ *   project   every step: latents are rounded into the kept blocks, and these decoded into `used`
+ *   pullback  straight-through: the gradient of used is the latent's. Clipped: it is 0 where the
+ *             latent lies outside of what its sub-block's grid spans
+ *
+ * Bengio, Leonard, Courville, "Estimating or propagating gradients through stochastic neurons",
+ * 2013; clipped: Hubara et al., "Quantized neural networks", 2016, eq. 6.
+ */
+#ifndef ATTAR_COMPRESS_QAT_H
+#define ATTAR_COMPRESS_QAT_H
+
+#include "autograd/autograd.h"
+
+struct grid;
+
+struct qat_options {
+    bool clipped; /* else plain */
+    bool learned; /* scales have gradients of their own, else they are frozen */
+};
+
+/* A matrix in blocks. */
+struct qat_weight {
+    struct param *p;
+    struct tensor blocks;    /* [rows,cols], owned: what forward used */
+    const struct grid *grid; /* NULL: a type without scales, such as f16 */
+    int s, m;                /* params of of->scales: steps and mins of sub-blocks; -1: none */
+    struct qat *of;
+};
+
+enum qat_fault { QAT_SOUND, QAT_NOT_FINITE, QAT_COLLAPSED };
+
+struct qat {
+    struct qat_options options;
+    struct qat_weight *weight; /* [n], in the order they were added */
+    int n;
+    size_t cap;
+    bool attached; /* forward reads the blocks */
+    /* Learned scales: what the optimizer moves them by, latents that are 0 between steps; and their
+       values, a slab like scales.latent. Empty where scales are frozen. */
+    struct store scales;
+    float *value;
+    /* the first thing that went wrong since the fit, by weight and row */
+    enum qat_fault fault;
+    int fault_weight;
+    int64_t fault_row;
+};
+
+/* The options stay as they are from then on. */
+void qat_init(struct qat *q, const struct qat_options *options);
+
+/* Before or after the params' store; nothing is used any more after either. */
+void qat_free(struct qat *q);
+
+/* Gives the matrix p blocks of dt, which are empty. Not attached yet. 0, or -1 with err() set. */
+int qat_add(struct qat *q, struct param *p, const struct dtype *dt);
+
+/* After the last qat_add(): memory for learned scales. 0, or -1 with err() set. */
+int qat_ready(struct qat *q);
+
+/* Fits the scales of weight i to its latents. importance [cols] of columns: what encoders weigh
+   errors with, or NULL. 0, or -1 with err() set: a latent is not finite, or weights are too small
+   or too large for the type's scales. */
+int qat_fit(struct qat *q, int i, const float *importance);
+
+/* From the next store_project() on, forward reads the blocks. All weights have their scales by now.
+   0, or -1 with err() set. */
+int qat_attach(struct qat *q);
+
+/* After store_project(): 0; -1 with err() set to the tensor and row that went wrong. */
+int qat_check(const struct qat *q);
+
+/* NULL: the parameter has no blocks. */
+struct qat_weight *qat_find(const struct qat *q, const char *name);
+
+#endif

@@ -1,0 +1,192 @@
+/* What training saw is what ships: checkpoints of models in blocks, and files made from them. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/err.h"
+#include "experiments/blocks.h"
+#include "experiments/checkpoint.h"
+#include "experiments/export.h"
+#include "experiments/model_gguf.h"
+#include "tests/datasets/scratch.h"
+
+/* Rows of 256, and of d_ff: 288 fits no K-quant. */
+static void make(struct transformer *m, enum arch arch, bool tied, int d_ff, enum store_use use)
+{
+    const struct transformer_dims dims = {.arch = arch,
+                                          .n_layers = 1,
+                                          .d_model = 256,
+                                          .vocab = 257,
+                                          .head_dim = 64,
+                                          .context = 32,
+                                          .n_heads = {4},
+                                          .n_kv_heads = {arch == ARCH_GPT2 ? 4 : 1},
+                                          .d_ff = {d_ff},
+                                          .tied = tied,
+                                          .norm_eps = 1e-5,
+                                          .rope = {.base = 10000},
+                                          .init_std = 0.05};
+    if (transformer_init(m, &dims, use))
+        fail_msg("%s", err_text());
+    store_init(&m->store, 7);
+}
+
+static void begin(struct blocks *b, const char *mix, struct transformer *m)
+{
+    const struct config_qat c = {.type = mix, .ste = STE_CLIPPED};
+    if (blocks_open(b, &c, ".", m) || blocks_begin(b, m))
+        fail_msg("%s: %s", mix, err_text());
+}
+
+static void save(const char *path, const struct transformer *m, const struct blocks *b)
+{
+    struct buf json = {0};
+    struct tokenizer *t = tokenizer_new_byte();
+    assert_int_equal(tokenizer_write(t, &json), 0);
+    const struct checkpoint_state state = {.step = 3, .last_valid = NAN};
+    const struct checkpoint_source source = {.stage = "qat",
+                                             .config = "name: t\n",
+                                             .config_hash = "00",
+                                             .corpus_hash = "00",
+                                             .tokenizer = json.p,
+                                             .qat = &b->qat,
+                                             .mix = b->recipe.mix->name};
+    if (checkpoint_save(path, m, &state, &source))
+        fail_msg("%s", err_text());
+    buf_free(&json);
+    tokenizer_free(t);
+}
+
+static void assert_used(const struct transformer *m, const struct transformer *back,
+                        const char *what)
+{
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i], *q = store_find(&back->store, p->name);
+        assert_non_null(q);
+        if (memcmp(p->used.data, q->used.data, tensor_bytes(&p->used)) != 0)
+            fail_msg("%s: %s is not what training saw", what, p->name);
+    }
+}
+
+/* The checkpoint gives `used` to who uses the model, and blocks to the file, which decodes to it.
+ */
+static void exact(const char *h5, const char *gguf, const char *mix, struct transformer *m,
+                  struct blocks *b)
+{
+    struct transformer used, file;
+    struct tokenizer *t, *t2;
+    struct checkpoint c;
+    struct export_plan p;
+    const struct export_args args = {.origin = {.name = "m", .stage = "qat", .config_hash = "00"}};
+    save(h5, m, b);
+    if (checkpoint_use(h5, &used, &t))
+        fail_msg("%s", err_text());
+    assert_used(m, &used, mix);
+    assert_int_equal(checkpoint_open(&c, h5), 0);
+    assert_string_equal(c.mix.p, b->recipe.mix->name);
+    if (checkpoint_use_blocks(&c, &used) || export_plan(&p, &used, &b->recipe, false) ||
+        export_write(&p, t, &args, gguf) || model_gguf_load(gguf, &file, &t2))
+        fail_msg("%s: %s", mix, err_text());
+    assert_used(m, &file, mix);
+    export_plan_free(&p);
+    checkpoint_close(&c);
+    transformer_free(&used);
+    transformer_free(&file);
+    tokenizer_free(t);
+    tokenizer_free(t2);
+}
+
+static void every_mix_ships_what_it_trained(void **state)
+{
+    const struct recipe_mix *mix;
+    const char *h5 = scratch_path(*state, "m.h5"), *gguf = scratch_path(*state, "m.gguf");
+    for (int i = 0; (mix = recipe_mix_at(i)); i++)
+        for (int k = 0; k < 3 && mix->base->block > 1; k++) {
+            struct transformer m;
+            struct blocks b;
+            if (!strcmp(mix->name, "Q2_K_S")) // which asks for importance
+                continue;
+            make(&m, k == 2 ? ARCH_GPT2 : ARCH_LLAMA, k != 0, k == 1 ? 288 : 256, STORE_TRAINED);
+            begin(&b, mix->name, &m);
+            for (size_t j = 0; j < m.store.len; j++) // off the fit
+                m.store.latent[j] *= 1 + 0.05f * (float)(j % 5);
+            store_project(&m.store);
+            exact(h5, gguf, mix->name, &m, &b);
+            blocks_close(&b);
+            transformer_free(&m);
+        }
+}
+
+/* What goes on from a checkpoint has its latents and its blocks, and not other ones. */
+static void training_goes_on_in_the_same_blocks(void **state)
+{
+    const char *h5 = scratch_path(*state, "m.h5");
+    struct transformer m, back;
+    struct blocks b, again;
+    struct checkpoint c;
+    make(&m, ARCH_LLAMA, false, 512, STORE_TRAINED);
+    begin(&b, "q3_k_m", &m);
+    for (size_t j = 0; j < m.store.len; j++)
+        m.store.latent[j] *= 1 + 0.05f * (float)(j % 5);
+    store_project(&m.store);
+    save(h5, &m, &b);
+    assert_int_equal(checkpoint_open(&c, h5), 0);
+    make(&back, ARCH_LLAMA, false, 512, STORE_TRAINED);
+    assert_int_equal(checkpoint_load(&c, &back, CHECKPOINT_TRAINING), 0);
+    assert_memory_equal(m.store.latent, back.store.latent, m.store.len * sizeof(float));
+    const struct config_qat same = {.type = "q3_k_m"}, other = {.type = "q3_k_s"};
+    assert_int_equal(blocks_open(&again, &other, ".", &back), 0);
+    assert_int_equal(checkpoint_load_blocks(&c, &back, &again.qat), -1);
+    assert_non_null(strstr(err_text(), "is not in blocks of q3_k"));
+    blocks_close(&again);
+    assert_int_equal(blocks_open(&again, &same, ".", &back), 0);
+    assert_int_equal(checkpoint_load_blocks(&c, &back, &again.qat), 0);
+    assert_used(&m, &back, "resumed");
+    for (int i = 0; i < b.qat.n; i++)
+        assert_memory_equal(b.qat.weight[i].blocks.data, again.qat.weight[i].blocks.data,
+                            tensor_bytes(&b.qat.weight[i].blocks));
+    checkpoint_close(&c);
+    blocks_close(&b);
+    blocks_close(&again);
+    transformer_free(&m);
+    transformer_free(&back);
+}
+
+/* Embedding and head are in the types of the mix; one matrix that is both has the head's. */
+static void embedding_and_head_have_their_types(void **state)
+{
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        struct transformer m;
+        struct blocks b;
+        make(&m, ARCH_LLAMA, tied, 512, STORE_FROZEN);
+        assert_int_equal(blocks_open(&b, &(struct config_qat){.type = "q4_k_m"}, ".", &m), 0);
+        assert_string_equal(qat_find(&b.qat, "token_embd.weight")->blocks.dt->name,
+                            tied ? "q6_k" : "q4_k");
+        assert_string_equal(qat_find(&b.qat, "blk.0.attn_v.weight")->blocks.dt->name, "q6_k");
+        assert_null(qat_find(&b.qat, "output_norm.weight"));
+        if (tied)
+            assert_null(qat_find(&b.qat, "output.weight"));
+        else
+            assert_string_equal(qat_find(&b.qat, "output.weight")->blocks.dt->name, "q6_k");
+        blocks_close(&b);
+        transformer_free(&m);
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(every_mix_ships_what_it_trained),
+        TEST(training_goes_on_in_the_same_blocks),
+        TEST(embedding_and_head_have_their_types),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,270 @@
+/* The stage `qat` of a whole program: it goes on to the bit, and what it makes is in blocks. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/err.h"
+#include "datasets/h5file.h"
+#include "experiments/metrics.h"
+#include "tests/datasets/scratch.h"
+#include "tests/experiments/same_run.h"
+#include "tests/experiments/spawn.h"
+
+static const char CONFIG[] = "name: t\n"
+                             "data:\n"
+                             "  corpus: text.txt\n"
+                             "  tokenizer: {type: byte}\n"
+                             "  valid_fraction: 20%\n"
+                             "model:\n"
+                             "  n_layers: 1\n"
+                             "  d_model: 256\n"
+                             "  n_heads: 2\n"
+                             "  d_ff: 256\n"
+                             "  context: 32\n"
+                             "stages:\n"
+                             "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
+                             "  - qat:\n"
+                             "      type: q2_k\n"
+                             "      steps: 9\n"
+                             "      batch_tokens: 512\n"
+                             "      lr: 5e-4\n"
+                             "      save_every: 4\n"
+                             "      keep_last: 9\n"
+                             "  - evaluate: {compare: [pretrain, qat]}\n";
+
+static const char *folder;
+
+static int setup(void **state)
+{
+    if (scratch_setup(state))
+        return -1;
+    folder = scratch_folder(*state);
+    same_run_text(scratch_path(*state, "text.txt"), 40, 3);
+    scratch_text(scratch_path(*state, "t.yaml"), CONFIG);
+    return 0;
+}
+
+/* A path in the scratch folder, static until the fourth call from now. */
+static const char *at(const char *name)
+{
+    static char paths[4][300];
+    static int i;
+    char *path = paths[i = (i + 1) % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+/* Steps behind `step` never were. */
+static void turn_back(const char *stage, int step)
+{
+    char path[4096];
+    for (int s = step + 1; s <= 9; s++) {
+        checkpoint_name(path, at(stage), s);
+        remove(path);
+    }
+    snprintf(path, sizeof path, "%s/summary.json", at(stage));
+    assert_int_equal(remove(path), 0);
+}
+
+static void goes_on_where_it_stopped(const char *options)
+{
+    char args[400];
+    snprintf(args, sizeof args, "run t.yaml name=whole%s", options);
+    spawn_expect(folder, 0, args);
+    snprintf(args, sizeof args, "run t.yaml name=t%s", options);
+    spawn_expect(folder, 0, args);
+    turn_back("runs/t/02-qat", 4);
+    spawn_expect(folder, 0, args);
+    spawn_says(folder, "qat: going on from step 4");
+    same_run(at("runs/whole/02-qat"), at("runs/t/02-qat"));
+}
+
+static void frozen_scales_go_on(void **state)
+{
+    (void)state;
+    goes_on_where_it_stopped(" qat.precision=f32");
+}
+
+/* Blocks of a matrix in Q2_K, to be freed. */
+static uint8_t *blocks_of(const char *stage, size_t *bytes)
+{
+    static const char name[] = "blocks/blk.0.ffn_up.weight";
+    struct h5file *f;
+    struct h5shape s;
+    char path[4096];
+    checkpoint_name(path, at(stage), -1);
+    if (h5file_open(&f, path) || h5file_shape(f, name, &s))
+        fail_msg("%s", err_text());
+    uint8_t *x = malloc((size_t)s.n);
+    assert_int_equal(h5file_read(f, name, H5_U8, s.ndim, s.dim, x), 0);
+    h5file_close(f);
+    *bytes = (size_t)s.n;
+    return x;
+}
+
+/* Codes of scales follow their latents: some have moved after a few steps. */
+static void learned_scales_learn(void **state)
+{
+    enum { BLOCK = 84, SCALES = 16 };
+    size_t n, same;
+    (void)state;
+    spawn_expect(folder, 0, "run t.yaml name=still qat.scales=learned qat.lr=0");
+    spawn_expect(folder, 0, "run t.yaml qat.scales=learned qat.scale_lr=20 qat.steps=30");
+    uint8_t *a = blocks_of("runs/still/02-qat", &n), *b = blocks_of("runs/t/02-qat", &same);
+    int moved = 0;
+    assert_int_equal(n, same);
+    for (size_t i = 0; i < n; i++)
+        moved += i % BLOCK < SCALES && (a[i] & 15) != (b[i] & 15);
+    assert_true(moved > (int)(n / BLOCK * SCALES / 100));
+    for (size_t i = 0; i < n; i++) // d and dmin stay
+        assert_true(i % BLOCK < BLOCK - 4 || a[i] == b[i]);
+    free(a);
+    free(b);
+}
+
+static void learned_scales_go_on(void **state)
+{
+    (void)state;
+    goes_on_where_it_stopped(" qat.scales=learned qat.scale_lr=20");
+    spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
+}
+
+static void bf16_goes_on(void **state)
+{
+    (void)state;
+    goes_on_where_it_stopped(" qat.precision=bf16 qat.ste=plain");
+}
+
+/* Weights go into blocks in the middle of the stage, before or after it was stopped. */
+static void a_late_start_goes_on(void **state)
+{
+    (void)state;
+    goes_on_where_it_stopped(" qat.start=0.7");
+    spawn_says(folder, "in blocks of Q2_K from step 7 on");
+    turn_back("runs/t/02-qat", 8);
+    spawn_expect(folder, 0, "run t.yaml name=t qat.start=0.7");
+    same_run(at("runs/whole/02-qat"), at("runs/t/02-qat"));
+}
+
+static double loss_of(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+    assert_non_null(line);
+    return strtod(line + strlen(name), NULL);
+}
+
+/* The evaluation, the export, and what is made of the export are of the blocks. */
+static void the_blocks_are_the_model(void **state)
+{
+    (void)state;
+    spawn_expect(folder, 0, "run t.yaml qat.teacher=none qat.steps=40 qat.save_every=0");
+    char *text = spawn_output(folder);
+    const double pretrained = loss_of(text, "\npretrain "), trained = loss_of(text, "\nqat ");
+    assert_true(fabs(trained - same_run_state(at("runs/t/02-qat")).last_valid) < 5e-3);
+    free(text);
+    spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0");
+    text = spawn_output(folder);
+    const double rounded = loss_of(text, "\nqat ");
+    free(text);
+    assert_true(rounded > pretrained + 1e-3); // two bits tell
+    assert_true(trained < rounded - 1e-3);    // and training answers
+    spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
+    spawn_says(folder, "type =   q2_k");
+    spawn_expect(folder, 1, "export runs/t/02-qat m.gguf --pure");
+    spawn_says(folder, "written as they are");
+    spawn_expect(folder, 0, "export runs/t/02-qat h.gguf --type f16");
+    spawn_says(folder, "rounds what they decode to again");
+}
+
+static double number_of(const json_t *line, const char *key, double old)
+{
+    const double x = metrics_number(line, key);
+    return isnan(x) ? old : x;
+}
+
+static int divergence(void *arg, int64_t step, const json_t *line)
+{
+    double *kl = arg; // of the first step and the last one
+    kl[1] = number_of(line, "kl", kl[1]);
+    kl[0] = step == 1 ? kl[1] : kl[0];
+    return 0;
+}
+
+/* A teacher brings the model in blocks near the one that it was; a list of stages in blocks has one
+   teacher, the model before them. */
+static void a_teacher_is_followed(void **state)
+{
+    (void)state;
+    char config[1500];
+    double kl[2] = {NAN, NAN}, chain[2] = {NAN, NAN}, alone[2] = {NAN, NAN};
+    snprintf(config, sizeof config, "%s", CONFIG);
+    char *end = strstr(config, "  - evaluate");
+    assert_non_null(end);
+    snprintf(end, sizeof config - (size_t)(end - config),
+             "  - qat: {name: on, type: q2_k, steps: 1, batch_tokens: 512, lr: 0}\n");
+    scratch_text(scratch_path(*state, "chain.yaml"), config);
+    spawn_expect(folder, 0, "run chain.yaml qat.steps=30 qat.save_every=0");
+    assert_int_equal(metrics_read(at("runs/t/02-qat/metrics.jsonl"), divergence, kl), 0);
+    assert_int_equal(metrics_read(at("runs/t/03-on/metrics.jsonl"), divergence, chain), 0);
+    assert_true(kl[0] > 0 && kl[1] < kl[0] / 2);
+    spawn_expect(folder, 0, "run chain.yaml name=alone qat.teacher=none on.teacher=none");
+    assert_int_equal(metrics_read(at("runs/alone/02-qat/metrics.jsonl"), divergence, alone), 0);
+    assert_true(isnan(alone[0]));
+    spawn_expect(folder, 0,
+                 "run chain.yaml name=given qat.teacher=runs/t/01-pretrain/checkpoint.h5 "
+                 "on.teacher=runs/t/01-pretrain/checkpoint.h5 qat.steps=30 qat.save_every=0");
+    assert_int_equal(metrics_read(at("runs/given/03-on/metrics.jsonl"), divergence, alone), 0);
+    assert_true(chain[0] > 0 && fabs(alone[0] - chain[0]) <= 0);
+}
+
+/* The next stage starts from the weights that were rounded if it rounds them, too. */
+static void a_stage_may_follow(void **state)
+{
+    (void)state;
+    scratch_text(scratch_path(*state, "next.yaml"),
+                 "name: next\n"
+                 "data:\n"
+                 "  corpus: text.txt\n"
+                 "  tokenizer: {type: file, path: runs/t/02-qat/checkpoint.h5}\n"
+                 "  valid_fraction: 20%\n"
+                 "stages:\n"
+                 "  - qat: {from: runs/t/02-qat/checkpoint.h5, type: q2_k, steps: 1,\n"
+                 "          batch_tokens: 512, lr: 0}\n");
+    spawn_expect(folder, 0, "run t.yaml");
+    spawn_expect(folder, 0, "run next.yaml");
+    assert_true(same_run_distance(at("runs/t/02-qat"), at("runs/next/01-qat")) <= 0);
+}
+
+static void mistakes_are_found_first(void **state)
+{
+    (void)state;
+    spawn_expect(folder, 1, "check t.yaml qat.type=q2_m");
+    spawn_says(folder, "there is no type 'q2_m'");
+    spawn_expect(folder, 1, "check t.yaml qat.type=f16");
+    spawn_says(folder, "F16 has no blocks to train in");
+    spawn_expect(folder, 1, "check t.yaml qat.ema=0.9");
+    spawn_says(folder, "an average of weights in blocks is in no blocks");
+    spawn_expect(folder, 1, "check t.yaml qat.teacher=yes");
+    spawn_says(folder, "teacher: 'yes' is neither true nor none");
+    spawn_expect(folder, 1, "check t.yaml qat.teacher=none qat.kl_weight=0.5");
+    spawn_says(folder, "kl_weight has no effect: there is no teacher");
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(frozen_scales_go_on),      TEST(learned_scales_go_on),
+        TEST(learned_scales_learn),     TEST(bf16_goes_on),
+        TEST(a_late_start_goes_on),     TEST(a_teacher_is_followed),
+        TEST(the_blocks_are_the_model), TEST(a_stage_may_follow),
+        TEST(mistakes_are_found_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
