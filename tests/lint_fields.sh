@@ -55,7 +55,7 @@ grep -o "$header:[0-9]*:[0-9]*: note:" "$aside/log" | cut -d: -f2 | sort -u > "$
 # read on behalf of the others by the config's own functions: these must be called, in their stead
 indirect="config_train.tokens:config_steps config_train.steps:config_steps
 config_train.epochs:config_steps config_train.micro_batch_tokens:config_micro_batch
-config_stage.from:parent"
+config_stage.from:parent config_qat.teacher:teacher_path"
 for pair in $indirect; do
     if grep -qw "${pair#*:}" $sources; then
         grep "^$(echo "${pair%:*}" | tr . ' ') " "$aside/at" | cut -d' ' -f3 >> "$aside/used"
