@@ -43,7 +43,7 @@ int run_all(const struct config *config, bool fresh);
 void run_stage_path(const struct run *r, int stage, const char *file, char path[RUN_PATH]);
 
 /* The file that an export stage writes: OUT/NAME/02-export/NAME-Q4_K_M.gguf. */
-void run_stage_gguf(const struct run *r, int stage, char path[RUN_PATH]);
+void stage_export_path(const struct run *r, int stage, char path[RUN_PATH]);
 
 /* The checkpoint that a stage's model is in at its end: OUT/NAME/01-pretrain/checkpoint.h5. */
 void run_stage_model(const struct run *r, int stage, char path[RUN_PATH]);

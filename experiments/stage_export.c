@@ -8,7 +8,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/run.h"
 
-void run_stage_gguf(const struct run *r, int stage, char path[RUN_PATH])
+void stage_export_path(const struct run *r, int stage, char path[RUN_PATH])
 {
     const struct recipe_mix *mix = recipe_mix_find(r->config->stages[stage].export.type);
     char file[256];
@@ -69,7 +69,7 @@ int stage_export(struct run *r, int stage)
         run_stage_model(r, s->parent, from);
     else
         snprintf(from, sizeof from, "%s", s->checkpoint);
-    run_stage_gguf(r, stage, out);
+    stage_export_path(r, stage, out);
     if (mix_args_recipe(&s->export.mix, s->export.type, &recipe))
         return -1;
     int rc = read_importance(r, &s->export.mix, path, &own, &imatrix);

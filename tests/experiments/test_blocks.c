@@ -80,7 +80,7 @@ static void exact(const char *h5, const char *gguf, const char *mix, struct tran
                   struct blocks *b)
 {
     struct transformer used, file;
-    struct tokenizer *t, *t2;
+    struct tokenizer *t, *t2 = NULL;
     struct checkpoint c;
     struct export_plan p;
     const struct export_args args = {.origin = {.name = "m", .stage = "qat", .config_hash = "00"}};

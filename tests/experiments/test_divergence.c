@@ -72,7 +72,7 @@ static void one_token_is_right(void **state)
 static double line_of(const char *text, const char *label, double *error)
 {
     const char *at = strstr(text, label);
-    double x;
+    double x = NAN;
     if (!at || sscanf(at + strlen(label), "%lf", &x) != 1)
         fail_msg("no %s", label);
     const char *end = strchr(at, '\n'), *plus = strstr(at, "±");

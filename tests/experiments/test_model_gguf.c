@@ -209,7 +209,7 @@ static void tokens(struct gguf_write *w, size_t n)
 {
     gguf_write_texts(w, "tokenizer.ggml.tokens", n);
     for (size_t i = 0; i < n; i++) {
-        char text[16];
+        char text[24];
         snprintf(text, sizeof text, "t%zu", i);
         gguf_write_item(w, text, strlen(text));
     }
