@@ -117,8 +117,10 @@ struct config_qat {
 };
 
 struct config_evaluate {
-    struct texts compare; /* stages, or paths to checkpoints, each with @TYPE: quantized first */
-    int64_t tokens;       /* 0: the whole validation part */
+    struct texts compare;  /* stages, checkpoints' paths, each with @TYPE: quantized first; or
+                              GGUF files' */
+    const char *reference; /* whose predictions they are held against: a stage or a path; NULL -- */
+    int64_t tokens;        /* 0: the whole validation part */
 };
 
 struct config_export {

@@ -34,10 +34,15 @@ static bool made_of(const char *s, const char *signs)
     return true;
 }
 
+static bool ends_in(const char *ref, const char *tail)
+{
+    const size_t n = strlen(ref), m = strlen(tail);
+    return n > m && !strcmp(ref + n - m, tail);
+}
+
 static bool is_checkpoint(const char *ref)
 {
-    const size_t n = strlen(ref);
-    return n > 3 && !strcmp(ref + n - 3, ".h5");
+    return ends_in(ref, ".h5");
 }
 
 static void rules_top(const struct config *c, const struct yaml *root, struct mistakes *bad)
@@ -148,6 +153,23 @@ static void rules_from(const struct config *c, int i, int before, const struct y
         s->checkpoint = s->from;
 }
 
+/* A name in `compare`: a stage or a checkpoint, which may be quantized first, or a GGUF file. */
+static void rules_compared(struct config *c, int i, const char *name, struct place at, bool silent,
+                           struct mistakes *bad)
+{
+    const char *type, *model = pool_text(&c->pool, name, config_compare_name(name, &type));
+    const bool gguf = model && ends_in(model, ".gguf");
+    if (model && !gguf)
+        resolve(c, i, model, at, silent, bad);
+    if (type && gguf)
+        mistake_add(bad, at,
+                    "'%.60s': a GGUF file is measured as it is; make the other with "
+                    "`attar quantize`",
+                    name);
+    else if (type && !recipe_mix_find(type))
+        mistake_add(bad, at, "'%.60s': %s", name, err_text());
+}
+
 static void rules_evaluate(struct config *c, int i, int before, const struct yaml *node,
                            bool all_known, struct mistakes *bad)
 {
@@ -158,6 +180,9 @@ static void rules_evaluate(struct config *c, int i, int before, const struct yam
                     "%s: there is nothing to measure on: data.valid_fraction "
                     "is 0",
                     s->name);
+    const char *reference = s->evaluate.reference;
+    if (reference && config_sound(node, "reference") && !ends_in(reference, ".gguf"))
+        resolve(c, i, reference, config_place(node, "reference"), !all_known, bad);
     if (!config_sound(node, "compare"))
         return;
     if (list->n) {
@@ -172,12 +197,7 @@ static void rules_evaluate(struct config *c, int i, int before, const struct yam
     const struct yaml *element = given ? given->first : NULL;
     for (int k = 0; given && k < list->n; k++) {
         const struct place at = element ? element->at : given->at;
-        const char *type,
-            *name = pool_text(&c->pool, list->value[k], config_compare_name(list->value[k], &type));
-        if (name)
-            resolve(c, i, name, at, !all_known, bad);
-        if (type && !recipe_mix_find(type))
-            mistake_add(bad, at, "'%.60s': %s", list->value[k], err_text());
+        rules_compared(c, i, list->value[k], at, !all_known, bad);
         for (int j = 0; j < k; j++)
             if (!strcmp(list->value[j], list->value[k]))
                 mistake_add(bad, at, "'%.60s' is listed twice", list->value[k]);

@@ -275,7 +275,9 @@ static const struct field finetune_fields[] = {
 #define AT(member) FIELD_AT(config_evaluate, member)
 static const struct field evaluate_fields[] = {
     {AT(compare), .type = FIELD_TEXTS,
-     .doc = "stages or checkpoints .h5 to measure, quantized first with @TYPE behind them"},
+     .doc = "stages or checkpoints .h5, quantized first with @TYPE behind them, or .gguf files"},
+    {AT(reference), .type = FIELD_TEXT,
+     .doc = "stage, .h5 or .gguf that all are held against: their mean KL divergence from it"},
     {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",
      .doc = "tokens to measure on; 0 for the whole validation part"},
     {0},

@@ -6,7 +6,7 @@
 
 /* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
    0 with err() set if it failed. */
-static size_t pass(struct ctx *ctx, struct transformer *m, struct transformer *teacher,
+static size_t pass_once(struct ctx *ctx, struct transformer *m, struct transformer *teacher,
                    const struct batch *b, bool train)
 {
     static const int32_t none;
@@ -92,7 +92,7 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
         ctx.recording = train;
         ctx.recompute = a->recompute;
         ctx.profile = how == WHOLE ? a->profile : NULL;
-        peak = pass(&ctx, &m, taught ? &teacher : NULL, &b, train);
+        peak = pass_once(&ctx, &m, taught ? &teacher : NULL, &b, train);
         ctx_free(&ctx);
     }
     transformer_free(&m);
@@ -129,6 +129,47 @@ size_t plan_train(const struct transformer_dims *dims, const struct plan_args *a
 size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *args)
 {
     return measure(dims, args, false);
+}
+
+/* One way of cutting. */
+static size_t peak_of(const struct batch *b,
+                      void (*pass)(struct ctx *ctx, const struct batch *b, void *arg), void *arg)
+{
+    struct ctx ctx;
+    if (ctx_init(&ctx, 0))
+        return 0;
+    pass(&ctx, b, arg);
+    const size_t peak = ctx.arena.peak;
+    const bool failed = ctx.failed;
+    if (failed)
+        err("memory plan: %s", ctx.text);
+    ctx_free(&ctx);
+    return failed ? 0 : peak;
+}
+
+size_t plan_peak(const struct plan_args *a,
+                 void (*pass)(struct ctx *ctx, const struct batch *b, void *arg), void *arg)
+{
+    static const uint64_t no_row;
+    const size_t n = (size_t)(a->n_seqs * a->T);
+    const int cuttings = a->parts > 1 ? CUTTINGS : WHOLE + 1;
+    int32_t *token = mem_new(n, sizeof *token);
+    struct sequence *seqs = mem_new((size_t)(a->n_seqs * a->parts), sizeof *seqs);
+    size_t sum = token && seqs ? 1 : 0;
+    for (int i = 0; i < cuttings && sum; i++) {
+        const struct batch b = {.n = a->n_seqs * a->T,
+                                .tok = token,
+                                .pos = token,
+                                .row_id = &no_row,
+                                .seqs = seqs,
+                                .n_seqs = cut(a, (enum cutting)i, seqs)};
+        const size_t peak = peak_of(&b, pass, arg);
+        sum = peak ? sum + peak : 0; // what lies between them needs less than all: it is reserved,
+                                     // not touched
+    }
+    free(token);
+    free(seqs);
+    return sum;
 }
 
 struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer_kind optimizer,

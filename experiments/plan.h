@@ -21,6 +21,12 @@ struct plan_args {
 size_t plan_train(const struct transformer_dims *dims, const struct plan_args *args);
 size_t plan_eval(const struct transformer_dims *dims, const struct plan_args *args);
 
+/* Arena bytes that serve `pass`, which does not record, for batches of n_seqs windows, whatever
+   sequences mask_documents cuts them into; 0 with err() set if it failed. It is called with a
+   measuring ctx. Of parts, n_seqs and T. */
+size_t plan_peak(const struct plan_args *args,
+                 void (*pass)(struct ctx *ctx, const struct batch *b, void *arg), void *arg);
+
 /* Bytes outside the arena: weights, gradients, the optimizer's slabs and scratch, the weights'
    average (if `ema`) and their panels (where products are of bf16), rotary tables. */
 struct plan_model {

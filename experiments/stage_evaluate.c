@@ -1,54 +1,144 @@
-/* Stage `evaluate`: the validation loss of models side by side. */
+/* Stage `evaluate`: the validation loss of models side by side, and how far their predictions are
+   from a reference's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "autograd/base/mem.h"
 #include "experiments/checkpoint.h"
+#include "experiments/contrast.h"
 #include "experiments/export.h"
-#include "experiments/feed.h"
 #include "experiments/interrupt.h"
-#include "experiments/plan.h"
+#include "experiments/model_gguf.h"
 #include "experiments/run.h"
 
 enum { BATCH_TOKENS = 8192 };
 
+struct subject {
+    struct transformer m;
+    struct tokenizer *tok;
+    char path[RUN_PATH];
+    const char *type; /* quantized as that first; NULL: as it is */
+};
+
 /* A name in `compare` is a stage's or a path, and may have a @TYPE behind it. */
-static void model_of(const struct run *r, const char *name, char path[RUN_PATH], const char **type)
+static void model_of(const struct run *r, const char *name, struct subject *s)
 {
-    snprintf(path, RUN_PATH, "%.*s", (int)config_compare_name(name, type), name);
-    const int i = config_stage_find(r->config, path);
+    snprintf(s->path, RUN_PATH, "%.*s", (int)config_compare_name(name, &s->type), name);
+    const int i = config_stage_find(r->config, s->path);
     if (i >= 0)
-        run_stage_model(r, i, path);
+        run_stage_model(r, i, s->path);
 }
 
-/* The weights as they come out of a file of that type, and its bytes. */
-static int quantize(struct run *r, struct transformer *m, const struct tokenizer *tok,
-                    const char *type, struct summary_row *row)
+/* Do ids mean the same texts? What is measured are the corpus' ids. */
+static bool same_tokens(const struct tokenizer *a, const struct tokenizer *b)
 {
-    struct recipe recipe;
+    const int n = tokenizer_vocab_size(a);
+    if (n != tokenizer_vocab_size(b))
+        return false;
+    for (int i = 0; i < n; i++) {
+        size_t length[2];
+        const char *x = tokenizer_bytes(a, i, &length[0]), *y = tokenizer_bytes(b, i, &length[1]);
+        if (!x != !y || (x && (length[0] != length[1] || memcmp(x, y, length[0]) != 0)))
+            return false;
+    }
+    return true;
+}
+
+static void subject_close(struct subject *s)
+{
+    transformer_free(&s->m);
+    tokenizer_free(s->tok);
+}
+
+/* The model as it lies in the file: a GGUF's weights stay in their blocks. 0, or -1 with err(). */
+static int subject_open(struct run *r, const char *name, struct subject *s)
+{
+    model_of(r, name, s);
+    const bool gguf = model_gguf_is(s->path);
+    if (gguf ? model_gguf_use(s->path, &s->m, &s->tok) : checkpoint_use(s->path, &s->m, &s->tok))
+        return -1;
+    if (same_tokens(s->tok, r->tok))
+        return 0;
+    subject_close(s);
+    return err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
+}
+
+/* Bytes of the file that the model becomes by the recipe, or by the blocks that it is in. */
+static int size_of(const struct run *r, const struct transformer *m, const struct tokenizer *tok,
+                   const struct recipe *recipe, int64_t *size)
+{
     struct export_plan p;
     struct gguf_write w = {0};
     const struct export_origin origin = {.name = r->config->name,
                                          .stage = "",
                                          .config_hash = r->hash};
-    if (recipe_init(&recipe, &(struct recipe_options){.type = type}))
+    if (export_plan(&p, m, recipe, false))
         return -1;
-    int rc = export_plan(&p, m, &recipe, false);
-    if (!rc) {
-        export_declare(&p, tok, &origin, NULL, NULL, &w);
-        row->size = (int64_t)gguf_write_size(&w);
-        gguf_write_abandon(&w);
-        export_plan_free(&p);
-        rc = export_round_trip(m, &recipe, NULL);
-    }
+    export_declare(&p, tok, &origin, NULL, NULL, &w);
+    *size = (int64_t)gguf_write_size(&w);
+    gguf_write_abandon(&w);
+    export_plan_free(&p);
+    return 0;
+}
+
+/* The weights as they come out of a file of that type, and its bytes. */
+static int quantize(const struct run *r, struct subject *s, struct summary_row *row)
+{
+    struct recipe recipe;
+    if (recipe_init(&recipe, &(struct recipe_options){.type = s->type}))
+        return -1;
+    int rc = size_of(r, &s->m, s->tok, &recipe, &row->size);
+    if (!rc)
+        rc = export_round_trip(&s->m, &recipe, NULL);
     recipe_free(&recipe);
     return rc;
 }
 
-static int measure(struct run *r, struct transformer *m, const struct config_evaluate *e,
-                   const char *name, struct summary_row *row)
+/* Bytes of the file of a model that was trained in blocks: once more, as `export` takes them. */
+static int blocks_size(const struct run *r, struct subject *s, struct summary_row *row)
+{
+    struct checkpoint c;
+    struct transformer m;
+    struct tokenizer *tok;
+    struct recipe recipe;
+    if (checkpoint_open(&c, s->path))
+        return -1;
+    int rc = 0;
+    if (c.mix.n && !(rc = recipe_init(&recipe, &(struct recipe_options){.type = c.mix.p}))) {
+        rc = checkpoint_use(s->path, &m, &tok);
+        if (!rc) {
+            rc = checkpoint_use_blocks(&c, &m) ? -1 : size_of(r, &m, tok, &recipe, &row->size);
+            transformer_free(&m);
+            tokenizer_free(tok);
+        }
+        recipe_free(&recipe);
+    }
+    checkpoint_close(&c);
+    return rc;
+}
+
+static int file_size(const char *path, int64_t *size)
+{
+    struct stat s;
+    if (stat(path, &s))
+        return err("%s: it is gone", path);
+    *size = s.st_size;
+    return 0;
+}
+
+/* Size, and weights of the type that is asked for. */
+static int prepare(const struct run *r, struct subject *s, struct summary_row *row)
+{
+    return s->type                  ? quantize(r, s, row)
+           : model_gguf_is(s->path) ? file_size(s->path, &row->size)
+                                    : blocks_size(r, s, row);
+}
+
+static int measure(struct run *r, struct transformer *m, struct transformer *reference,
+                   const struct config_evaluate *e, struct summary_row *row)
 {
     const int64_t T = m->dims.context, most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
     const bool mask = r->config->data.mask_documents;
@@ -56,86 +146,94 @@ static int measure(struct run *r, struct transformer *m, const struct config_eva
                                      .mask_documents = mask,
                                      .prefetch = true,
                                      .context = (int)T};
-    const struct plan_args plan = {.n_seqs = most, .T = T, .parts = mask ? T : 1};
     struct loader *loader = NULL;
     struct feed feed = {0};
-    struct ctx ctx = {0};
-    struct loss loss = {0};
-    const size_t arena = plan_eval(&m->dims, &plan);
-    int rc = !arena || loader_open(&loader, &r->corpus, &spec) ||
-                     feed_init(&feed, loader, T, most, mask) || ctx_init(&ctx, arena)
-                 ? -1
-                 : 0;
+    struct contrast sum = {0};
+    if (reference && reference->dims.context < T)
+        return err("a context of %d, the reference has one of %d", m->dims.context,
+                   reference->dims.context);
+    int rc =
+        loader_open(&loader, &r->corpus, &spec) || feed_init(&feed, loader, T, most, mask) ? -1 : 0;
     if (!rc) {
         const int64_t all = loader_windows(loader), some = (e->tokens + T - 1) / T;
         const int64_t windows = e->tokens && some < all ? some : all;
-        ctx.stop = &interrupt_flag;
-        rc = feed_evaluate(&feed, m, &ctx, windows, name, &loss);
         const double bytes =
             (double)r->corpus.part[CORPUS_VALID].loss_bytes * (double)windows / (double)all;
-        row->name = name;
-        row->loss = loss.nll / (double)loss.count;
+        rc = contrast_run(&sum, &feed, m, reference, windows, row->name);
+        row->loss = sum.nll / (double)sum.count;
         row->perplexity = exp(row->loss);
-        row->bits_per_byte = loss.nll / log(2) / bytes;
-        row->kld = NAN;
-        row->tokens = loss.count;
+        row->bits_per_byte = sum.nll / log(2) / bytes;
+        const struct divergence_mean kl = contrast_kl(&sum);
+        row->kld = reference ? kl.mean : NAN;
+        row->kld_error = reference ? kl.error : NAN;
+        row->tokens = sum.count;
     }
-    ctx_free(&ctx);
     feed_free(&feed);
     loader_close(loader);
     return rc;
 }
 
-static int evaluate_one(struct run *r, const struct config_evaluate *e, const char *name,
-                        struct summary_row *row)
+static int evaluate_one(struct run *r, struct transformer *reference,
+                        const struct config_evaluate *e, const char *name, struct summary_row *row)
 {
-    char path[RUN_PATH];
-    struct transformer m;
-    struct tokenizer *tok;
-    struct buf json = {0};
-    const char *type;
-    model_of(r, name, path, &type);
-    if (checkpoint_use(path, &m, &tok))
+    struct subject s;
+    row->name = name;
+    if (subject_open(r, name, &s))
         return -1;
-    int rc = tokenizer_write(tok, &json);
-    if (!rc && (json.n != r->tokenizer_json.n || memcmp(json.p, r->tokenizer_json.p, json.n)))
-        rc = err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
-    if (!rc && type)
-        rc = quantize(r, &m, tok, type, row);
+    int rc = prepare(r, &s, row);
     if (!rc)
-        rc = measure(r, &m, e, name, row);
-    buf_free(&json);
-    transformer_free(&m);
-    tokenizer_free(tok);
-    return rc;
+        rc = measure(r, &s.m, reference, e, row);
+    subject_close(&s);
+    return rc < 0 ? err_in("%s", name) : rc;
+}
+
+static void print_rows(const struct summary_row *row, int n, bool apart)
+{
+    printf("%-32s %10s %12s %14s %12s %12s", "model", "loss", "perplexity", "bits per byte",
+           "tokens", "GGUF, bytes");
+    printf(apart ? " %24s\n" : "\n", "KL from the reference");
+    for (int i = 0; i < n; i++, row++) {
+        char size[32] = "";
+        if (row->size)
+            snprintf(size, sizeof size, "%lld", (long long)row->size);
+        printf("%-32s %10.4f %12.3f %14.4f %12lld %12s", row->name, row->loss, row->perplexity,
+               row->bits_per_byte, (long long)row->tokens, size);
+        if (apart)
+            printf("      %8.5f \302\261 %7.5f", row->kld, row->kld_error);
+        printf("\n");
+    }
+}
+
+static int evaluate_all(struct run *r, int stage, struct transformer *reference,
+                        struct summary_row *rows)
+{
+    const struct config_evaluate *e = &r->config->stages[stage].evaluate;
+    for (int i = 0; i < e->compare.n; i++) {
+        const int rc = evaluate_one(r, reference, e, e->compare.value[i], &rows[i]);
+        if (rc)
+            return rc;
+    }
+    struct summary s;
+    summary_init(&s);
+    s.row = rows;
+    s.n_rows = e->compare.n;
+    print_rows(rows, e->compare.n, reference != NULL);
+    return run_summary(r, stage, &s);
 }
 
 int stage_evaluate(struct run *r, int stage)
 {
     const struct config_evaluate *e = &r->config->stages[stage].evaluate;
+    struct subject reference;
     if (r->corpus.part[CORPUS_VALID].tokens < 2)
         return err("there is no validation part: data.valid_fraction is 0");
+    if (e->reference && subject_open(r, e->reference, &reference))
+        return err_in("reference");
     struct summary_row *rows = mem_new((size_t)e->compare.n, sizeof *rows);
-    if (!rows)
-        return -1;
-    int rc = 0;
-    for (int i = 0; i < e->compare.n && !rc; i++)
-        rc = evaluate_one(r, e, e->compare.value[i], &rows[i]);
-    if (!rc) {
-        struct summary s;
-        summary_init(&s);
-        s.row = rows;
-        s.n_rows = e->compare.n;
-        printf("%-32s %10s %12s %14s %12s %12s\n", "model", "loss", "perplexity", "bits per byte",
-               "tokens", "GGUF, bytes");
-        for (int i = 0; i < e->compare.n; i++) {
-            printf("%-32s %10.4f %12.3f %14.4f %12lld", rows[i].name, rows[i].loss,
-                   rows[i].perplexity, rows[i].bits_per_byte, (long long)rows[i].tokens);
-            printf(rows[i].size ? " %12lld\n" : "\n", (long long)rows[i].size);
-        }
-        rc = run_summary(r, stage, &s);
-    }
+    const int rc = rows ? evaluate_all(r, stage, e->reference ? &reference.m : NULL, rows) : -1;
     free(rows);
+    if (e->reference)
+        subject_close(&reference);
     if (rc > 0)
         err("stopped by %s during an evaluation; the same command does it again", interrupt_name());
     return rc > 0 ? RUN_STOPPED : rc;

@@ -9,12 +9,13 @@
 /* A row of an evaluation: one model, as trained or as exported. */
 struct summary_row {
     const char *name;
-    double loss;          /* nats per token                                          */
-    double perplexity;    /* exp(loss)                                               */
-    double bits_per_byte; /* NAN: unknown, here and below                            */
-    double kld;           /* mean KL divergence from the reference model, nats       */
-    int64_t tokens;       /* scored                                                  */
-    int64_t size;         /* of the model's file, bytes; 0: unknown                  */
+    double loss;           /* nats per token                                          */
+    double perplexity;     /* exp(loss)                                               */
+    double bits_per_byte;  /* NAN: unknown, here and below                            */
+    double kld, kld_error; /* mean KL divergence from the reference model, nats; its
+                              standard error */
+    int64_t tokens;        /* scored                                                  */
+    int64_t size;          /* of the model's file, bytes; 0: unknown                  */
 };
 
 /* Anything else worth a line: {"bits per weight", "3.91"}. */

@@ -4,9 +4,10 @@
  *
  *   bench_train [--shape tiny|small|gpt2] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
  *               [--precision f32|bf16] [--recompute 1 --memory 1] [--micro SEQUENCES]
+ *               [--qat Q2_K|Q3_K_M|Q4_K_M|Q6_K [--scales frozen|learned]]
  *
  * --shape: defaults of what the model and the batch look like, the same as train_torch.py's. bf16:
- * activations and products, with f32 master weights.
+ * activations and products, with f32 master weights. qat: training in the blocks of that mix.
  *
  * Prints one JSON line: tokens_per_s is the median over the steps after the warm-up, first_step_s
  * the time from main to the end of the first step, arena_mib what a step needs beside the weights.
@@ -25,6 +26,7 @@
 #include "autograd/kernels/gemm_bf16.h"
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/ops.h"
+#include "experiments/blocks.h"
 #include "experiments/config.h"
 #include "experiments/plan.h"
 #include "layers/transformer.h"
@@ -34,7 +36,8 @@ struct bench {
     long d, layers, heads, kv_heads, ff, vocab, seq, batch;
     long arch, tie, context; /* context: 0: seq */
     long threads, steps, warmup, bf16, recompute, memory, shape;
-    long micro; /* sequences at once; 0: all that `attar run` would take by default */
+    long micro;       /* sequences at once; 0: all that `attar run` would take by default */
+    long qat, scales; /* place in mixes; 1: learned */
 };
 
 static const struct bench shapes[] = {
@@ -45,6 +48,8 @@ static const struct bench shapes[] = {
 };
 static const char *const shape_names[] = {"tiny", "small", "gpt2", NULL};
 static const char *const precisions[] = {"f32", "bf16", NULL};
+static const char *const mixes[] = {"none", "Q2_K", "Q3_K_M", "Q4_K_M", "Q6_K", NULL};
+static const char *const scales[] = {"frozen", "learned", NULL};
 
 static const struct {
     const char *name;
@@ -69,6 +74,8 @@ static const struct {
     {"--warmup", offsetof(struct bench, warmup), NULL},
     {"--tie", offsetof(struct bench, tie), NULL},
     {"--recompute", offsetof(struct bench, recompute), NULL},
+    {"--qat", offsetof(struct bench, qat), mixes},
+    {"--scales", offsetof(struct bench, scales), scales},
     {"--memory", offsetof(struct bench, memory), NULL}, // only the plan: nothing is computed
 };
 
@@ -177,7 +184,8 @@ static void pass(struct transformer *m, struct ctx *ctx, const struct data *x, l
         die(ctx->text);
 }
 
-static double step(struct transformer *m, struct ctx *ctx, const struct data *x, long done)
+static double step(struct transformer *m, struct blocks *blocks, struct ctx *ctx,
+                   const struct data *x, long done)
 {
     struct loss loss = {0};
     store_zero_grad(&m->store);
@@ -194,7 +202,12 @@ static double step(struct transformer *m, struct ctx *ctx, const struct data *x,
                                         .eps = 1e-8f};
     if (optimizers[OPTIMIZER_ADAMW].step(&m->store, &args))
         die(err_text());
+    if (blocks && blocks->qat.scales.n &&
+        optimizers[OPTIMIZER_ADAMW].step(&blocks->qat.scales, &args))
+        die(err_text());
     store_project(&m->store);
+    if (blocks && qat_check(&blocks->qat))
+        die(err_text());
     return loss.nll / count;
 }
 
@@ -226,15 +239,17 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
            "\"d\": %ld, \"layers\": %ld, \"heads\": %ld, \"kv_heads\": %ld, \"ff\": %ld, "
            "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"micro\": %ld, \"threads\": %ld, "
            "\"tie\": %s, "
-           "\"recompute\": %s, \"params\": %lld, \"steps\": %ld, \"tokens_per_s\": %.1f, "
+           "\"recompute\": %s, \"qat\": \"%s\", \"scales\": \"%s\", \"params\": %lld, "
+           "\"steps\": %ld, \"tokens_per_s\": %.1f, \"step_ms\": %.2f, "
            "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
            "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
            rows->name, b->bf16 ? gemm_bf16->name : gemm_describe(), arch_names[b->arch],
            precisions[b->bf16], b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq,
            b->batch, b->micro, b->threads, b->tie ? "true" : "false",
-           b->recompute ? "true" : "false", (long long)store_numel(&m->store), b->steps, median,
-           rate[0], rate[b->steps - 1], first, (double)usage.ru_maxrss / 1024,
-           (double)arena / 0x1p20, loss);
+           b->recompute ? "true" : "false", mixes[b->qat], scales[b->scales],
+           (long long)store_numel(&m->store), b->steps, median,
+           1e3 * (double)(b->batch * b->seq) / median, rate[0], rate[b->steps - 1], first,
+           (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
 }
 
 int main(int argc, char **argv)
@@ -264,6 +279,12 @@ int main(int argc, char **argv)
     ctx.recompute = b.recompute;
     ctx.act = b.bf16 ? &dtype_bf16 : &dtype_f32;
     store_init(&m.store, 1);
+    struct blocks blocks;
+    const struct config_qat qat = {.type = mixes[b.qat],
+                                   .ste = STE_CLIPPED,
+                                   .scales = b.scales ? SCALES_LEARNED : SCALES_FROZEN};
+    if (b.qat && (blocks_open(&blocks, &qat, ".", &m) || blocks_begin(&blocks, &m)))
+        die(err_text());
     const size_t n = (size_t)(b.batch * b.seq);
     struct data x = {.tok = mem_new(n, sizeof *x.tok),
                      .pos = mem_new(n, sizeof *x.pos),
@@ -276,7 +297,7 @@ int main(int argc, char **argv)
     for (long i = 0; i < b.warmup + b.steps; i++) {
         fill(&x, &b, i);
         const double begin = clock_seconds();
-        loss = step(&m, &ctx, &x, i);
+        loss = step(&m, b.qat ? &blocks : NULL, &ctx, &x, i);
         const double end = clock_seconds();
         if (!i)
             first = end - start;

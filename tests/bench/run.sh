@@ -147,6 +147,36 @@ quickstart() {
     record quickstart tests/quickstart.sh --json
 }
 
+# a step in blocks against a plain one (the ratio is of their times), and what blocks take by type
+qat_cost() {
+    for shape in small gpt2; do
+        [ -z "$dry" ] || [ $shape = small ] || { skip "qat_cost of gpt2: takes minutes"; continue; }
+        plain="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2"
+        for mix in Q2_K Q3_K_M Q4_K_M; do
+            versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix -- $plain
+        done
+        versus qat-cost-$shape-learned step_ms blocks plain -- $plain --qat Q2_K --scales learned -- $plain
+    done
+    for type in q2_k q3_k q4_k q5_k q6_k q4_0 q8_0 iq4_nl tq1_0 tq2_0; do
+        record qat-project-$type "$bench/bench_qat" $type
+    done
+}
+
+# training in blocks against quantizing after training: hours; RECOVER_RUNS keeps its checkpoints, and it goes on there
+recover() {
+    [ -f "$ATTAR_DATA/mixed.txt.xz" ] || { skip "recover: no mixed.txt.xz"; return; }
+    [ -n "${LLAMA_BIN:-}" ] || skip "recover's files of llama-quantize: LLAMA_BIN names no folder of llama.cpp's programs"
+    echo "-- recover"
+    if [ -n "$dry" ]; then
+        runs=$(mktemp -d)
+        "$python" tests/bench/recover.py "$build/attar" --runs "$runs" --dry --tokens 32K --size 2m --seed 1 ||
+            failed=$((failed + 1))
+        rm -rf "$runs"
+    else
+        "$python" tests/bench/recover.py "$build/attar" --runs "${RECOVER_RUNS:-runs/recover}" || failed=$((failed + 1))
+    fi
+}
+
 # planned and measured speed of models of 1M to 124M parameters; goes on where it was stopped
 plan() {
     echo "-- plan"
@@ -253,7 +283,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs decode parallel xz_baseline shakespeare quickstart; do
+for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs qat_cost recover decode parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))

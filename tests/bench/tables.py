@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import precision
+import recover_claims as recover
 import results
 
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -231,6 +232,21 @@ TABLES = {
         {f"{model}, {kind}": f"parallel-{name}{tail}" for name, model in
          (("5m", "5.8M in F16"), ("110m", "110M in Q4_K_M")) for tail, kind in
          (("", "64 prompts"), ("-samples", "8 prompts, 8 texts each"))}, pair_side("cache_mib", "contiguous_mib")),
+    "qat-cost": Table(
+        ("a step, bf16", "in blocks, ms (range)", "plain, ms (range)", "ratio (quartiles)", "rounds", "peak MiB"),
+        {f"{model}, {what}": f"qat-cost-{shape}-{mix}" for shape, model in (("small", "35.7M llama"), ("gpt2", "GPT-2 124M"))
+         for mix, what in (("Q2_K", "Q2_K"), ("Q3_K_M", "Q3_K_M"), ("Q4_K_M", "Q4_K_M"), ("learned", "Q2_K, learned scales"))},
+        pair_side("peak_rss_mib")),
+    "qat-project": Table(
+        ("type", "bits a weight", "fit, million weights/s", "rounded, decoded, packed", "plain: packed", "pullback",
+         "GB/s moved", "GB/s of a copy", "time by the floor in bytes"),
+        {kind.upper(): f"qat-project-{kind}" for kind in ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q8_0", "iq4_nl",
+                                                          "tq1_0", "tq2_0")},
+        fields("bits", "fit_mweights_s", "project_mweights_s", "plain_mweights_s", "pullback_mweights_s", "project_gb_s",
+               "copy_gb_s", "by_floor")),
+    "recover": Table(recover.CLAIMS_HEADER, recover.CLAIMS_ROWS, recover.cells, recover.claims_pick),
+    "recover-methods": Table(recover.METHODS_HEADER, recover.METHODS_ROWS, recover.cells, recover.methods_pick),
+    "recover-screen": Table(recover.SCREEN_HEADER, recover.screen_rows(recover.read()), recover.cells, recover.screen_pick),
     "plan": Table(
         ("tokens/s, planned and measured: ratio", *(f"context {seq:,}" for seq in PLAN_CONTEXTS)),
         {f"{size}, {precision}": "plan" for size in ("1M", "6M", "25M", "124M") for precision in ("f32", "bf16")},

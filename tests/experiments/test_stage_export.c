@@ -1,3 +1,4 @@
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +28,8 @@ static const char text[] =
     "stages:\n"
     "  - pretrain: {steps: 2, batch_tokens: 64, precision: f32}\n"
     "  - export: {type: q8_0, tensor_type: ['ffn_down=f16'], name: small}\n"
-    "  - evaluate: {compare: [pretrain, pretrain@f32, pretrain@q8_0]}\n";
+    "  - evaluate: {reference: pretrain,\n"
+    "       compare: [pretrain, pretrain@f32, pretrain@q8_0, runs/tiny/02-small/tiny-Q8_0.gguf]}\n";
 
 static int setup(void **state)
 {
@@ -84,13 +86,19 @@ static void a_run_ends_with_a_file(void **state)
     assert_string_equal(sum.fact[0].value, file);
     summary_free(&sum);
     assert_int_equal(summary_read(&sum, "runs/tiny/03-evaluate/summary.json"), 0);
-    assert_int_equal(sum.n_rows, 3);
+    assert_int_equal(sum.n_rows, 4);
     assert_true(sum.row[0].loss == sum.row[1].loss); // f32 loses nothing
     assert_true(sum.row[0].loss != sum.row[2].loss);
     assert_true(sum.row[0].loss - sum.row[2].loss < 0.01 &&
                 sum.row[2].loss - sum.row[0].loss < 0.01);
     assert_true(sum.row[2].size > 0 && sum.row[1].size > 2 * sum.row[2].size);
     assert_int_equal(sum.row[0].size, 0);
+    assert_true(fabs(sum.row[0].kld) < 1e-12 && fabs(sum.row[1].kld) < 1e-12);
+    assert_true(sum.row[2].kld > 1e-9 && sum.row[2].kld < 1e-2 && sum.row[2].kld_error > 0);
+    // the file itself, multiplied in its blocks
+    assert_int_equal(sum.row[3].size, s.st_size);
+    assert_true(sum.row[3].kld > 1e-9 && sum.row[3].kld < 1e-2);
+    assert_true(fabs(sum.row[3].loss - sum.row[2].loss) < 0.01);
     summary_free(&sum);
     buf_free(&out);
     buf_free(&check);
@@ -118,6 +126,8 @@ static void mistakes_are_found_before_anything_runs(void **state)
     assert_mistake("evaluate.compare=pretrain@q4_k_x", "there is no type 'q4_k_x'");
     assert_mistake("evaluate.compare=pretrian@q4_k_m", "did you mean 'pretrain'?");
     assert_mistake("evaluate.compare=small@q4_k_m", "makes no model");
+    assert_mistake("evaluate.compare=a.gguf@q4_k_m", "a GGUF file is measured as it is");
+    assert_mistake("evaluate.reference=pretrian", "did you mean 'pretrain'?");
 }
 
 static void names_are_cut_at_the_last_at(void **state)

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
 #include "autograd/base/err.h"
 #include "datasets/h5file.h"
 #include "experiments/metrics.h"
+#include "experiments/summary.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/same_run.h"
 #include "tests/experiments/spawn.h"
@@ -36,7 +38,7 @@ static const char CONFIG[] = "name: t\n"
                              "      lr: 5e-4\n"
                              "      save_every: 4\n"
                              "      keep_last: 9\n"
-                             "  - evaluate: {compare: [pretrain, qat]}\n";
+                             "  - evaluate: {compare: [pretrain, qat], reference: pretrain}\n";
 
 static const char *folder;
 
@@ -179,6 +181,13 @@ static void the_blocks_are_the_model(void **state)
     assert_true(trained < rounded - 1e-3);    // and training answers
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
     spawn_says(folder, "type =   q2_k");
+    struct summary sum;
+    struct stat file;
+    assert_int_equal(summary_read(&sum, at("runs/still/03-evaluate/summary.json")), 0);
+    assert_int_equal(stat(at("m.gguf"), &file), 0);
+    assert_true(llabs(sum.row[1].size - (int64_t)file.st_size) <= 64); // names of the model
+    assert_true(fabs(sum.row[0].kld) < 1e-12 && sum.row[1].kld > 1e-3);
+    summary_free(&sum);
     spawn_expect(folder, 1, "export runs/t/02-qat m.gguf --pure");
     spawn_says(folder, "written as they are");
     spawn_expect(folder, 0, "export runs/t/02-qat h.gguf --type f16");

@@ -1,0 +1,325 @@
+"""How much of what quantization loses does training in the blocks give back? Base models of 2.3M and 5.2M parameters
+(experiments/configs/recover-*.yaml), post-training files of attar and llama-quantize, and training in blocks, all
+measured as exported GGUF files: loss, and mean KL divergence from the base model in F32, on the validation part.
+
+  recover.py ATTAR --runs FOLDER [--only screen|confirm] [--size 2m] [--seed 1] [--plan] [--dry] [--tokens 8M]
+
+The unit of work is a seed of a size: its base model, then its arms. Prints the plan with its hours first (--plan: that
+is all). An arm adds a line to results/recover.jsonl; what is there of the same base and options is skipped, and a run
+that was stopped goes on where it was: the same command does all of it. LLAMA_BIN: the folder of llama-quantize.
+Tiers: `screen` compares options on the small model with one seed; `confirm` has what claims name, with three seeds of
+both sizes. In the end it prints the claims: paired ratios and differences over the seeds, with standard errors.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import recover_claims
+import results
+
+TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M")
+SEEDS = (1, 2, 3)
+SIZES = ("2m", "5m")
+RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
+SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
+# What the screen chose; the rate by type. Everything else is the stage's default.
+LR = {"Q2_K": 1e-3, "Q3_K_M": 1e-3, "Q4_K_M": 5e-4}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something that makes files: post-training ones of a type, or a stage."""
+
+    name: str
+    kind: str = ""  # type of the file
+    stage: dict = field(default_factory=dict, hash=False)  # empty: post-training
+    after: str = ""  # another arm, whose model it starts from
+
+    @property
+    def cost(self) -> float:
+        """In plain training's tokens, as a part of the extra tokens."""
+        return 0 if not self.stage else 1.05 if "pretrain" in self.stage or self.teacherless else 1.4
+
+    @property
+    def teacherless(self) -> bool:
+        return self.stage.get("qat", {}).get("teacher") == "none"
+
+
+def qat(kind: str, **options: object) -> dict:
+    return {"qat": {"type": kind.lower(), "lr": LR[kind]} | options}
+
+
+def screen() -> list[Arm]:
+    """One seed of the small model: each option beside the default."""
+    arms = [Arm(f"lr={lr:g}", kind, qat(kind, lr=lr)) for kind, rates in
+            (("Q2_K", (3e-4, 1e-3, 3e-3)), ("Q3_K_M", (3e-4, 1e-3, 3e-3)), ("Q4_K_M", (2e-4, 5e-4, 1e-3))) for lr in rates]
+    variants = {"scales=learned": {"scales": "learned"}, "scales=learned scale_lr=0.1": {"scales": "learned", "scale_lr": 0.1},
+                "ste=plain": {"ste": "plain"}, "imatrix": {"imatrix": "IMATRIX"}, "kl_weight=0.5": {"kl_weight": 0.5},
+                "batch_tokens=2Ki": {"batch_tokens": "2Ki"}, "batch_tokens=8Ki": {"batch_tokens": "8Ki"}}
+    arms += [Arm(f"{name} lr={LR['Q2_K']:g}", "Q2_K", qat("Q2_K", **options)) for name, options in variants.items()]
+    return arms
+
+
+def post_training() -> list[Arm]:
+    return [Arm("f32", "F32"), Arm("f16", "F16"), *(Arm(how, kind) for kind in TYPES for how in
+            ("attar", "attar imatrix", "llama-quantize", "llama-quantize imatrix"))]
+
+
+def confirm() -> list[Arm]:
+    """What claims name."""
+    arms = [Arm("qat", kind, qat(kind)) for kind in TYPES]
+    arms += [Arm("f16, then llama-quantize", kind, after="qat") for kind in TYPES]
+    arms += [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
+    arms += [Arm("more training", "F32", {"pretrain": {"lr": LR["Q2_K"], "weight_decay": 0, "warmup": "10%"}})]
+    arms += [Arm("more training, then attar imatrix", kind, after="more training") for kind in TYPES]
+    return arms
+
+
+def tiers(size: str, seed: int) -> dict[str, list[Arm]]:
+    first = size == SIZES[0] and seed == SEEDS[0]
+    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm()}
+
+
+class Stopped(Exception):
+    pass
+
+
+def number(text: str) -> int:
+    """8M, 64Ki -> its value."""
+    digits, unit = re.fullmatch(r"([0-9.]+)(K|M|G|Ki|Mi)?", text).groups()
+    return int(float(digits) * {"K": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": 1 << 20, None: 1}[unit])
+
+
+def sha(*parts: bytes) -> str:
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
+
+
+def yaml(value: object) -> str:
+    """JSON without quotes around what needs none: the flow style of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {yaml(v)}" for key, v in value.items()) + "}"
+    return "[" + ", ".join(map(yaml, value)) + "]" if isinstance(value, (list, tuple)) else str(value)
+
+
+class Unit:
+    """One seed of one size."""
+
+    def __init__(self, a: argparse.Namespace, size: str, seed: int) -> None:
+        self.a, self.size, self.seed = a, size, seed
+        self.config = Path(f"experiments/configs/recover-{size}.yaml")
+        self.runs = Path(a.runs).resolve()
+        self.files = self.runs / f"{size}-{seed}"
+        self.extra = int(number(a.tokens) * SHARE)
+        self.base_model = self.runs / self.name("base") / "01-pretrain" / "checkpoint.h5"
+        self.llama = os.environ.get("LLAMA_BIN")
+        self.base_hash = ""
+
+    def name(self, arm: str) -> str:
+        return f"{self.size}-{self.seed}-" + re.sub(r"[^a-zA-Z0-9.]+", "-", arm).strip("-").lower()
+
+    def stage_hash(self, arm: Arm) -> str:
+        """Of all that makes the arm what it is, but for the base model and the seed."""
+        return sha(self.config.read_bytes(), self.a.tokens.encode(), json.dumps([arm.kind, arm.stage, arm.after]).encode())
+
+    # ---- programs ----
+
+    def call(self, *command: object) -> str:
+        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, log = child.communicate()
+        except Stopped:
+            child.send_signal(signal.SIGTERM)
+            child.communicate()
+            raise
+        if child.returncode:
+            sys.exit(f"{' '.join(map(str, command))}: exit status {child.returncode}\n{log[-2000:]}")
+        return out
+
+    def run(self, name: str, stages: list, fresh: bool = False) -> Path:
+        """A run of the config's text with other stages, which start from files; its folder."""
+        self.call(self.a.attar, "run", self.config, *(["--fresh"] if fresh else []), f"out={self.runs}", f"name={name}",
+                  f"seed={self.seed}", f"stages={yaml(stages)}", "model=")
+        return self.runs / name
+
+    def make_base(self) -> None:
+        stage = {"pretrain": {"tokens": self.a.tokens}}
+        text = self.config.read_text(encoding="utf-8")
+        for key in ("batch_tokens", "lr", "warmup"):  # the first stage's
+            stage["pretrain"][key] = re.search(rf"^      {key}: (\S+)$", text, re.M)[1]
+        self.call(self.a.attar, "run", self.config, f"out={self.runs}", f"name={self.name('base')}", f"seed={self.seed}",
+                  f"stages={yaml([stage])}")
+        self.base_hash = hashlib.sha256(self.base_model.read_bytes()).hexdigest()[:16]
+        self.files.mkdir(exist_ok=True)
+
+    def imatrix(self) -> Path:
+        """Of training text: 256 contexts of it."""
+        to = self.files / "imatrix.gguf"
+        if not to.exists():
+            corpus = self.call(self.a.attar, "data", "build", self.config, f"seed={self.seed}").split()[-1]
+            text = self.files / "calibration.txt"
+            whole = self.call(self.a.attar, "data", "text", corpus, "--part", "train")
+            text.write_text(whole[: 1 << 19], encoding="utf-8")
+            self.call(self.a.attar, "imatrix", "-m", self.file("f32", "F32"), "-f", text, "-c", 256, "--chunks", 256, "-o", to)
+        return to
+
+    def file(self, name: str, kind: str) -> Path:
+        return self.files / (re.sub(r"[^a-zA-Z0-9.=]+", "-", f"{name}-{kind}") + ".gguf")
+
+    # ---- arms ----
+
+    def export(self, model: Path, to: Path, kind: str) -> Path:
+        if not to.exists():
+            self.call(self.a.attar, "export", model, to, *(["--type", kind] if kind else []))
+        return to
+
+    def quantized(self, source: Path, how: str, kind: str, to: Path) -> Path | None:
+        """A post-training file; None: its program is not there."""
+        flags = ["--imatrix", self.imatrix()] if how.endswith("imatrix") else []
+        if how.startswith("attar"):
+            self.call(self.a.attar, "quantize", source, to, kind, *flags)
+        elif self.llama:
+            self.call(Path(self.llama) / "llama-quantize", *flags, source, to, kind, 2)
+        else:
+            print(f"SKIPPED {how}: LLAMA_BIN names no folder of llama.cpp's programs", flush=True)
+            return None
+        return to
+
+    def trained(self, arm: Arm) -> Path:
+        """The run of an arm that trains."""
+        (kind, options), = arm.stage.items()
+        options = {"from": self.base_model, "tokens": self.extra, "batch_tokens": "4Ki"} | options
+        if "imatrix" in options:
+            options["imatrix"] = self.imatrix()
+        # by what it does: the arm that a screen chose is trained once
+        return self.run(self.name(f"{kind} {arm.kind} {sha(json.dumps(arm.stage, sort_keys=True).encode())[:8]}"),
+                        [{kind: options}])
+
+    def make(self, arm: Arm) -> tuple[Path | None, dict]:
+        """The arm's file, and what is known of its making."""
+        to, seconds = self.file(arm.name, arm.kind), time.monotonic()
+        f32 = self.file("f32", "F32")
+        if not arm.stage and not arm.after:
+            if arm.name in ("f32", "f16"):
+                return self.export(self.base_model, to, arm.kind), {}
+            to.unlink(missing_ok=True)
+            return self.quantized(f32, arm.name, arm.kind, to), {}
+        if arm.after:
+            other = next(a for a in confirm() if a.name == arm.after and a.kind in (arm.kind, "F32"))
+            dense = self.export(self.trained(other), self.file(arm.after, f"{arm.kind}-as-dense"),
+                                "F32" if other.kind == "F32" else "F16")
+            to.unlink(missing_ok=True)
+            return self.quantized(dense, arm.name.split("then ")[1], arm.kind, to), {}
+        folder = self.trained(arm)
+        summary = json.loads(next(folder.glob("01-*/summary.json")).read_text(encoding="utf-8"))
+        to.unlink(missing_ok=True)
+        self.export(folder, to, "" if "qat" in arm.stage else arm.kind)
+        return to, {"model": folder / "01-qat" / "checkpoint.h5", "seconds": summary["seconds"], "trained_tokens": summary["tokens"],
+                    "training_forward_loss": summary["valid_loss"], "wall_s": round(time.monotonic() - seconds, 1)}
+
+    def measure(self, files: list[Path]) -> list[dict]:
+        """Loss and divergence of the files."""
+        folder = self.run(self.name("measure"), [{"evaluate": {"compare": files, "reference": self.base_model}}], fresh=True)
+        return json.loads((folder / "01-evaluate" / "summary.json").read_text(encoding="utf-8"))["rows"]
+
+    def record(self, tier: str, arm: Arm, row: dict, more: dict) -> dict:
+        r = {"tier": tier, "size": self.size, "seed": self.seed, "arm": arm.name, "type": arm.kind, "base": self.base_hash,
+             "config": self.stage_hash(arm), "options": arm.stage, "base_tokens": number(self.a.tokens),
+             "loss": row["loss"], "kl": row["kld"], "kl_error": row["kld_error"], "tokens": row["tokens"],
+             "bytes": row["size"]} | more
+        if "training_forward_loss" in more:
+            r["forward_minus_file"] = more["training_forward_loss"] - row["loss"]
+        print(f"{self.size} seed {self.seed} {arm.kind:7} {arm.name:34} loss {r['loss']:.5f} KL {r['kl']:.6f}"
+              f" +- {r['kl_error']:.6f} {r.get('seconds', 0):6.0f} s", flush=True)
+        if not self.a.dry:
+            results.append("recover", r)
+        return r
+
+    def arms(self, tier: str, arms: list[Arm], done: set) -> None:
+        left = [arm for arm in arms if (self.base_hash, self.stage_hash(arm), arm.name) not in done]
+        if tier != "post-training":
+            for arm in left:
+                file, more = self.make(arm)
+                if not file:
+                    continue
+                model = more.pop("model", None)
+                blocks = "qat" in arm.stage
+                rows = self.measure([file, model] if blocks else [file])
+                if blocks:  # the same, computed in f32
+                    more |= {"weights_loss": rows[1]["loss"], "weights_kl": rows[1]["kld"]}
+                self.record(tier, arm, rows[0], more)
+        elif left:
+            made = [(arm, self.make(arm)[0]) for arm in left]
+            made = [(arm, file) for arm, file in made if file]
+            for (arm, _), row in zip(made, self.measure([file for _, file in made])):
+                self.record(tier, arm, row, {})
+
+
+def key(r: dict) -> tuple:
+    return r["base"], r["config"], r["arm"]
+
+
+def plan(a: argparse.Namespace, units: list[Unit], records: list[dict]) -> None:
+    """Hours that are left, by unit; at the speed of the newest record of that size, if there is one."""
+    total = 0.0
+    done = {(r["size"], r["seed"], r["arm"], r["config"]) for r in records}
+    for u in units:
+        rates = [r["trained_tokens"] / r["seconds"] * 1.4 for r in records if r["size"] == u.size and r["arm"] == "qat"]
+        rate = rates[-1] if rates else RATE[u.size]
+        base = 0 if (u.base_model.parent / "summary.json").exists() else number(a.tokens) / rate
+        hours = {"base": base / 3600}
+        for tier, arms in tiers(u.size, u.seed).items():
+            left = [x for x in arms if (u.size, u.seed, x.name, u.stage_hash(x)) not in done]
+            if not a.only or tier in (a.only, "post-training"):
+                hours[tier] = sum(x.cost * u.extra / rate + 60e3 / rate for x in left) / 3600
+        total += sum(hours.values())
+        print(f"plan: {u.size} seed {u.seed}: " + ", ".join(f"{k} {h:.2f} h" for k, h in hours.items()))
+    print(f"plan: {total:.2f} hours in all", flush=True)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description="training in blocks against quantizing after training")
+    p.add_argument("attar")
+    p.add_argument("--runs", required=True, help="folder of checkpoints and files; what is there is used again")
+    p.add_argument("--only", choices=("screen", "confirm"))
+    p.add_argument("--size", choices=SIZES, nargs="+", default=SIZES)
+    p.add_argument("--seed", type=int, nargs="+", default=SEEDS)
+    p.add_argument("--tokens", default="8M", help="of pre-training")
+    for flag in ("--plan", "--dry"):
+        p.add_argument(flag, action="store_true")
+    a = p.parse_args()
+    a.attar = str(Path(a.attar).resolve())
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    Path(a.runs).mkdir(parents=True, exist_ok=True)
+    records = results.read("recover") if (results.FOLDER / "recover.jsonl").exists() else []
+    units = [Unit(a, size, seed) for size in a.size for seed in a.seed]
+    plan(a, units, records)
+    if a.plan:
+        return
+    try:
+        for u in units:
+            u.make_base()
+            for tier, arms in tiers(u.size, u.seed).items():
+                if not a.only or tier in (a.only, "post-training"):
+                    u.arms(tier, arms, set() if a.dry else {key(r) for r in records})
+    except Stopped:
+        sys.exit("stopped; the same command goes on from there")
+    for line in recover_claims.lines(results.read("recover") if not a.dry else []):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Training in blocks, from transformers' models to llama.cpp: import, train, export.
+
+    python tests/oracle/qat_oracle.py ./attar          LLAMA_BIN: also llama.cpp's perplexity of the exported files
+
+Random models of each architecture, saved by transformers, are imported (their logits must be transformers'), trained in
+blocks for a few steps, and exported. The file must hold the checkpoint's blocks to the byte, and decode, by the gguf
+package, to what attar says they decode to, to the bit; llama.cpp's perplexity of it must be ours within 0.3 %.
+"""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from gguf import GGUFReader, dequantize
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+ATTAR = str(Path(sys.argv[1] if len(sys.argv) > 1 else "./attar").resolve())
+LLAMA = os.environ.get("LLAMA_BIN")
+CONTEXT, VOCAB = 128, 512
+BASE = dict(vocab_size=VOCAB, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8,
+            num_key_value_heads=4, max_position_embeddings=CONTEXT, initializer_range=0.05)
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**BASE)),
+    "llama3": lambda: LlamaForCausalLM(LlamaConfig(**BASE, rope_theta=500000.0, rope_scaling=LLAMA3)),
+    "smollm2": lambda: LlamaForCausalLM(LlamaConfig(**BASE, tie_word_embeddings=True)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**BASE, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**BASE, head_dim=64)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=256, n_layer=2, n_head=8, n_positions=CONTEXT,
+                                               initializer_range=0.05, bos_token_id=0, eos_token_id=0)),
+}
+ALL = "Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K Q8_0 IQ4_NL TQ1_0 TQ2_0".split()
+bad = 0
+
+
+def check(what: str, good: bool, note: str = "") -> None:
+    global bad
+    if not good:
+        bad += 1
+        print(f"  WRONG: {what} {note}", flush=True)
+
+
+def run(folder: Path, *command: object) -> str:
+    done = subprocess.run(list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout[-2000:]}")
+    return done.stdout
+
+
+def save(folder: Path, name: str) -> torch.nn.Module:
+    torch.manual_seed(7)
+    model = MODELS[name]().eval()
+    for p in model.parameters():
+        if p.dim() == 1:  # gains that are no ones, biases that are no zeros
+            p.data += 0.1 * torch.randn_like(p)
+    model.save_pretrained(folder / name)
+    (folder / name / "tokenizer.json").write_bytes((folder / "tok.json").read_bytes())
+    return model
+
+
+def log_probabilities(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of a file of `perplexity --kl-divergence-base`: tokens [chunks,c], log p [chunks,scored,V]."""
+    data = path.read_bytes()
+    c, vocab, chunks = struct.unpack_from("<iii", data, 8)
+    at = 20 + 4 * c * chunks
+    tokens = np.frombuffer(data, "<i4", c * chunks, 20).reshape(chunks, c)
+    scored, width = c - c // 2 - 1, 2 * ((vocab + 1) // 2) + 4
+    rows = np.frombuffer(data, "<u2", chunks * scored * width, at).reshape(chunks, scored, width)
+    head = np.ascontiguousarray(rows[..., :4]).view("<f4")
+    return tokens, head[..., :1] * rows[..., 4: 4 + vocab] + head[..., 1:2]
+
+
+def check_logits(folder: Path, name: str, model: torch.nn.Module) -> None:
+    run(folder, ATTAR, "perplexity", "-m", f"{name}.h5", "-f", "text.txt", "-c", 64, "--chunks", 2,
+        "--kl-divergence-base", f"{name}.kld")
+    tokens, ours = log_probabilities(folder / f"{name}.kld")
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(tokens.astype(np.int64))).logits.log_softmax(-1)[:, 32:63].numpy()
+    off = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    check(f"{name}: logits", off < 1e-3, f"{off:.2e}")
+    print(f"  logits within {off:.1e} of transformers'", flush=True)
+
+
+def tensors(path: Path) -> dict:
+    return {t.name: t for t in GGUFReader(path).tensors}
+
+
+def check_file(name: str, checkpoint: Path, blocks: Path, decoded: Path) -> None:
+    """The file's bytes are the checkpoint's blocks; what they decode to is what attar says."""
+    file, values = tensors(blocks), tensors(decoded)
+    with h5py.File(checkpoint) as h5:
+        for tensor, data in h5["blocks"].items():
+            if isinstance(data, h5py.Dataset) and tensor in file:
+                check(f"{name} {tensor}: bytes", file[tensor].data.tobytes() == data[()].tobytes())
+        check(f"{name}: blocks", sum(t in h5["blocks"] for t in file) >= 9, "few tensors are in blocks")
+    check(f"{name}: names", file.keys() == values.keys())
+    for tensor, t in file.items():
+        ours = np.asarray(values[tensor].data, np.float32).reshape(-1)
+        theirs = dequantize(t.data, t.tensor_type).astype(np.float32).reshape(-1)
+        check(f"{name} {tensor} ({t.tensor_type.name}): values", ours.tobytes() == theirs.tobytes())
+
+
+def perplexities(text: str) -> dict[int, float]:
+    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
+
+
+def perplexity_apart(folder: Path, file: Path) -> float:
+    flags = ("-m", file, "-f", "text.txt", "-c", CONTEXT, "--chunks", 8)
+    ours = perplexities(run(folder, ATTAR, "perplexity", *flags))
+    theirs = perplexities(run(folder, f"{LLAMA}/llama-perplexity", *flags, "-t", 2, "-b", CONTEXT))
+    last = max(theirs)
+    return abs(ours[last] / theirs[last] - 1)
+
+
+def train(folder: Path, source: str, kind: str, more: str) -> float:
+    """One type; how far llama.cpp's perplexity is from ours."""
+    name = f"{source}-{kind}"
+    (folder / "c.yaml").write_text(f"""name: {name}
+data: {{corpus: text.txt, tokenizer: {{type: file, path: {source}.h5}}, split_on: none, valid: tail}}
+stages:
+  - qat: {{from: {source}.h5, type: {kind.lower()}, steps: 6, batch_tokens: 512, lr: 1e-3{more}}}
+""")
+    run(folder, ATTAR, "run", "c.yaml")
+    blocks, decoded = folder / f"{name}.gguf", folder / f"{name}-f32.gguf"
+    run(folder, ATTAR, "export", f"runs/{name}", blocks)
+    run(folder, ATTAR, "export", f"runs/{name}", decoded, "--type", "f32")
+    check_file(name, folder / f"runs/{name}/01-qat/checkpoint.h5", blocks, decoded)
+    apart = perplexity_apart(folder, blocks) if LLAMA else 0
+    check(f"{name}: perplexity is {100 * apart:.3f} % from llama.cpp's", apart < 0.003)
+    return apart
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "text.txt").write_text(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
+        run(folder, ATTAR, "tokenizer", "train", "--vocab-size", VOCAB, "-o", "tok.json", "text.txt")
+        for name in MODELS:
+            print("==", name, flush=True)
+            model = save(folder, name)
+            run(folder, ATTAR, "import", name, f"{name}.h5")
+            check_logits(folder, name, model)
+            kinds = ALL if name == "llama" else ("Q2_K", "Q3_K_M", "Q4_K_M")
+            apart = [train(folder, name, kind, ", scales: learned" if i % 2 else "") for i, kind in enumerate(kinds)]
+            print(f"  {len(kinds)} types" + (f", perplexities within {100 * max(apart):.3f} %" if LLAMA else ""), flush=True)
+        print("== a file that is in Q4_K_M already")
+        run(folder, ATTAR, "import", "llama-Q4_K_M.gguf", "again.h5")
+        train(folder, "again", "Q4_K_M", "")
+    if not LLAMA:
+        print("== SKIPPED: llama.cpp's perplexity: LLAMA_BIN is not set")
+    print(f"{bad} differences")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
