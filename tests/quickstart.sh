@@ -1,10 +1,11 @@
 #!/bin/sh
-# The end of `make quickstart`: trains, sets the model's bits per byte beside what xz needs for the
-# same text, measures its GGUF file beside one in F16, and writes text from it. Last, a line of JSON with the figures if asked for by --json.
+# The end of `make quickstart`: trains, in the end in the blocks of Q3_K_M, sets the model's bits per byte beside what xz
+# needs for the same text, measures the GGUF file beside one in F16 and one rounded after training, and writes text from
+# it. Last, a line of JSON with the figures if asked for by --json.
 set -eu
 config=experiments/configs/quickstart.yaml
 stage=runs/quickstart/01-pretrain
-gguf=runs/quickstart/02-export/quickstart-Q4_K_M.gguf
+gguf=runs/quickstart/03-export/quickstart-Q3_K_M.gguf
 ./attar run $config
 corpus=$(./attar data build $config 2>/dev/null)
 folder=$(mktemp -d)
@@ -17,8 +18,9 @@ tests/bench/xz_baseline.sh "$folder/train.txt" "$folder/valid.txt" >"$folder/xz.
 xz=$(figure bits_per_byte "$folder/xz.json")
 ./attar report runs/quickstart
 printf '\nvalidation text: attar %.4f bits per byte, xz -9e after the training text %s\n\n' "$bits" "$xz"
-./attar export runs/quickstart "$folder/quickstart-F16.gguf" --type f16 >/dev/null
-for file in "$folder/quickstart-F16.gguf" $gguf; do
+./attar export $stage "$folder/quickstart-F16.gguf" --type f16 >/dev/null
+./attar quantize "$folder/quickstart-F16.gguf" "$folder/rounded-Q3_K_M.gguf" Q3_K_M >/dev/null
+for file in "$folder/quickstart-F16.gguf" "$folder/rounded-Q3_K_M.gguf" $gguf; do
     printf '%-24s %9s bytes  ' "$(basename "$file")" "$(wc -c <"$file")"
     ./attar perplexity -m "$file" -f "$folder/valid.txt" -c 256 2>/dev/null | tail -1
 done

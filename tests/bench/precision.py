@@ -22,7 +22,8 @@ import results
 
 CONFIG = "experiments/configs/quickstart.yaml"
 OVERRIDES = ("model.n_layers=6", "model.d_model=256", "model.d_ff=768", "model.context=256",
-             "data.tokenizer.vocab_size=2048", "pretrain.eval_every=0", "pretrain.sample_every=1M")
+             "data.tokenizer.vocab_size=2048", "pretrain.eval_every=0", "pretrain.sample_every=1M",
+             "qat.steps=1")
 PRECISIONS = ("f32", "bf16")
 KEPT = ("parameters", "tokens", "steps", "train_loss", "valid_loss", "bits_per_byte", "seconds", "threads", "version")
 

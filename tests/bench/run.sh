@@ -189,7 +189,7 @@ plan() {
 startup() {
     record startup-version "$python" tests/bench/time_command.py -- "$build/attar" --version
     runs=$(mktemp -d)
-    if "$build/attar" run experiments/configs/quickstart.yaml out="$runs" pretrain.tokens=8Ki >"$runs/log" 2>&1; then
+    if "$build/attar" run experiments/configs/quickstart.yaml out="$runs" pretrain.tokens=8Ki qat.steps=1 >"$runs/log" 2>&1; then
         record startup-token "$python" tests/bench/time_command.py -- \
             "$build/attar" generate -m "$runs/quickstart/01-pretrain" -p "In the" -n 1 -s 1
     else
@@ -197,7 +197,7 @@ startup() {
     fi
     # its corpus is there by now
     record startup-run "$python" tests/bench/time_command.py --runs 10 --until "$runs/first/01-pretrain/metrics.jsonl" '"loss"' -- \
-        "$build/attar" run experiments/configs/quickstart.yaml out="$runs" name=first
+        "$build/attar" run experiments/configs/quickstart.yaml out="$runs" name=first qat.steps=1
     rm -rf "$runs"
     record startup-step "$python" tests/bench/time_command.py --runs 5 -- \
         "$bench/bench_train" --threads "$threads" --steps 1 --warmup 0
