@@ -38,8 +38,8 @@ static void all_members_read_back(void **state)
 {
     (void)state;
     const struct summary_row row[] = {
-        {"pretrain", 2.5, exp(2.5), 1.25, NAN, 1000, 0},
-        {"pretrain@q3_k_m", 2.75, exp(2.75), NAN, 0.0625, 999, 123456},
+        {"pretrain", 2.5, exp(2.5), 1.25, NAN, NAN, 1000, 0},
+        {"pretrain@q3_k_m", 2.75, exp(2.75), NAN, 0.0625, 0.25, 999, 123456},
     };
     const struct summary_fact fact[] = {{"bits per weight", "3.91"}, {"a \"b\" <c>", "\n"}};
     struct summary w, r;
