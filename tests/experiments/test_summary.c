@@ -91,7 +91,8 @@ static void all_members_read_back(void **state)
         assert_int_equal(r.row[i].size, row[i].size);
     }
     assert_true(isnan(r.row[0].kld) && r.row[0].bits_per_byte == 1.25);
-    assert_true(r.row[1].kld == 0.0625 && isnan(r.row[1].bits_per_byte));
+    assert_true(r.row[1].kld == 0.0625 && r.row[1].kld_error == 0.25 &&
+                isnan(r.row[1].bits_per_byte));
     assert_int_equal(r.n_facts, 2);
     assert_string_equal(r.fact[1].name, fact[1].name);
     assert_string_equal(r.fact[1].value, fact[1].value);
