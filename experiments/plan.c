@@ -7,7 +7,7 @@
 /* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
    0 with err() set if it failed. */
 static size_t pass_once(struct ctx *ctx, struct transformer *m, struct transformer *teacher,
-                   const struct batch *b, bool train)
+                        const struct batch *b, bool train)
 {
     static const int32_t none;
     const bool training = ctx->training;
