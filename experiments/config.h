@@ -117,9 +117,8 @@ struct config_qat {
 };
 
 struct config_evaluate {
-    struct texts compare;  /* stages, checkpoints' paths, each with @TYPE: quantized first; or
-                              GGUF files' */
-    const char *reference; /* whose predictions they are held against: a stage or a path; NULL -- */
+    struct texts compare;  /* stages, paths to .h5, each with @TYPE: quantized first; or to .gguf */
+    const char *reference; /* a stage or a path: all are held against its predictions; NULL -- */
     int64_t tokens;        /* 0: the whole validation part */
 };
 
