@@ -59,13 +59,15 @@ def qat(kind: str, **options: object) -> dict:
 
 
 def screen() -> list[Arm]:
-    """One seed of the small model: each option beside the default."""
-    arms = [Arm(f"lr={lr:g}", kind, qat(kind, lr=lr)) for kind, rates in
-            (("Q2_K", (3e-4, 1e-3, 3e-3)), ("Q3_K_M", (3e-4, 1e-3, 3e-3)), ("Q4_K_M", (2e-4, 5e-4, 1e-3))) for lr in rates]
-    variants = {"scales=learned": {"scales": "learned"}, "scales=learned scale_lr=0.1": {"scales": "learned", "scale_lr": 0.1},
-                "ste=plain": {"ste": "plain"}, "imatrix": {"imatrix": "IMATRIX"}, "kl_weight=0.5": {"kl_weight": 0.5},
-                "batch_tokens=2Ki": {"batch_tokens": "2Ki"}, "batch_tokens=8Ki": {"batch_tokens": "8Ki"}}
-    arms += [Arm(f"{name} lr={LR['Q2_K']:g}", "Q2_K", qat("Q2_K", **options)) for name, options in variants.items()]
+    """One seed of the small model: rates, then each option beside the rate that was chosen."""
+    arms = [Arm(f"lr={lr:g}", kind, qat(kind, lr=lr)) for kind, lr in
+            (("Q2_K", 1e-3), ("Q2_K", 3e-3), ("Q4_K_M", 5e-4), ("Q4_K_M", 1e-3), ("Q3_K_M", 1e-3), ("Q3_K_M", 3e-3),
+             ("Q2_K", 3e-4), ("Q3_K_M", 3e-4), ("Q4_K_M", 2e-4))]
+    variants = {"scales=learned": {"scales": "learned"}, "batch_tokens=2Ki": {"batch_tokens": "2Ki"},
+                "imatrix": {"imatrix": "IMATRIX"}, "ste=plain": {"ste": "plain"}, "kl_weight=0.5": {"kl_weight": 0.5},
+                "scales=learned scale_lr=0.1": {"scales": "learned", "scale_lr": 0.1},
+                "batch_tokens=8Ki": {"batch_tokens": "8Ki"}}
+    arms += [Arm(f"{name}, lr={LR['Q2_K']:g}", "Q2_K", qat("Q2_K", **options)) for name, options in variants.items()]
     return arms
 
 

@@ -1,6 +1,6 @@
 """Training in blocks, from transformers' models to llama.cpp: import, train, export.
 
-    python tests/oracle/qat_oracle.py ./attar          LLAMA_BIN: also llama.cpp's perplexity of the exported files
+    python tests/oracle/qat_oracle.py ./attar [MODEL ...]     LLAMA_BIN: also llama.cpp's perplexity of the exported files
 
 Random models of each architecture, saved by transformers, are imported (their logits must be transformers'), trained in
 blocks for a few steps, and exported. The file must hold the checkpoint's blocks to the byte, and decode, by the gguf
@@ -144,7 +144,7 @@ def main() -> int:
         folder = Path(temporary)
         (folder / "text.txt").write_text(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
         run(folder, ATTAR, "tokenizer", "train", "--vocab-size", VOCAB, "-o", "tok.json", "text.txt")
-        for name in MODELS:
+        for name in sys.argv[2:] or MODELS:
             print("==", name, flush=True)
             model = save(folder, name)
             run(folder, ATTAR, "import", name, f"{name}.h5")
@@ -153,7 +153,7 @@ def main() -> int:
             apart = [train(folder, name, kind, ", scales: learned" if i % 2 else "") for i, kind in enumerate(kinds)]
             print(f"  {len(kinds)} types" + (f", perplexities within {100 * max(apart):.3f} %" if LLAMA else ""), flush=True)
         print("== a file that is in Q4_K_M already")
-        run(folder, ATTAR, "import", "llama-Q4_K_M.gguf", "again.h5")
+        run(folder, ATTAR, "import", f"{(sys.argv[2:] or ['llama'])[0]}-Q4_K_M.gguf", "again.h5")
         train(folder, "again", "Q4_K_M", "")
     if not LLAMA:
         print("== SKIPPED: llama.cpp's perplexity: LLAMA_BIN is not set")
