@@ -1,8 +1,10 @@
 #include "experiments/contrast.h"
 
 #include <math.h>
+#include <omp.h>
 
 #include "autograd/base/err.h"
+#include "autograd/kernels/rows.h"
 #include "experiments/interrupt.h"
 #include "experiments/plan.h"
 #include "experiments/progress.h"
@@ -15,41 +17,31 @@ struct pair {
     const int32_t *target; /* [n] of the batch */
 };
 
-static int64_t largest(int64_t V, const float *z)
+/* Of the first of the largest. */
+static int64_t place(int64_t V, const float *z, float top)
 {
-    int64_t top = 0;
-    for (int64_t v = 1; v < V; v++)
-        top = z[v] > z[top] ? v : top;
-    return top;
-}
-
-/* log sum_v exp(z_v) - z_top */
-static double log_total(int64_t V, const float *z, int64_t top)
-{
-    double sum = 0;
-    for (int64_t v = 0; v < V; v++)
-        sum += exp((double)z[v] - (double)z[top]);
-    return log(sum);
+    int64_t v = 0;
+    while (v < V - 1 && z[v] < top)
+        v++;
+    return v;
 }
 
 struct contrast_at contrast_at(int64_t V, const float *logits, const float *reference,
-                               int32_t target)
+                               int32_t target, float *own)
 {
-    const int64_t top = largest(V, logits);
-    const double lse = (double)logits[top] + log_total(V, logits, top);
+    const float top = rows->max(V, logits);
+    const double lse = (double)top + log((double)rows->exp_sum(V, logits, 1, top, own));
     struct contrast_at a = {.nll = lse - (double)logits[target]};
     if (!reference)
         return a;
     // with e_v = exp(r_v - r_top): KL = sum e_v (r_v - z_v) / sum e_v - lse(r) + lse(z)
-    const int64_t top_q = largest(V, reference);
-    double total = 0, apart = 0;
-    for (int64_t v = 0; v < V; v++) {
-        const double e = exp((double)reference[v] - (double)reference[top_q]);
-        total += e;
-        apart += e * ((double)reference[v] - (double)logits[v]);
-    }
-    a.kl = apart / total - ((double)reference[top_q] + log(total)) + lse;
-    a.same_top = top == top_q;
+    const float top_q = rows->max(V, reference);
+    const double total = (double)rows->exp_sum(V, reference, 1, top_q, own);
+    double apart = 0;
+    for (int64_t v = 0; v < V; v++)
+        apart += (double)own[v] * ((double)reference[v] - (double)logits[v]);
+    a.kl = apart / total - ((double)top_q + log(total)) + lse;
+    a.same_top = place(V, logits, top) == place(V, reference, top_q);
     return a;
 }
 
@@ -62,14 +54,20 @@ static void score(const struct pair *p, struct ctx *ctx, struct tensor *hidden,
     const struct tensor *z = transformer_logits(ctx, p->m, hidden, row, n), *q = NULL;
     if (p->reference)
         q = transformer_logits(ctx, p->reference, reference, row, n);
-    if (!z || (p->reference && !q) || ctx->measuring)
+    size_t bytes = (size_t)V * sizeof(float);
+    const size_t mark = ctx_mark(ctx);
+    char *scratch = ctx_thread_scratch(ctx, &bytes);
+    ctx_release(ctx, mark); // nothing else is pushed while it is used
+    if (!z || (p->reference && !q) || !scratch || ctx->measuring)
         return;
     const float *logits = z->data, *theirs = q ? q->data : NULL; // [n,V]
     const int32_t *target = p->target + row;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        float *own = (float *)(void *)(scratch + (size_t)omp_get_thread_num() * bytes);
         if (target[i] >= 0)
-            at[i] = contrast_at(V, logits + i * V, theirs ? theirs + i * V : NULL, target[i]);
+            at[i] = contrast_at(V, logits + i * V, theirs ? theirs + i * V : NULL, target[i], own);
+    }
     for (int64_t i = 0; i < n; i++) { // in order
         if (target[i] < 0)
             continue;

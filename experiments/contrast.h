@@ -17,9 +17,9 @@ struct contrast_at {
     bool same_top;  /* both find the same token likeliest */
 };
 
-/* logits [V], reference [V] or NULL. */
+/* logits [V], reference [V] or NULL; own [V]: scratch. */
 struct contrast_at contrast_at(int64_t V, const float *logits, const float *reference,
-                               int32_t target);
+                               int32_t target, float *own);
 
 /* Sums over the tokens that have a target. */
 struct contrast {

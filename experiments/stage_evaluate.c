@@ -149,6 +149,8 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
     struct loader *loader = NULL;
     struct feed feed = {0};
     struct contrast sum = {0};
+    if (m->dims.vocab < r->corpus.vocab_size)
+        return err("it knows %d tokens, the corpus has %d", m->dims.vocab, r->corpus.vocab_size);
     if (reference && reference->dims.context < T)
         return err("a context of %d, the reference has one of %d", m->dims.context,
                    reference->dims.context);
