@@ -49,20 +49,20 @@ static const struct {
 enum role {
     ROLE_TOKEN_EMBD,
     ROLE_OUTPUT,
-    ROLE_ATTN_V,
-    ROLE_ATTN_QKV,
+    ROLE_ATTN_V, /* also the fused attn_qkv: what holds attn_v is as delicate as it */
     ROLE_ATTN_OUTPUT,
     ROLE_FFN_DOWN,
     ROLE_OTHER
 };
 
 static const struct {
+    enum role role;
     const char *name; // of a block's tensor: behind "blk.N."
     bool block;
 } roles[] = {
-    [ROLE_TOKEN_EMBD] = {"token_embd.weight", false},  [ROLE_OUTPUT] = {"output.weight", false},
-    [ROLE_ATTN_V] = {"attn_v.weight", true},           [ROLE_ATTN_QKV] = {"attn_qkv.weight", true},
-    [ROLE_ATTN_OUTPUT] = {"attn_output.weight", true}, [ROLE_FFN_DOWN] = {"ffn_down.weight", true},
+    {ROLE_TOKEN_EMBD, "token_embd.weight", false},  {ROLE_OUTPUT, "output.weight", false},
+    {ROLE_ATTN_V, "attn_v.weight", true},           {ROLE_ATTN_V, "attn_qkv.weight", true},
+    {ROLE_ATTN_OUTPUT, "attn_output.weight", true}, {ROLE_FFN_DOWN, "ffn_down.weight", true},
 };
 
 /* i: the layer, n: their number. */
@@ -267,9 +267,9 @@ static int layer_of(const char *name, const char **rest)
 
 static enum role role_of(const char *rest, bool block)
 {
-    for (int i = 0; i < ROLE_OTHER; i++)
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         if (roles[i].block == block && !strcmp(roles[i].name, rest))
-            return (enum role)i;
+            return roles[i].role;
     return ROLE_OTHER;
 }
 

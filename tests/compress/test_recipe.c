@@ -72,7 +72,7 @@ static void mixes_are_those_of_llama_quantize(void **state)
     assert_layers("Q2_K", &shared, "attn_v", all4);
     assert_layers("Q2_K", &plain, "ffn_down", all3);
     assert_layers("Q2_K", &plain, "attn_output", all3);
-    assert_layers("Q2_K", &plain, "attn_qkv", all2);
+    assert_layers("Q2_K", &plain, "attn_qkv", all3);
     assert_layers("Q2_K", &plain, "attn_q", all2);
     assert_layers("Q2_K", &plain, "ffn_gate", all2);
     assert_layers("Q3_K_S", &plain, "attn_v", all3);
@@ -80,23 +80,23 @@ static void mixes_are_those_of_llama_quantize(void **state)
     assert_layers("Q3_K_M", &plain, "attn_v", "55444444444444444444444444444444");
     assert_layers("Q3_K_M", &plain, "ffn_down", "55444444444444444444444444444444");
     assert_layers("Q3_K_M", &plain, "attn_output", all4);
-    assert_layers("Q3_K_M", &plain, "attn_qkv", all4);
+    assert_layers("Q3_K_M", &plain, "attn_qkv", "55444444444444444444444444444444");
     assert_layers("Q3_K_M", &plain, "attn_k", all3);
     assert_layers("Q3_K_L", &plain, "attn_v", all5);
     assert_layers("Q3_K_L", &plain, "ffn_down", all5);
     assert_layers("Q3_K_L", &plain, "attn_output", all5);
-    assert_layers("Q3_K_L", &plain, "attn_qkv", all4);
+    assert_layers("Q3_K_L", &plain, "attn_qkv", all5);
     assert_layers("Q4_K_S", &plain, "attn_v", "55554444444444444444444444444444");
     assert_layers("Q4_K_S", &plain, "ffn_down", "55554444444444444444444444444444");
     assert_layers("Q4_K_S", &plain, "attn_output", all4);
     assert_layers("Q4_K_M", &plain, "attn_v", more4);
     assert_layers("Q4_K_M", &plain, "ffn_down", more4);
     assert_layers("Q4_K_M", &plain, "attn_output", all4);
-    assert_layers("Q4_K_M", &plain, "attn_qkv", all5);
+    assert_layers("Q4_K_M", &plain, "attn_qkv", more4);
     assert_layers("Q5_K_S", &plain, "attn_v", all5);
     assert_layers("Q5_K_M", &plain, "attn_v", more5);
     assert_layers("Q5_K_M", &plain, "ffn_down", more5);
-    assert_layers("Q5_K_M", &plain, "attn_qkv", all6);
+    assert_layers("Q5_K_M", &plain, "attn_qkv", more5);
     assert_layers("Q6_K", &plain, "attn_v", all6);
     // few layers: n = 6 takes 2 and 5
     const struct recipe_facts six = {.n_layers = 6, .n_heads = 4, .n_kv_heads = 2};
@@ -155,10 +155,10 @@ static void rows_that_are_no_whole_blocks_fall_back(void **state)
     (void)state;
     static const struct {
         const char *type, *at_96, *at_100;
-    } want[] = {{"Q2_K", "iq4_nl", "f16"}, {"Q3_K_S", "iq4_nl", "f16"}, {"Q4_K_M", "q5_0", "f16"},
-                {"Q5_K_M", "q5_1", "f16"}, {"Q6_K", "q8_0", "f16"},     {"Q4_0", "q4_0", "f16"},
-                {"Q8_0", "q8_0", "f16"},   {"TQ1_0", "q4_0", "f16"},    {"TQ2_0", "q4_0", "f16"},
-                {"BF16", "bf16", "bf16"}};
+    } want[] = {{"Q2_K", "q4_0", "f16"},     {"Q3_K_S", "q4_0", "f16"}, {"Q4_K_M", "q5_0", "f16"},
+                {"IQ4_XS", "iq4_nl", "f16"}, {"Q5_K_M", "q5_1", "f16"}, {"Q6_K", "q8_0", "f16"},
+                {"Q4_0", "q4_0", "f16"},     {"Q8_0", "q8_0", "f16"},   {"TQ1_0", "q4_0", "f16"},
+                {"TQ2_0", "q4_0", "f16"},    {"BF16", "bf16", "bf16"}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         struct recipe r = made(&(struct recipe_options){.type = want[i].type});
         struct recipe_choice c;
