@@ -2,9 +2,11 @@
 
 #include <stdint.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "autograd/base/buf.h"
 #include "autograd/base/err.h"
+#include "autograd/base/utf8.h"
 #include "datasets/charclass.h"
 
 #define GPT2(number, not_space)                                                                    \
@@ -16,7 +18,12 @@
 
 /* smollm: the GPT-2 expression runs on what lies between number characters, so that one also ends
    the text for its look-ahead; in one expression that is [^\s\p{N}]. */
-enum { RULE_GPT2, RULE_LLAMA3, RULE_QWEN2, RULE_SMOLLM, RULES };
+/* llama.cpp's way with files that name no rule: four expressions, each on the pieces of the one
+   before it; in one, punctuation also ends the text for the look-ahead. */
+#define APART  "\\p{P}$+<=>^~|"
+#define THREES "[0-9]{3}|(?:(?![0-9]{3})\\p{N})+"
+
+enum { RULE_GPT2, RULE_LLAMA3, RULE_QWEN2, RULE_SMOLLM, RULE_DEFAULT, RULES };
 
 const struct pretok pretok_rules[] = {
     [RULE_GPT2] = {.name = "gpt-2",
@@ -31,6 +38,11 @@ const struct pretok pretok_rules[] = {
                      .digits_step = true,
                      .gpt2 = true,
                      .most_numbers = 1},
+    [RULE_DEFAULT] = {.name = "default",
+                      .regex = "[" APART "]+| ?\\p{L}+|" THREES "| ?[^\\s\\p{L}\\p{N}" APART "]+|"
+                               "\\s+(?![^\\s" APART "])|\\s+",
+                      .gpt2 = true,
+                      .apart = true},
     [RULES] = {.name = NULL},
 };
 
@@ -122,6 +134,50 @@ static size_t contraction(bool any_case, const char *s, size_t n)
     return (b == 'e' && (a == 'r' || a == 'v')) || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
+/* Does s [n] start with punctuation, or with what RULE_DEFAULT takes for it? *len: its bytes. */
+static bool stands_apart(const char *s, size_t n, size_t *len)
+{
+    uint32_t code;
+    if (charclass_next(s, n, len) != CHARCLASS_OTHER)
+        return false;
+    if ((unsigned char)*s < 0x80)
+        return *s > ' ' && *s != '`' && *s != 0x7f;
+    if (!utf8_decode(s, n, &code))
+        return false;
+    const utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
+    return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+}
+
+/* Bytes of s [n] from `at` on of class OTHER that do, or do not, stand apart. */
+static size_t others(bool apart, const char *s, size_t n, size_t at)
+{
+    size_t i = at;
+    for (size_t len; i < n && charclass_next(s + i, n - i, &len) == CHARCLASS_OTHER; i += len)
+        if (stands_apart(s + i, n - i, &len) != apart)
+            break;
+    return i - at;
+}
+
+static bool three_digits(const char *s, size_t n)
+{
+    for (size_t i = 0; i < 3; i++)
+        if (i == n || s[i] < '0' || s[i] > '9')
+            return false;
+    return true;
+}
+
+/* s [n] starts with a number: three digits, or what lies in front of them. */
+static size_t threes(const char *s, size_t n)
+{
+    size_t i = 0;
+    if (three_digits(s, n))
+        return 3;
+    for (size_t len; i < n && charclass_next(s + i, n - i, &len) == CHARCLASS_NUMBER; i += len)
+        if (three_digits(s + i, n - i))
+            break;
+    return i;
+}
+
 /* s [n] starts with a space or newline that leads no other piece. */
 static size_t spaces(const struct pretok *rule, const char *s, size_t n)
 {
@@ -138,13 +194,34 @@ static size_t spaces(const struct pretok *rule, const char *s, size_t n)
     }
     if (!rule->gpt2 && behind_newline)
         return behind_newline;
-    if (end == n || (rule->digits_step && class == CHARCLASS_NUMBER))
+    if (end == n || (rule->digits_step && class == CHARCLASS_NUMBER) ||
+        (rule->apart && stands_apart(s + end, n - end, &len)))
         return end;
     return last ? last : end; // the last space leads the next piece, or stands alone
 }
 
+static size_t next_apart(const struct pretok *rule, const char *s, size_t n)
+{
+    size_t len;
+    const enum charclass first = charclass_next(s, n, &len);
+    if (first == CHARCLASS_LETTER)
+        return letters(s, n, 0);
+    if (first == CHARCLASS_NUMBER)
+        return threes(s, n);
+    if (first == CHARCLASS_OTHER)
+        return others(stands_apart(s, n, &len), s, n, 0);
+    if (*s == ' ') {
+        const size_t word = letters(s, n, 1), signs = word ? word : others(false, s, n, 1);
+        if (signs)
+            return 1 + signs;
+    }
+    return spaces(rule, s, n);
+}
+
 size_t pretok_next(const struct pretok *rule, const char *s, size_t n)
 {
+    if (rule->apart)
+        return next_apart(rule, s, n);
     const size_t most = rule->most_numbers ? (size_t)rule->most_numbers : SIZE_MAX;
     size_t len;
     const enum charclass first = charclass_next(s, n, &len);

@@ -18,6 +18,8 @@ struct pretok {
     bool digits_step;      /* ... after a Digits step that sets every number character apart      */
     bool gpt2;             /* only ' ' may lead a piece, contractions in lower case, no newlines
                               behind punctuation; otherwise the wider rules of Llama 3            */
+    bool apart;            /* punctuation stands apart, as do numbers, ASCII's digits in threes;
+                              for files that name no rule: no tokenizer is trained with it        */
     int most_numbers;      /* number characters in a piece at most; 0: any                        */
 };
 

@@ -130,9 +130,13 @@ static int read_kind(const struct gguf *g, struct tokenizer_parts *p)
         return err("tokenizer '%.*s' is not supported; llama and gpt2 are",
                    (int)(model.n < 40 ? model.n : 40), model.s);
     rc = gguf_meta_text(g, TOKENIZER "pre", &pre);
-    if (rc)
-        return rc < 0 ? -1
-                      : err("metadata '" TOKENIZER "pre' is missing: it names how text is cut");
+    if (rc < 0)
+        return -1;
+    if (rc) { // old files; as llama.cpp does
+        pre = (struct gguf_string){.s = "default", .n = 7};
+        err_warn("metadata '" TOKENIZER "pre' is missing: text is cut by the rule 'default', which "
+                 "may not be what the model was trained with");
+    }
     p->pre = pretok_named(pre.s, pre.n);
     return p->pre ? 0 : -1;
 }

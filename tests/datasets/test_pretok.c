@@ -42,6 +42,10 @@ static void known_cuts(void **state)
     cut("llama-bpe", "a\n\n b\t\tc!\r\n d", "a|\n\n| b|\t|\tc|!\r\n| d");
     cut("qwen2", " 12 \n  x", " |1|2| \n| | x");
     cut("smollm", "a  12  b 3", "a|  |1|2| | b| |3");
+    // llama-tokenize's pieces
+    cut("default", "Hello,  world it's  123 4567x $5.00!?\n\n `a` \u20ac \u300c\u00bd12\u300d",
+        "Hello|,| | world| it|'|s| | |123| |456|7|x| |$|5|.|00|!?|\n\n| `|a|`| \u20ac| |\u300c|"
+        "\u00bd12|\u300d");
 }
 
 static void names(void **state)

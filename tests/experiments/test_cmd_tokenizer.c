@@ -93,7 +93,10 @@ static void rules_have_flags(void **state)
     const char *corpus = scratch_path(*state, "corpus.txt"), *file = scratch_path(*state, "t.json");
     scratch_text(corpus, "some text, some text");
     int n = 0;
-    for (const struct pretok *r = pretok_rules; r->name; r++, n++) {
+    for (const struct pretok *r = pretok_rules; r->name; r++) {
+        if (r->apart)
+            continue;
+        n++;
         snprintf(words, sizeof words, "train -v 260 --special <a> --special <b> --pre %s -o %s %s",
                  r->name, file, corpus);
         expect(*state, words, 0, "");
