@@ -238,8 +238,9 @@ static int settle_bytes(struct tokenizer_reading *r)
         // bytes that UTF-8 never uses are no loss
         missing += b != 0xc0 && b != 0xc1 && b < 0xf5;
     }
-    // a run of characters without bytes is one unk there, a run of bytes as many as it has
-    if (missing && r->fuse_unk != r->t->spm)
+    // a run of characters without bytes is one unk there, a run of bytes as many as it has; without
+    // an unk both are nothing
+    if (missing && r->unk >= 0 && r->fuse_unk != r->t->spm)
         return err("model.fuse_unk is %s; with a vocabulary that lacks %d bytes this is not "
                    "supported",
                    r->fuse_unk ? "true" : "false", missing);

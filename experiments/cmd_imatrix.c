@@ -122,8 +122,12 @@ static int collect(const struct imatrix_flags *a, struct transformer *m,
             tokens->n, (long long)a->chunk, (long long)c);
     if (importance_open(&importance, m, a->process_output))
         return -1;
-    const struct perplexity_args args = {
-        .c = c, .chunks = a->chunks, .bos = bos, .stop = &interrupt_flag, .tap = &importance.tap};
+    const struct perplexity_args args = {.c = c,
+                                         .chunks = a->chunks,
+                                         .bos = bos,
+                                         .stop = &interrupt_flag,
+                                         .tap = &importance.tap,
+                                         .all = a->process_output};
     const int64_t chunks = perplexity_chunks(&args, m, n);
     int rc = chunks < 0 ? -1 : 0;
     if (!rc) {

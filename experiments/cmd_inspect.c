@@ -7,6 +7,7 @@
 #include "autograd/base/err.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
+#include "experiments/import_hf.h"
 #include "experiments/inspect.h"
 #include "experiments/model_path.h"
 
@@ -17,7 +18,8 @@ struct inspect_args {
 
 static const struct field table[] = {
     {FIELD_AT(inspect_args, file), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
-     .doc = ".h5, .gguf, .safetensors or tokenizer.json, or the folder of a stage or a run"},
+     .doc = ".h5, .gguf, .safetensors or tokenizer.json, the folder of a stage or a run, or a "
+            "Hugging Face folder"},
     {FIELD_AT(inspect_args, tensors), .type = FIELD_BOOL,
      .doc = "the parameters of a checkpoint with statistics of their values"},
     {0},
@@ -64,10 +66,14 @@ static const struct inspect_kind kinds[] = {
     {"tokenizer", is_json, inspect_tokenizer},
 };
 
+static const struct inspect_kind folder_kind = {"hf", NULL, inspect_hf};
+
 static const struct inspect_kind *find_kind(const char *path)
 {
     char head[64];
     struct stat s;
+    if (import_hf_is(path))
+        return &folder_kind;
     FILE *f = fopen(path, "rb");
     if (!f || fstat(fileno(f), &s)) {
         err("%s: %s", path, strerror(errno));

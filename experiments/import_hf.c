@@ -22,7 +22,7 @@ bool import_hf_is(const char *folder)
     return !config_path(path, folder) && !access(path, F_OK);
 }
 
-static int read_dims(const char *folder, struct transformer_dims *d)
+int import_hf_read_dims(const char *folder, struct transformer_dims *d)
 {
     char path[PATH];
     struct buf json = {0};
@@ -66,7 +66,7 @@ int import_hf(const char *folder, struct transformer *m, struct tokenizer **tok)
     struct transformer_dims d;
     *m = (struct transformer){0};
     *tok = NULL;
-    if (read_dims(folder, &d) || !(*tok = import_hf_tokenizer(folder)))
+    if (import_hf_read_dims(folder, &d) || !(*tok = import_hf_tokenizer(folder)))
         return -1;
     int rc = 0;
     if (tokenizer_vocab_size(*tok) > d.vocab)

@@ -25,6 +25,9 @@ int import_hf(const char *folder, struct transformer *m, struct tokenizer **tok)
 /* The text of a config.json. 0, or -1 with err() set. */
 int import_hf_dims(const char *json, size_t n, struct transformer_dims *dims);
 
+/* Of the folder's config.json. */
+int import_hf_read_dims(const char *folder, struct transformer_dims *dims);
+
 /* The files with the tensors. */
 struct import_hf_shards {
     struct safetensors *file; /* [n] */

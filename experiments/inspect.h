@@ -6,6 +6,9 @@
 #include <stddef.h>
 
 #include "autograd/base/buf.h"
+#include "compress/safetensors.h"
+#include "datasets/tokenizer.h"
+#include "layers/transformer.h"
 
 enum { INSPECT_WIDTH = 100 };
 
@@ -20,6 +23,7 @@ int inspect_gguf(const char *path, struct buf *out);
 int inspect_safetensors(const char *path, struct buf *out);
 int inspect_tokenizer(const char *path, struct buf *out);
 int inspect_h5(const char *path, struct buf *out); /* a checkpoint or a corpus */
+int inspect_hf(const char *folder, struct buf *out);
 
 /* Statistics of a checkpoint's parameters. */
 int inspect_parameters(const char *path, struct buf *out);
@@ -34,6 +38,10 @@ void inspect_line(struct buf *out, const char *label, const char *fmt, ...) ERR_
 /* "12.3 MB" */
 void inspect_bytes(struct buf *out, double bytes);
 
+/* Lines about a model and a tokenizer. */
+void inspect_dims(struct buf *out, const struct transformer_dims *d);
+void inspect_tokenizer_of(struct buf *out, const struct tokenizer *t);
+
 /* A table of tensors: name, shape, type, bytes. A row's name is escaped and cut as need be. */
 struct inspect_tensor {
     const char *name; /* [name_n] */
@@ -42,5 +50,6 @@ struct inspect_tensor {
     double bytes; /* NAN: unknown */
 };
 void inspect_tensors(struct buf *out, const struct inspect_tensor *row, size_t n);
+void inspect_safetensors_row(struct inspect_tensor *row, const struct safetensors_tensor *t);
 
 #endif

@@ -1,4 +1,4 @@
-/* What this program writes itself: checkpoints, corpora, tokenizers. */
+/* What this program writes itself: checkpoints, corpora, tokenizers; any model's dims. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 
 /* ---- tokenizer ---- */
 
-static void print_tokenizer(struct buf *out, const struct tokenizer *t)
+void inspect_tokenizer_of(struct buf *out, const struct tokenizer *t)
 {
     size_t special = 0;
     for (size_t i = 0; i < t->vocab.n; i++)
@@ -39,7 +39,7 @@ int inspect_tokenizer(const char *path, struct buf *out)
     struct tokenizer *t = tokenizer_load(path);
     if (!t)
         return -1;
-    print_tokenizer(out, t);
+    inspect_tokenizer_of(out, t);
     tokenizer_free(t);
     return 0;
 }
@@ -60,7 +60,7 @@ static void print_layers(struct buf *out, const char *label, const int *value, i
     buf_free(&text);
 }
 
-static void print_model(struct buf *out, const struct transformer_dims *d)
+void inspect_dims(struct buf *out, const struct transformer_dims *d)
 {
     static const char *const scaling[] = {[ROPE_SCALING_NONE] = "",
                                           [ROPE_SCALING_LINEAR] = ", linear scaling",
@@ -166,11 +166,11 @@ static int print_checkpoint(const char *path, struct buf *out)
     inspect_line(out, "optimizer", "%.*s", (int)(states.n ? states.n - 2 : 4),
                  states.n ? states.p : "none");
     buf_text(out, "\n");
-    print_model(out, &c.dims);
+    inspect_dims(out, &c.dims);
     struct tokenizer *t = tokenizer_parse(c.tokenizer.p, c.tokenizer.n);
     if (t) {
         buf_text(out, "\n");
-        print_tokenizer(out, t);
+        inspect_tokenizer_of(out, t);
     } else {
         rc = err_in("%s: tokenizer", path);
     }
@@ -266,7 +266,7 @@ static int print_corpus(const char *path, struct buf *out)
     const int rc = t ? 0 : -1;
     buf_text(out, "\n");
     if (t)
-        print_tokenizer(out, t);
+        inspect_tokenizer_of(out, t);
     tokenizer_free(t);
     buf_free(&size);
     corpus_close(&c);

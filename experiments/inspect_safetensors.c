@@ -6,24 +6,27 @@
 #include "compress/safetensors.h"
 #include "experiments/inspect.h"
 
+void inspect_safetensors_row(struct inspect_tensor *row, const struct safetensors_tensor *t)
+{
+    size_t at = 0;
+    *row = (struct inspect_tensor){.name = t->name,
+                                   .name_n = strlen(t->name),
+                                   .bytes = (double)(t->end - t->begin)};
+    if (!t->nd)
+        snprintf(row->shape, sizeof row->shape, "one number");
+    for (int d = 0; d < t->nd && at < sizeof row->shape; d++)
+        at += (size_t)snprintf(row->shape + at, sizeof row->shape - at, d ? " x %llu" : "%llu",
+                               (unsigned long long)t->dim[d]);
+    snprintf(row->type, sizeof row->type, "%s", t->type->name);
+}
+
 static int print_tensors(struct buf *out, const struct safetensors *s)
 {
     struct inspect_tensor *row = mem_new(s->n, sizeof *row);
     if (!row)
         return -1;
-    for (size_t i = 0; i < s->n; i++) {
-        const struct safetensors_tensor *t = &s->tensor[i];
-        size_t at = 0;
-        row[i] = (struct inspect_tensor){.name = t->name,
-                                         .name_n = strlen(t->name),
-                                         .bytes = (double)(t->end - t->begin)};
-        if (!t->nd)
-            snprintf(row[i].shape, sizeof row[i].shape, "one number");
-        for (int d = 0; d < t->nd && at < sizeof row[i].shape; d++)
-            at += (size_t)snprintf(row[i].shape + at, sizeof row[i].shape - at,
-                                   d ? " x %llu" : "%llu", (unsigned long long)t->dim[d]);
-        snprintf(row[i].type, sizeof row[i].type, "%s", t->type->name);
-    }
+    for (size_t i = 0; i < s->n; i++)
+        inspect_safetensors_row(&row[i], &s->tensor[i]);
     inspect_tensors(out, row, s->n);
     free(row);
     return 0;

@@ -57,17 +57,28 @@ static double surprise(const float *logits, int64_t V, int32_t id)
     return top + log(sum) - logits[id];
 }
 
+/* Token i of chunk k, whose logits are these, scores the next. */
+static void score_row(const struct scorer *s, int64_t k, int64_t i, const float *logits)
+{
+    const struct perplexity_args *a = s->args;
+    const int64_t half = a->c / 2;
+    const int32_t next = s->token[k * a->c + i + 1];
+    s->nll[k * perplexity_scored(a->c) + i - half] = surprise(logits, s->m->dims.vocab, next);
+    if (a->row)
+        a->row(a->arg, i - half, logits, next);
+}
+
 /* Fills s->nll for what is scored of tokens [p0, p0 + len) of chunk k, whose rows of hidden start
    at `row`; some rows of logits at a time. */
 static void score(struct scorer *s, struct ctx *ctx, struct tensor *hidden, int64_t k, int64_t row,
                   int64_t p0, int64_t len)
 {
     const struct perplexity_args *a = s->args;
-    const int64_t V = s->m->dims.vocab, half = a->c / 2, some = LOGITS / V > 0 ? LOGITS / V : 1;
-    const int64_t end = p0 + len < a->c - 1 ? p0 + len : a->c - 1;
-    double *nll = s->nll + k * perplexity_scored(a->c) - half;
-    const int32_t *token = s->token + k * a->c;
-    for (int64_t i = p0 > half ? p0 : half, n; i < end && !ctx->failed; i += n) {
+    const int64_t V = s->m->dims.vocab, some = LOGITS / V > 0 ? LOGITS / V : 1;
+    const int64_t from = a->c / 2, to = a->c - 1; // what is scored
+    const int64_t first = a->all || p0 > from ? p0 : from;
+    const int64_t end = a->all || p0 + len < to ? p0 + len : to;
+    for (int64_t i = first, n; i < end && !ctx->failed; i += n) {
         const size_t lo = ctx->arena.lo;
         n = end - i < some ? end - i : some;
         const struct tensor *t = transformer_logits(ctx, s->m, hidden, row + i - p0, n);
@@ -76,11 +87,9 @@ static void score(struct scorer *s, struct ctx *ctx, struct tensor *hidden, int6
         const float *logits = t->data; // [n,V]
         if (!ctx->measuring) {
 #pragma omp parallel for schedule(static)
-            for (int64_t r = 0; r < n; r++) {
-                nll[i + r] = surprise(logits + r * V, V, token[i + r + 1]);
-                if (a->row)
-                    a->row(a->arg, i + r - half, logits + r * V, token[i + r + 1]);
-            }
+            for (int64_t r = 0; r < n; r++)
+                if (i + r >= from && i + r < to)
+                    score_row(s, k, i + r, logits + r * V);
         }
         arena_pop_lo(&ctx->arena, lo);
     }

@@ -20,6 +20,7 @@ struct perplexity_args {
     void (*row)(void *arg, int64_t i, const float *logits, int32_t next);
     void *arg;
     struct tap *tap; /* sees what linears multiply; may be NULL */
+    bool all;        /* the head reads every token, not only those that are scored: for the tap */
 };
 
 struct perplexity {

@@ -66,15 +66,16 @@ static int subject_open(struct run *r, const char *name, struct subject *s)
     return err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
 }
 
-/* Bytes of the file that the model becomes by the recipe, or by the blocks that it is in. */
-static int size_of(const struct run *r, const struct transformer *m, const struct tokenizer *tok,
-                   const struct recipe *recipe, int64_t *size)
+/* Bytes of the file that a stage `export` of this run makes of the checkpoint, by the recipe or by
+   the blocks that it is in. */
+static int size_of(const struct run *r, const struct checkpoint *c, const struct transformer *m,
+                   const struct tokenizer *tok, const struct recipe *recipe, int64_t *size)
 {
     struct export_plan p;
     struct gguf_write w = {0};
     const struct export_origin origin = {.name = r->config->name,
-                                         .stage = "",
-                                         .config_hash = r->hash};
+                                         .stage = c->stage.p ? c->stage.p : "",
+                                         .config_hash = c->config_hash.p ? c->config_hash.p : ""};
     if (export_plan(&p, m, recipe, false))
         return -1;
     export_declare(&p, tok, &origin, NULL, NULL, &w);
@@ -88,12 +89,17 @@ static int size_of(const struct run *r, const struct transformer *m, const struc
 static int quantize(const struct run *r, struct subject *s, struct summary_row *row)
 {
     struct recipe recipe;
-    if (recipe_init(&recipe, &(struct recipe_options){.type = s->type}))
+    struct checkpoint c;
+    if (checkpoint_open(&c, s->path))
         return -1;
-    int rc = size_of(r, &s->m, s->tok, &recipe, &row->size);
-    if (!rc)
-        rc = export_round_trip(&s->m, &recipe, NULL);
-    recipe_free(&recipe);
+    int rc = recipe_init(&recipe, &(struct recipe_options){.type = s->type});
+    if (!rc) {
+        rc = size_of(r, &c, &s->m, s->tok, &recipe, &row->size);
+        if (!rc)
+            rc = export_round_trip(&s->m, &recipe, NULL);
+        recipe_free(&recipe);
+    }
+    checkpoint_close(&c);
     return rc;
 }
 
@@ -110,7 +116,7 @@ static int blocks_size(const struct run *r, struct subject *s, struct summary_ro
     if (c.mix.n && !(rc = recipe_init(&recipe, &(struct recipe_options){.type = c.mix.p}))) {
         rc = checkpoint_use(s->path, &m, &tok);
         if (!rc) {
-            rc = checkpoint_use_blocks(&c, &m) ? -1 : size_of(r, &m, tok, &recipe, &row->size);
+            rc = checkpoint_use_blocks(&c, &m) ? -1 : size_of(r, &c, &m, tok, &recipe, &row->size);
             transformer_free(&m);
             tokenizer_free(tok);
         }

@@ -74,7 +74,6 @@ valgrind_() {
 seeds() {
     case $1 in
     fuzz_config) echo experiments/configs ;;
-    fuzz_tokenizer) mkdir -p $b/tokenizers && cp tests/golden/*.json $b/tokenizers && echo $b/tokenizers ;;
     *) [ ! -d "tests/fuzz/${1#fuzz_}" ] || echo "tests/fuzz/${1#fuzz_}" ;;
     esac
 }

@@ -1,4 +1,4 @@
-/* One timing of each, as JSON: bench_tokenizer TEXT VOCAB_SIZE [TOKENIZER.json]
+/* One timing of each, as JSON: bench_tokenizer TEXT VOCAB_SIZE [TOKENIZER.json|GGUF]
    trains on the documents of TEXT (parted by blank lines), or loads, and encodes them. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "datasets/bpe_train.h"
+#include "experiments/model_tokenizer.h"
 
 /* Bytes of the document that s [n] starts with, its blank line included. */
 static size_t document(const char *s, size_t n)
@@ -33,7 +34,7 @@ int main(int argc, char **argv)
     const double start = clock_seconds();
     struct tokenizer *t;
     if (argc > 3) {
-        t = tokenizer_load(argv[3]);
+        t = model_tokenizer(argv[3]);
     } else {
         struct bpe_train *b = bpe_train_new("gpt-2", atoi(argv[2]), NULL);
         for (size_t i = 0, len; b && i < s.n; i += len) {

@@ -216,9 +216,13 @@ tokenizer() {
         { skip "tokenizer: no package tokenizers, or no mixed.txt.xz"; return; }
     lines=$(mktemp)
     echo "-- tokenizer"
-    if RUNS=$rounds "$python" tests/bench/bench_tokenizer.py "$bench/bench_tokenizer" >"$lines"; then
-        for what in train encode; do
-            record tokenizer-$what grep "\"tokenizer $what\"" "$lines"
+    if ATTAR_BIN=$build/attar RUNS=$rounds "$python" tests/bench/bench_tokenizer.py "$bench/bench_tokenizer" >"$lines"; then
+        for what in train encode "encode llama-bpe" "encode qwen2" "encode smollm" "encode spm"; do
+            if grep -q "\"tokenizer $what\"" "$lines"; then
+                record "tokenizer-$(echo "$what" | tr ' ' -)" grep "\"tokenizer $what\"" "$lines"
+            else
+                skip "tokenizer: $what: no ggml-vocab-llama-spm.gguf, or no package gguf"
+            fi
         done
     else
         failed=$((failed + 1))

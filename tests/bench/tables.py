@@ -220,7 +220,10 @@ TABLES = {
         fields("wall_s", "wall_s_min", "wall_s_max", "peak_rss_mib")),
     "tokenizer": Table(
         ("BPE, one core", "attar, MB/s (range)", "Hugging Face, MB/s (range)", "ratio", "runs"),
-        {"training": "tokenizer-train", "encoding": "tokenizer-encode"}, tokenizer_cells),
+        {"training": "tokenizer-train", "encoding, as gpt-2": "tokenizer-encode",
+         "encoding, as llama-bpe": "tokenizer-encode-llama-bpe", "encoding, as qwen2": "tokenizer-encode-qwen2",
+         "encoding, as smollm": "tokenizer-encode-smollm",
+         "encoding in llama's pieces, SentencePiece's BPE": "tokenizer-encode-spm"}, tokenizer_cells),
     "codecs": Table(
         ("type", "bits a weight", "squared error, attar and llama-quantize: ratio", "weighted by importance", "mix",
          "attar, million weights/s (range)", "llama-quantize (range)", "times faster"),

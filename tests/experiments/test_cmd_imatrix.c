@@ -207,6 +207,14 @@ static void the_command_writes_adds_and_shows(void **state)
         assert_true(y->sum[c] == 2 * x->sum[c]);
     imatrix_free(&a);
     imatrix_free(&b);
+    const char *const head[] = {"imatrix", "-m", model,      "-f", text,
+                                "-c",      "32", "--chunks", "3",  "--process-output",
+                                "-o",      both, NULL};
+    assert_int_equal(command(head, &out), 0);
+    assert_int_equal(imatrix_read(&b, both), 0);
+    assert_true(*entry(&b, "output.weight")->count == 3 * 32); // not only of those that are scored
+    assert_true(*entry(&b, "blk.0.ffn_up.weight")->count == 3 * 32);
+    imatrix_free(&b);
     const char *const show[] = {"imatrix", "--in-file", im, "--show-statistics", NULL};
     assert_int_equal(command(show, &out), 0);
     assert_non_null(strstr(out.p, "    1 ffn_down.weight"));

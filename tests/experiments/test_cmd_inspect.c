@@ -297,6 +297,43 @@ static void safetensors_files_are_shown(void **state)
     buf_free(&b);
 }
 
+static void hugging_face_folders_are_shown(void **state)
+{
+    (void)state;
+    if (inspect("tests/golden/import/llama3", NULL))
+        fail_msg("%s", err_text());
+    assert_tidy();
+    assert_shows("in 3 files, 20 tensors with 23840 elements\n");
+    assert_shows("llama, 2 layers, width 32, vocabulary 260 (tied), context 64\n");
+    assert_shows("llama3 scaling\n");
+    assert_shows("tokenizer      cannot be used\n  tests/golden/import/llama3: neither tokenizer");
+    assert_shows("model.embed_tokens.weight");
+    assert_shows("260 x 32  BF16");
+    assert_int_equal(inspect("tests/golden/import/llama3", "--tensors"), -1);
+    assert_non_null(strstr(err_text(), "always listed"));
+}
+
+/* A model that cannot be used is shown all the same, with the reason. */
+static void unknown_models_are_shown(void **state)
+{
+    struct buf path = {0};
+    size_t n;
+    char *weights = scratch_read("tests/golden/import/qwen2/model.safetensors", &n);
+    buf_printf(&path, "%s/model.safetensors", scratch_folder(*state));
+    scratch_write(path.p, weights, n);
+    buf_clear(&path);
+    buf_printf(&path, "%s/config.json", scratch_folder(*state));
+    scratch_text(path.p, "{\"model_type\": \"mamba\"}");
+    if (inspect(scratch_folder(*state), NULL))
+        fail_msg("%s", err_text());
+    assert_tidy();
+    assert_shows("model          cannot be used\n");
+    assert_shows("mamba");
+    assert_shows("model.layers.1.self_attn.q_proj.bias");
+    free(weights);
+    buf_free(&path);
+}
+
 static void other_files_are_refused(void **state)
 {
     const char *path = scratch_path(*state, "other");
@@ -315,10 +352,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(text_is_escaped_and_cut), TEST(bytes_have_units),
-        TEST(checkpoints_are_shown),   TEST(architectures_are_shown),
-        TEST(tokenizers_are_shown),    TEST(corpora_are_shown),
-        TEST(gguf_files_are_shown),    TEST(safetensors_files_are_shown),
+        TEST(text_is_escaped_and_cut),        TEST(bytes_have_units),
+        TEST(checkpoints_are_shown),          TEST(architectures_are_shown),
+        TEST(tokenizers_are_shown),           TEST(corpora_are_shown),
+        TEST(gguf_files_are_shown),           TEST(safetensors_files_are_shown),
+        TEST(hugging_face_folders_are_shown), TEST(unknown_models_are_shown),
         TEST(other_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

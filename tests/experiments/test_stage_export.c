@@ -29,7 +29,8 @@ static const char text[] =
     "  - pretrain: {steps: 2, batch_tokens: 64, precision: f32}\n"
     "  - export: {type: q8_0, tensor_type: ['ffn_down=f16'], name: small}\n"
     "  - evaluate: {reference: pretrain,\n"
-    "       compare: [pretrain, pretrain@f32, pretrain@q8_0, runs/tiny/02-small/tiny-Q8_0.gguf]}\n";
+    "       compare: [pretrain, pretrain@f32, pretrain@q8_0, runs/tiny/02-small/tiny-Q8_0.gguf]}\n"
+    "  - export: {type: q8_0, from: pretrain, name: plain}\n";
 
 static int setup(void **state)
 {
@@ -99,6 +100,8 @@ static void a_run_ends_with_a_file(void **state)
     assert_int_equal(sum.row[3].size, s.st_size);
     assert_true(sum.row[3].kld > 1e-9 && sum.row[3].kld < 1e-2);
     assert_true(fabs(sum.row[3].loss - sum.row[2].loss) < 0.01);
+    assert_int_equal(stat("runs/tiny/04-plain/tiny-Q8_0.gguf", &s), 0);
+    assert_int_equal(sum.row[2].size, s.st_size);
     summary_free(&sum);
     buf_free(&out);
     buf_free(&check);

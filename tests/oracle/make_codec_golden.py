@@ -4,10 +4,13 @@ A group per format holds blocks [N,bytes] and values [N,elements], the bits of f
 of the blocks are random bytes, a third have scales from ordinary to subnormal, infinite and NaN, a third have codes and
 scales as trained weights do. Q8_K, which the package lacks, is d q (dequantize_row_q8_K of ggml-quants.c).
 
-Usage: make_codec_golden.py [--check]      --check: compares with the file; exit status 1 if anything differs
+Usage: make_codec_golden.py [--check]      --check: compares with the file; exit status 1 if anything differs. Q8_K is
+                                           then also compared with llama.cpp's C, where LLAMA_BIN points to its libraries
 """
 
 import argparse
+import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -53,6 +56,38 @@ def values_of(name: str, blocks: np.ndarray) -> np.ndarray:
     return bits
 
 
+def ggml_differs(file: h5py.File) -> int:
+    """Q8_K's golden values, and d q of more blocks, random ones and those that ggml makes of rows, against ggml's C."""
+    found = sorted(Path(os.environ["LLAMA_BIN"]).glob("libggml-base.so*"))
+    if not found:
+        print(f"SKIPPED: Q8_K against llama.cpp's C: no libggml-base.so in {os.environ['LLAMA_BIN']}")
+        return 0
+    ggml = ctypes.CDLL(str(found[0]))
+
+    def decoded(blocks: np.ndarray) -> np.ndarray:
+        x = np.empty((len(blocks), 256), np.float32)
+        ggml.dequantize_row_q8_K(blocks.ctypes.data_as(ctypes.c_void_p), x.ctypes.data_as(ctypes.c_void_p),
+                                 ctypes.c_int64(x.size))
+        bits = x.view(np.int32).copy()
+        bits[np.isnan(x)] = 0x7fc00000
+        return bits
+
+    rng = np.random.default_rng(8)
+    rows = rng.normal(0, np.exp(rng.normal(-3, 3, (2000, 1))), (2000, 256)).astype(np.float32)
+    rows[:100] = rows[:100, :1]
+    rows[100:200] = 0
+    rows[200:300, 7] *= 1e4
+    made = np.zeros((len(rows), 292), np.uint8)
+    ggml.quantize_row_q8_K_ref(rows.ctypes.data_as(ctypes.c_void_p), made.ctypes.data_as(ctypes.c_void_p),
+                               ctypes.c_int64(rows.size))
+    random = rng.integers(256, size=(2000, 292), dtype=np.uint8)
+    golden = np.ascontiguousarray(file["Q8_K/blocks"][()].astype(np.uint8))
+    same = np.array_equal(decoded(golden), file["Q8_K/values"][()]) and \
+        all(np.array_equal(decoded(b), values_of("Q8_K", b)) for b in (made, random))
+    print(f"Q8_K against {found[0].name}: {len(golden) + len(made) + len(random)} blocks {'agree' if same else 'DIFFER'}")
+    return 0 if same else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="write the golden file of the block formats")
     parser.add_argument("--check", action="store_true")
@@ -69,6 +104,10 @@ def main() -> int:
                 elif not np.array_equal(file[f"{name}/{key}"][()], array):
                     print(f"{name}/{key}: not what gguf says")
                     wrong = 1
+        if args.check and os.environ.get("LLAMA_BIN"):
+            wrong |= ggml_differs(file)
+        elif args.check:
+            print("SKIPPED: Q8_K against llama.cpp's C: LLAMA_BIN is not set")
         if not args.check:
             file.attrs["script"] = np.bytes_("tests/oracle/make_codec_golden.py")
             file.attrs["numpy"] = np.bytes_(np.__version__)

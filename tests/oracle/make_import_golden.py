@@ -1,6 +1,8 @@
 """Small random models as transformers saves them, with its logits, and a SentencePiece tokenizer with its ids.
 
-    python tests/oracle/make_import_golden.py [FOLDER]      (default tests/golden/import)
+    python tests/oracle/make_import_golden.py [--check] [FOLDER]      (default tests/golden/import)
+
+--check writes nothing: it computes logits and ids from the files in FOLDER again and compares.
 
 Each folder holds config.json, safetensors, and logits.f32 [3, vocabulary] behind tokens 5, 14 and 23 of
 (37 i + 11) mod 250, as transformers computes them in f32 from the saved files. spm/ holds a tokenizer.model, texts.txt (texts behind one
@@ -18,7 +20,8 @@ import transformers
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-FOLDER = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/import")
+CHECK = "--check" in sys.argv
+FOLDER = pathlib.Path(next((a for a in sys.argv[1:] if a != "--check"), "tests/golden/import"))
 N = 24
 BASE = dict(vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2)
@@ -45,6 +48,13 @@ def vary(model):
             p.data += 0.1 * torch.randn_like(p)
 
 
+def logits_of(path):
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+    ids = torch.tensor([[(37 * i + 11) % 250 for i in range(N)]])
+    with torch.no_grad():
+        return model(ids).logits[0].numpy()[[5, 14, 23]].astype("<f4")
+
+
 def models():
     torch.manual_seed(7)
     for name, make in MODELS.items():
@@ -52,12 +62,26 @@ def models():
         vary(model)
         path = FOLDER / name
         model.to(dtype).save_pretrained(path, **({"max_shard_size": shard} if shard else {}))
-        again = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
-        ids = torch.tensor([[(37 * i + 11) % 250 for i in range(N)]])
-        with torch.no_grad():
-            logits = again(ids).logits[0].numpy()
-        logits[[5, 14, 23]].astype("<f4").tofile(path / "logits.f32")
+        logits_of(path).tofile(path / "logits.f32")
         (path / "generation_config.json").unlink(missing_ok=True)
+
+
+def ids_of(path, texts):
+    sp = sentencepiece.SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
+    return "".join(" ".join(map(str, sp.encode(t))) + "\n" for t in texts)
+
+
+def check():
+    wrong = 0
+    for name in MODELS:
+        want, got = np.fromfile(FOLDER / name / "logits.f32", "<f4"), logits_of(FOLDER / name).ravel()
+        apart = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+        print(f"{name}: logits within {apart:.1e} of their norm")
+        wrong += not apart < 1e-6
+    texts = [t.decode() for t in (FOLDER / "spm/texts.txt").read_bytes().split(b"\0")[:-1]]
+    same = ids_of(FOLDER / "spm", texts) == (FOLDER / "spm/ids.txt").read_text()
+    print(f"SentencePiece: ids of {len(texts)} texts {'agree' if same else 'DIFFER'}")
+    return wrong + (not same)
 
 
 def spm():
@@ -73,13 +97,14 @@ def spm():
         user_defined_symbols=["\n", "<x y>"], allow_whitespace_only_pieces=True, num_threads=1, minloglevel=2)
     text.unlink()
     (path / "tokenizer.vocab").unlink()
-    sp = sentencepiece.SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
     texts = lines[:20] + ["", " ", "  two  spaces ", "caf\u00e9 \u4f60\u597d \U0001f600", "a\nb", "the<x y>dog", "<s></s>",
                           "judges quartz", "\u2581under", "wizards\n\nvex", "QUICK 123", "\t tab"]
     (path / "texts.txt").write_bytes(b"".join(t.encode() + b"\0" for t in texts))
-    (path / "ids.txt").write_text("".join(" ".join(map(str, sp.encode(t))) + "\n" for t in texts))
+    (path / "ids.txt").write_text(ids_of(path, texts))
 
 
+if CHECK:
+    sys.exit(1 if check() else 0)
 shutil.rmtree(FOLDER, ignore_errors=True)
 models()
 spm()

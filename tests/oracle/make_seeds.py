@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Seeds for the fuzzers of files, written by the gguf package and by hand: small, and one of each
-kind.   make_seeds.py      writes tests/fuzz/{gguf,imatrix,safetensors}/*"""
+kind.   make_seeds.py      writes tests/fuzz/{gguf,imatrix,safetensors,tokenizer,model,inspect}/*"""
 import json
+import pathlib
 import struct
 
 import numpy as np
@@ -99,8 +100,73 @@ def safetensors(path):
         f.write(struct.pack("<Q", len(head)) + head + bytes(26))
 
 
+def pieces():
+    return (["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] +
+            ["\u2581a", "a", "\u2581", "<|user|>"])
+
+
+def tokenizers(folder):
+    """The smallest golden one, and a SentencePiece one as Hugging Face's converter writes it."""
+    cases = json.loads(pathlib.Path("tests/golden/tokenizer.json").read_text())["cases"]
+    texts = [json.dumps(c["tokenizer"], separators=(",", ":")) for c in cases]
+    (folder / "bytes.json").write_text(min(texts, key=len))
+    added = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": i < 3}
+             for i, t in enumerate(pieces()) if i < 3 or t.startswith("<|")]
+    (folder / "pieces.json").write_text(json.dumps({
+        "version": "1.0", "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u2581"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+                  "vocab": {t: i for i, t in enumerate(pieces())}, "merges": ["\u2581 a"]}}))
+    # without bytes, and what stands for them is no token
+    (folder / "lacking.json").write_text(json.dumps({
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "model": {"type": "BPE", "unk_token": "<none>", "fuse_unk": True, "byte_fallback": True,
+                  "vocab": {"\u2581a": 0, "a": 1, "\u2581": 2}, "merges": ["\u2581 a"]}}))
+
+
+def fronts(folder):
+    """What fuzz_model.c takes: the first byte says what the rest is."""
+    golden = pathlib.Path("tests/golden/import")
+    (folder / "gguf").write_bytes(b"\0" + pathlib.Path("tests/fuzz/gguf/llama.gguf").read_bytes())
+    (folder / "pieces").write_bytes(b"\1" + (golden / "spm/tokenizer.model").read_bytes())
+    for name in ("llama3", "mistral", "qwen3", "gpt2"):
+        (folder / name).write_bytes(b"\2" + (golden / name / "config.json").read_bytes())
+    (folder / "config").write_bytes(b"\3" + json.dumps({
+        "add_bos_token": False, "add_eos_token": False, "bos_token": None,
+        "eos_token": {"content": "<|endoftext|>", "special": True},
+        "added_tokens_decoder": {"256": {"content": "<|endoftext|>", "special": True}},
+        "chat_template": "{{ messages }}", "legacy": False}).encode())
+
+
+def shown(folder):
+    """What fuzz_inspect.c takes: the first byte's first bit says what the rest is."""
+    seeds = pathlib.Path("tests/fuzz")
+    (folder / "gguf").write_bytes(b"\0" + (seeds / "gguf/kinds.gguf").read_bytes())
+    (folder / "safetensors").write_bytes(
+        b"\1" + (seeds / "safetensors/three.safetensors").read_bytes())
+
+
+for kind in ("gguf", "imatrix", "safetensors", "tokenizer", "model", "inspect"):
+    pathlib.Path("tests/fuzz", kind).mkdir(exist_ok=True)
 model("tests/fuzz/gguf/llama.gguf", "llama", "llama", [(Type.Q4_0, 32, 18), (Type.F16, 1, 2)])
 model("tests/fuzz/gguf/qwen2.gguf", "qwen2", "gpt2", [(Type.Q8_0, 32, 34), (Type.BF16, 1, 2)])
 kinds("tests/fuzz/gguf/kinds.gguf")
 importance("tests/fuzz/imatrix")
 safetensors("tests/fuzz/safetensors/three.safetensors")
+tokenizers(pathlib.Path("tests/fuzz/tokenizer"))
+fronts(pathlib.Path("tests/fuzz/model"))
+shown(pathlib.Path("tests/fuzz/inspect"))

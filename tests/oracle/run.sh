@@ -32,7 +32,7 @@ charclass() { "$python" tests/oracle/charclass.py | cmp - datasets/charclass.def
 
 compare "golden files against PyTorch and transformers" "torch numpy h5py transformers" \
     "$python" tests/oracle/golden_check.py --check
-compare "block formats against gguf" "numpy h5py gguf" \
+compare "block formats against gguf, Q8_K against llama.cpp's C (LLAMA_BIN)" "numpy h5py gguf" \
     "$python" tests/oracle/make_codec_golden.py --check
 if [ -n "$LLAMA_BIN" ]; then
     compare "errors of block formats against llama-quantize" "numpy gguf" \
@@ -45,6 +45,10 @@ compare "trained models against PyTorch and transformers" "torch numpy h5py toke
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \
     "$python" tests/oracle/tokenizer_oracle.py
+compare "tokenizers on random Unicode and mixed text against Hugging Face's and llama.cpp's (LLAMA_BIN)" \
+    "tokenizers gguf" "$python" tests/oracle/unicode_oracle.py
+compare "imported models against transformers, SentencePiece against its own" "torch transformers sentencepiece" \
+    "$python" tests/oracle/make_import_golden.py --check
 compare "perplexity and divergence against NumPy and llama.cpp (LLAMA_BIN)" "numpy" \
     "$python" tests/oracle/divergence_oracle.py "$ATTAR_BIN"
 compare "GGUF files against gguf and llama.cpp's tools (LLAMA_BIN)" "gguf numpy" \

@@ -1,0 +1,4 @@
+#include "tests/fuzz/fuzz_model.c"
+#include "tests/replay.h"
+
+REPLAY("tests/fuzz/model", 1000)
