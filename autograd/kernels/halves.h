@@ -1,6 +1,6 @@
 /*
  * Products of rows of f16 or bf16 with activations (act16.h). For few activations every variant
- * gives the scalar reference's bits: f32, 16 partial sums by column, fused, added halves to halves.
+ * gives the scalar reference's bits: f32, 32 partial sums by column, fused, added halves to halves.
  * From HALVES_MANY on those that multiply pairs of 16-bit integers may do just that, twice as fast
  * as f32: weights too become 14-bit integers in runs of 32, with a scale. Each is then off by up to
  * half a step, 2^-14 of the largest of its run, as f16 is by 2^-12 of itself; sums within a run are

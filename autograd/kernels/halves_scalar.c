@@ -4,7 +4,7 @@
 #include "autograd/base/half.h"
 #include "autograd/kernels/halves.h"
 
-enum { PARTS = 16 };
+enum { PARTS = 32 };
 
 static float dot(const struct halves_job *j, const uint16_t *w, const struct act16 *a)
 {
