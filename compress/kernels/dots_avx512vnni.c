@@ -88,24 +88,33 @@ OPEN_INLINE __m128i four_sums(const __m512i *v)
     return _mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
 }
 
-/* Scales of 16 elements each for elements 64 i + j: at 16-bit lane j / 2, or 32-bit lane j / 4. */
+/* Scales of 16 elements each. big: for elements 64 i + j at 32-bit lane j / 4. Else for sums of
+   four products of elements 128 i + j and 128 i + 64 + j, packed into 16 bits. */
 OPEN_INLINE __m512i spread(__m256i scale, int i, bool big)
 {
     const __m512i four = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const __m512i at = _mm512_add_epi32(four, _mm512_set1_epi32(4 * i));
     if (big)
-        return _mm512_permutexvar_epi32(at, _mm512_cvtepi16_epi32(scale));
+        return _mm512_permutexvar_epi32(_mm512_add_epi32(four, _mm512_set1_epi32(4 * i)),
+                                        _mm512_cvtepi16_epi32(scale));
+    const __m512i pairs =
+        _mm512_setr_epi32(0, 0, 4, 4, 1, 1, 5, 5, 2, 2, 6, 6, 3, 3, 7, 7); // of words
+    const __m512i at = _mm512_add_epi32(pairs, _mm512_set1_epi32(8 * i));
     return _mm512_permutexvar_epi16(_mm512_or_si512(at, _mm512_slli_epi32(at, 16)),
                                     _mm512_castsi256_si512(scale));
 }
 
-OPEN_INLINE __m512i add_products(__m512i s, const struct open_traits *f, __m512i w, __m512i a,
-                                 __m512i scale)
+/* A block's sums of scale w a, over the lanes; scale: 4 of them if big, else 2. */
+OPEN_INLINE __m512i products(const struct open_traits *f, const __m512i w[4], const struct act8 *a,
+                             const __m512i scale[4])
 {
-    if (!f->big)
-        return _mm512_dpwssd_epi32(s, _mm512_maddubs_epi16(w, a), scale);
-    const __m512i p = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, a);
-    return _mm512_add_epi32(s, _mm512_mullo_epi32(p, scale));
+    __m512i p[4], s = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++)
+        p[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[i], open_load(a->q + 64 * i));
+    for (int i = 0; i < 4 && f->big; i++)
+        s = _mm512_add_epi32(s, _mm512_mullo_epi32(p[i], scale[i]));
+    for (int i = 0; i < 2 && !f->big; i++)
+        s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(p[2 * i], p[2 * i + 1]), scale[i]);
+    return s;
 }
 
 /* The block's d and dmin of R rows, each for T results: f32 in two vectors of four. */
@@ -144,13 +153,11 @@ OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, 
             block[r] = p->row[r] + b * f->bytes;
             f->open(block[r], &o);
             __m512i scale[4];
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < (f->big ? 4 : 2); i++)
                 scale[i] = spread(o.scale, i, f->big);
             for (int t = 0; t < T; t++) {
                 const struct act8 *a = p->a[t] + b;
-                __m512i s = _mm512_setzero_si512();
-                for (int i = 0; i < 4; i++)
-                    s = add_products(s, f, o.w[i], open_load(a->q + 64 * i), scale[i]);
+                __m512i s = products(f, o.w, a, scale);
                 const __m256i sums = _mm256_load_si256((const __m256i *)a->sum);
                 if (f->offset)
                     s = _mm512_sub_epi32(s,
@@ -195,15 +202,9 @@ OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f)
             x[k] = _mm512_inserti64x4(open_load(a->q + f->at[k]), upper, 1);
         }
         for (int r = 0; r < 4; r++) {
-            __m512i w[4], s[2];
+            __m512i w[4];
             f->codes(block[r], w);
-            for (int k = 0; k < 4; k++)
-                w[k] = _mm512_maddubs_epi16(w[k], x[k]);
-            for (int k = 0; k < 2; k++) {
-                s[k] = _mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k], four_spread(&o, f, r, k));
-                s[k] = _mm512_dpwssd_epi32(s[k], w[k + 2], four_spread(&o, f, r, k + 2));
-            }
-            sum[r] = _mm512_add_epi32(s[0], s[1]);
+            sum[r] = four_dot(&o, f, r, w, x);
         }
         const __m128 e = _mm_set1_ps(a->d);
         const __m128i min = four_mins(&o, f, a);

@@ -9,22 +9,22 @@
 #include "compress/kernels/act8.h"
 #include "compress/kernels/dots_open_avx512vnni.h"
 
-/* Blocks of four rows: lane r belongs to row r. Scales and mins are words: 0-7 in the lanes of
-   scale[0] and min[0], 8-15 in those of scale[1] and min[1]. */
+/* Blocks of four rows. Scales are words: 8 of row r in lane r of scale[0], or 16 of row r in half
+   r % 2 of scale[r / 2]; low: for the codes that lie at bit 0, where the others lie at bit 2. Mins
+   are words too, those of row r in lane r: 0-7 in min[0], 8-15 in min[1]. */
 struct four {
-    __m512i scale[2], min[2];
+    __m512i scale[2], low[2], min[2];
     __m128 d, dmin;
 };
 
-/* How a format lies: the elements of codes k are at[k] + (0 ... 31) and those `gap` behind. Their
-   scales are words low and high of the upper and the lower half of the vector. */
+/* How a format lies: the elements of codes k are at[k] + (0 ... 31) and those `gap` behind. */
 struct four_traits {
     void (*scales)(const char *const *block, struct four *o);
     void (*codes)(const char *block, __m512i *w);
     int at[4], gap;
     int bytes, subs;
-    int less; /* sum of scale v a = (sum of scale w a - less sum of min a) >> shift */
-    int shift;
+    int less;  /* sum of scale v a = (sum of scale w a - less sum of min a) >> shift */
+    int shift; /* codes 2 and 3 are so many bits too high */
 };
 
 OPEN_INLINE __m512i four_lanes(const char *const *block, int at)
@@ -57,10 +57,15 @@ OPEN_INLINE __m512i four_set(int a, int b, int c, int d)
     return _mm512_set4_epi32(d, c, b, a);
 }
 
-/* Scales of 16 elements: those of codes that lie 4 times too high stay, the others grow. */
-OPEN_INLINE __m512i four_leveled(__m512i words)
+/* 16 bytes of each lane as words, plus bias. */
+OPEN_INLINE void four_words(__m512i bytes, int bias, struct four *o)
 {
-    return _mm512_sllv_epi16(words, four_set(0x20002, 0, 0x20002, 0));
+    const __m512i b = _mm512_set1_epi16((short)bias);
+    for (int i = 0; i < 2; i++) {
+        const __m256i two = i ? _mm512_extracti64x4_epi64(bytes, 1) : _mm512_castsi512_si256(bytes);
+        o->scale[i] = _mm512_add_epi16(_mm512_cvtepu8_epi16(two), b);
+        o->low[i] = _mm512_slli_epi16(o->scale[i], 2);
+    }
 }
 
 OPEN_INLINE void four_scales_q2_k(const char *const *block, struct four *o)
@@ -69,8 +74,7 @@ OPEN_INLINE void four_scales_q2_k(const char *const *block, struct four *o)
     const __m512i low = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
     const __m512i scale = _mm512_and_si512(s, low);
     const __m512i min = _mm512_and_si512(_mm512_srli_epi16(s, 4), low);
-    o->scale[0] = four_leveled(_mm512_unpacklo_epi8(scale, zero));
-    o->scale[1] = four_leveled(_mm512_unpackhi_epi8(scale, zero));
+    four_words(scale, 0, o);
     o->min[0] = _mm512_unpacklo_epi8(min, zero);
     o->min[1] = _mm512_unpackhi_epi8(min, zero);
     const size_t at = offsetof(struct q2_k, d);
@@ -83,8 +87,8 @@ OPEN_INLINE void four_codes_q2_k(const char *block, __m512i *w)
 {
     const __m512i q = open_load(block + offsetof(struct q2_k, qs)), h = _mm512_srli_epi16(q, 4);
     w[0] = _mm512_and_si512(q, _mm512_set1_epi8(0x03));
-    w[1] = _mm512_and_si512(q, _mm512_set1_epi8(0x0c));
-    w[2] = _mm512_and_si512(h, _mm512_set1_epi8(0x03));
+    w[2] = _mm512_and_si512(q, _mm512_set1_epi8(0x0c));
+    w[1] = _mm512_and_si512(h, _mm512_set1_epi8(0x03));
     w[3] = _mm512_and_si512(h, _mm512_set1_epi8(0x0c));
 }
 
@@ -100,8 +104,7 @@ OPEN_INLINE void four_scales_q3_k(const char *const *block, struct four *o)
     const __m512i zero = _mm512_setzero_si512(), bias = _mm512_set1_epi16(32);
     o->min[0] = _mm512_sub_epi16(_mm512_unpacklo_epi8(six, zero), bias);
     o->min[1] = _mm512_sub_epi16(_mm512_unpackhi_epi8(six, zero), bias);
-    o->scale[0] = four_leveled(o->min[0]);
-    o->scale[1] = four_leveled(o->min[1]);
+    four_words(six, -32, o);
     four_halves(_mm_srli_epi32(four_parts(x, 3), 16), o);
 }
 
@@ -112,8 +115,8 @@ OPEN_INLINE void four_codes_q3_k(const char *block, __m512i *w)
     const __m512i at2 = _mm512_set1_epi8(0x04), at4 = _mm512_set1_epi8(0x10);
     const __m512i low = _mm512_set1_epi8(0x03), mid = _mm512_set1_epi8(0x0c);
     w[0] = open_join(q, low, _mm512_and_si512(_mm512_slli_epi16(high, 2), at2));
-    w[1] = open_join(q, mid, _mm512_and_si512(_mm512_slli_epi16(high, 3), at4));
-    w[2] = open_join(h, low, _mm512_and_si512(high, at2));
+    w[2] = open_join(q, mid, _mm512_and_si512(_mm512_slli_epi16(high, 3), at4));
+    w[1] = open_join(h, low, _mm512_and_si512(high, at2));
     w[3] = open_join(h, mid, _mm512_and_si512(_mm512_slli_epi16(high, 1), at4));
 }
 
@@ -127,7 +130,7 @@ OPEN_INLINE void four_scales_q4_k(const char *const *block, struct four *o)
     // scales 0-3, 4-7, mins 0-3, 4-7
     const __m512i s =
         open_join(a, four_set(six, low, six, low), _mm512_and_si512(b, four_set(0, high, 0, high)));
-    o->scale[0] = o->scale[1] = _mm512_unpacklo_epi8(s, _mm512_setzero_si512());
+    o->scale[0] = _mm512_unpacklo_epi8(s, _mm512_setzero_si512());
     o->min[0] = _mm512_unpackhi_epi8(s, _mm512_setzero_si512());
     o->min[1] = _mm512_setzero_si512();
     four_halves(four_parts(x, 0), o);
@@ -157,23 +160,33 @@ OPEN_INLINE void four_codes_q5_k(const char *block, __m512i *w)
     }
 }
 
-/* Row r's scales for codes k, in 16-bit lanes. */
-OPEN_INLINE __m512i four_spread(const struct four *o, const struct four_traits *f, int r, int k)
+/* Row r's scales of codes 2h and 2h + 1, whose sums of four products are packed into one vector. */
+OPEN_INLINE __m512i four_spread(const struct four *o, const struct four_traits *f, int r, int h)
 {
-    // lanes 0, 1 out of scale[0], lanes 2, 3 out of scale[1]
-    const __m512i lanes = _mm512_setr_epi64(0, 1, 0, 1, 8, 9, 8, 9);
-    const __m512i row =
-        _mm512_permutex2var_epi64(o->scale[0], _mm512_add_epi64(lanes, _mm512_set1_epi64(2 * r)),
-                                  o->scale[1]);
-    // the words of the four runs of 16 elements
-    const int size = 256 / f->subs, a = f->at[k] / size, b = (f->at[k] + f->gap) / size;
-    const int step = f->subs == 16;
-    const int word[4] = {a % 8, (a + step) % 8, b % 8, (b + step) % 8};
-    __m512i at = _mm512_castsi128_si512(_mm_set1_epi16((short)(0x0100 + 0x0202 * word[0])));
-    at = _mm512_inserti32x4(at, _mm_set1_epi16((short)(0x0100 + 0x0202 * word[1])), 1);
-    at = _mm512_inserti32x4(at, _mm_set1_epi16((short)(0x0100 + 0x0202 * word[2])), 2);
-    at = _mm512_inserti32x4(at, _mm_set1_epi16((short)(0x0100 + 0x0202 * word[3])), 3);
-    return _mm512_shuffle_epi8(row, at);
+    const int size = 256 / f->subs, first = f->subs == 8 ? 8 * r : 16 * (r % 2);
+    int64_t at[8];
+    for (int lane = 0; lane < 4; lane++)
+        for (int k = 0; k < 2; k++) {
+            const int e = f->at[2 * h + k] + (lane < 2 ? 0 : f->gap) + 16 * (lane % 2);
+            at[2 * lane + k] = (first + e / size) * 0x0001000100010001;
+        }
+    const __m512i words = _mm512_setr_epi64(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7]);
+    const int from = f->subs == 8 ? 0 : r / 2;
+    return _mm512_permutexvar_epi16(words, f->shift && !h ? o->low[from] : o->scale[from]);
+}
+
+/* Sums of scale w a of a row, over the lanes: pairs of sums of four products fit 16 bits. */
+OPEN_INLINE __m512i four_dot(const struct four *o, const struct four_traits *f, int r,
+                             const __m512i w[4], const __m512i x[4])
+{
+    __m512i s[2];
+    for (int h = 0; h < 2; h++) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i a = _mm512_dpbusd_epi32(zero, w[2 * h], x[2 * h]);
+        const __m512i b = _mm512_dpbusd_epi32(zero, w[2 * h + 1], x[2 * h + 1]);
+        s[h] = _mm512_madd_epi16(_mm512_packs_epi32(a, b), four_spread(o, f, r, h));
+    }
+    return _mm512_add_epi32(s[0], s[1]);
 }
 
 /* Sums of min a, a lane each. */
@@ -195,9 +208,9 @@ OPEN_INLINE __m128i four_mins(const struct four *o, const struct four_traits *f,
 }
 
 static const struct four_traits q2_k_four = {
-    four_scales_q2_k, four_codes_q2_k, {0, 32, 64, 96}, 128, sizeof(struct q2_k), 16, 0, 2};
+    four_scales_q2_k, four_codes_q2_k, {0, 64, 32, 96}, 128, sizeof(struct q2_k), 16, 0, 2};
 static const struct four_traits q3_k_four = {
-    four_scales_q3_k, four_codes_q3_k, {0, 32, 64, 96}, 128, sizeof(struct q3_k), 16, 16, 2};
+    four_scales_q3_k, four_codes_q3_k, {0, 64, 32, 96}, 128, sizeof(struct q3_k), 16, 16, 2};
 static const struct four_traits q4_k_four = {
     four_scales_q4_k, four_codes_q4_k, {0, 32, 128, 160}, 64, sizeof(struct q4_k), 8, 0, 0};
 static const struct four_traits q5_k_four = {
