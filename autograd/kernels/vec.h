@@ -25,6 +25,12 @@ static inline vf vf_number(vf a) { return a == a ? a : 0; }
 static inline vf vf_load_i8(const int8_t *p) { return *p; }
 static inline void vf_store_i8(int8_t *p, vf x) { *p = (int8_t)x; }
 static inline void vf_transpose(vf r[VF_N]) { (void)r; }
+/* v [16] <- table [16] at q [16], each 0 ... 15 */
+static inline void bytes_lookup(const int8_t *table, const int8_t *q, int8_t *v)
+{
+    for (int i = 0; i < 16; i++)
+        v[i] = table[q[i]];
+}
 #elif defined __AVX512F__
 #include <immintrin.h>
 typedef __m512 vf;
@@ -119,6 +125,12 @@ static inline vf vf_load_i8(const int8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
 }
 /* r as a square matrix, rows to columns */
+static inline void bytes_lookup(const int8_t *table, const int8_t *q, int8_t *v)
+{
+    const __m128i t = _mm_loadu_si128((const __m128i *)(const void *)table);
+    const __m128i i = _mm_loadu_si128((const __m128i *)(const void *)q);
+    _mm_storeu_si128((__m128i *)(void *)v, _mm_shuffle_epi8(t, i));
+}
 static inline void vf_transpose(vf r[VF_N])
 {
     vf t[16];
@@ -237,6 +249,12 @@ static inline vf vf_load_i8(const int8_t *p)
     const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
 }
+static inline void bytes_lookup(const int8_t *table, const int8_t *q, int8_t *v)
+{
+    const __m128i t = _mm_loadu_si128((const __m128i *)(const void *)table);
+    const __m128i i = _mm_loadu_si128((const __m128i *)(const void *)q);
+    _mm_storeu_si128((__m128i *)(void *)v, _mm_shuffle_epi8(t, i));
+}
 static inline void vf_transpose(vf r[VF_N])
 {
     vf t[8];
@@ -336,6 +354,10 @@ static inline vf vf_load_i8(const int8_t *p)
 {
     const int32_t x[4] = {p[0], p[1], p[2], p[3]};
     return vcvtq_f32_s32(vld1q_s32(x));
+}
+static inline void bytes_lookup(const int8_t *table, const int8_t *q, int8_t *v)
+{
+    vst1q_s8(v, vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s8(vld1q_s8(q))));
 }
 static inline void vf_transpose(vf r[VF_N])
 {

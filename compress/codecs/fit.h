@@ -69,13 +69,12 @@ struct fits {
     void (*start)(struct fit *f);
     /* scale, min, err <- d, dmin; and, if there is more to come, sv, svv, svx */
     void (*codes)(struct fit *f);
-    /* y [n] <- level(q) s[i / size] - m[i / size]; level NULL: q itself */
-    void (*spread)(int n, int size, const int8_t *level, const int8_t *q, const float *s,
-                   const float *m, float *y);
-    /* q [n] <- (x + m) / s, to the nearest integer of lo ... hi, or the code [hi + 1] of the
-       nearest level; NaN counts as 0 */
-    void (*snap)(int n, int size, const int8_t *level, int lo, int hi, const float *x,
-                 const float *s, const float *m, int8_t *q);
+    /* y [n] <- v s[i / size] - m[i / size], v the level of code q */
+    void (*spread)(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
+                   float *y);
+    /* q [n] <- the code of lo ... hi whose level is nearest to (x + m) / s; NaN counts as 0 */
+    void (*snap)(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
+                 const float *m, int8_t *q);
 };
 
 /* The table for cpu_level(): chosen before main, and again by fit_init() after cpu_set_level(). */

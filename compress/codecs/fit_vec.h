@@ -100,17 +100,32 @@ static void ready(struct fit *f, const float *gain, const float *floor)
 
 /* ---- one grid on one vector of lanes ---- */
 
-/* The level nearest to t. */
+static const int8_t levels[16] = {IQ4_NL_LEVELS}; // constants where loops over them are unrolled
+
+/* The level nearest to t, the lower one at a tie. */
 INLINE vf nearest(bool table, vf t, vf lo, vf hi)
 {
     if (!table)
         return vf_round(vf_min(vf_max(t, lo), hi));
-    vf v = vf_set(iq4_nl_levels[0]);
+    vf v = vf_set(levels[0]);
+#pragma GCC unroll 15
     for (int k = 0; k < 15; k++) {
-        const vf middle = vf_set(0.5f * (float)(iq4_nl_levels[k] + iq4_nl_levels[k + 1]));
-        v = vf_pick_less(middle, t, vf_set(iq4_nl_levels[k + 1]), v);
+        const vf middle = vf_set(0.5f * (float)(levels[k] + levels[k + 1]));
+        v = vf_pick_less(middle, t, vf_set(levels[k + 1]), v);
     }
     return v;
+}
+
+/* Likewise its code. */
+INLINE vf nearest_code(vf t)
+{
+    vf code = vf_set(0);
+#pragma GCC unroll 15
+    for (int k = 0; k < 15; k++) {
+        const vf middle = vf_set(0.5f * (float)(levels[k] + levels[k + 1]));
+        code = vf_pick_less(middle, t, vf_set((float)(k + 1)), code);
+    }
+    return code;
 }
 
 /* What is constant while a case is compiled. */
@@ -364,13 +379,13 @@ static void codes(struct fit *f)
 
 /* ---- values and codes in their order ---- */
 
-static void spread(int n, int size, const int8_t *level, const int8_t *q, const float *s,
-                   const float *m, float *y)
+static void spread(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
+                   float *y)
 {
     int8_t v[GRID_BLOCK];
-    if (level) {
-        for (int i = 0; i < n; i++)
-            v[i] = level[q[i]];
+    if (table) {
+        for (int i = 0; i < n; i += 16)
+            bytes_lookup(levels, q + i, v + i);
         q = v;
     }
     for (int j = 0; j < n; j += size, s++, m++)
@@ -378,20 +393,8 @@ static void spread(int n, int size, const int8_t *level, const int8_t *q, const 
             vf_store(y + i, vf_set(*s) * vf_load_i8(q + i) - vf_set(*m));
 }
 
-/* The code whose level is nearest to t, the lower one at a tie. */
-INLINE vf nearest_code(const int8_t *level, int hi, vf t)
-{
-    const vf zero = vf_set(0), one = vf_set(1);
-    vf code = zero;
-    for (int k = 0; k < hi; k++) {
-        const vf middle = vf_set(0.5f * (float)(level[k] + level[k + 1]));
-        code = code + vf_pick_less(middle, t, one, zero);
-    }
-    return code;
-}
-
-static void snap(int n, int size, const int8_t *level, int lo, int hi, const float *x,
-                 const float *s, const float *m, int8_t *q)
+static void snap(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
+                 const float *m, int8_t *q)
 {
     const vf least = vf_set((float)lo), most = vf_set((float)hi);
     const int subs = n / size;
@@ -404,9 +407,8 @@ static void snap(int n, int size, const int8_t *level, int lo, int hi, const flo
         for (int i = j; i < j + size; i += VF_N) {
             vf t = (vf_load(x + i) + min) * inv;
             t = vf_number(t);
-            if (level)
-                t = nearest_code(level, hi, t);
-            vf_store_i8(q + i, vf_round(vf_min(vf_max(t, least), most)));
+            t = table ? nearest_code(t) : vf_round(vf_min(vf_max(t, least), most));
+            vf_store_i8(q + i, t);
         }
     }
 }

@@ -30,28 +30,58 @@ void grid_nearest(const struct grid *g, const struct grid_scales *s, const float
     fit->snap(g->subs * g->size, g->size, g->level, g->lo, g->hi, x, step, min, q);
 }
 
+/* ---- rows: so many blocks at a time that kernels have GRID_BLOCK elements to work on ---- */
+
+struct some {
+    int64_t at;                            /* the first element's column */
+    int n, blocks;                         /* elements, blocks; 0: behind the last */
+    float step[GRID_SUBS], min[GRID_SUBS]; /* of all sub-blocks */
+};
+
+/* The next blocks of a row, which start at `block`. */
+static bool take(struct some *s, const struct tensor *t, const struct grid *g, const char *block)
+{
+    struct grid_scales scales;
+    const int64_t left = (tensor_cols(t) - (s->at += s->n)) / t->dt->block;
+    const int most = GRID_BLOCK / t->dt->block;
+    s->blocks = left < most ? (int)left : most;
+    s->n = s->blocks * t->dt->block;
+    for (int b = 0; b < s->blocks; b++, block += t->dt->bytes) {
+        g->get(block, &scales);
+        steps_of(g, &scales, s->step + b * g->subs, s->min + b * g->subs);
+    }
+    return s->blocks;
+}
+
 void grid_decode(const struct tensor *t, int64_t row, float *x)
 {
     const struct grid *g = codecs_grid(t->dt);
     const char *block = row_of(t, row);
-    struct grid_scales s;
+    struct some s = {0};
     int8_t q[GRID_BLOCK];
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i += t->dt->block, block += t->dt->bytes) {
-        g->get(block, &s);
-        g->unpack(block, q);
-        grid_values(g, &s, q, x + i);
+    while (take(&s, t, g, block)) {
+        for (int b = 0; b < s.blocks; b++, block += t->dt->bytes)
+            g->unpack(block, q + b * t->dt->block);
+        fit->spread(s.n, g->size, g->level, q, s.step, s.min, x + s.at);
+    }
+}
+
+void grid_project(struct tensor *t, int64_t row, const float *x, float *y)
+{
+    const struct grid *g = codecs_grid(t->dt);
+    char *block = row_of(t, row);
+    struct some s = {0};
+    int8_t q[GRID_BLOCK];
+    while (take(&s, t, g, block)) {
+        fit->snap(s.n, g->size, g->level, g->lo, g->hi, x + s.at, s.step, s.min, q);
+        for (int b = 0; b < s.blocks; b++, block += t->dt->bytes)
+            g->pack(block, q + b * t->dt->block);
+        if (y)
+            fit->spread(s.n, g->size, g->level, q, s.step, s.min, y + s.at);
     }
 }
 
 void grid_round(struct tensor *t, int64_t row, const float *x)
 {
-    const struct grid *g = codecs_grid(t->dt);
-    char *block = row_of(t, row);
-    struct grid_scales s;
-    int8_t q[GRID_BLOCK];
-    for (int64_t i = 0, n = tensor_cols(t); i < n; i += t->dt->block, block += t->dt->bytes) {
-        g->get(block, &s);
-        grid_nearest(g, &s, x + i, q);
-        g->pack(block, q);
-    }
+    grid_project(t, row, x, NULL);
 }

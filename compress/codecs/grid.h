@@ -58,6 +58,7 @@ struct grid {
 #include "compress/codecs/codecs.def"
 #undef CODEC
 
+#define IQ4_NL_LEVELS -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
 extern const int8_t iq4_nl_levels[16];
 
 /* Of one of the formats of codecs.def; NULL: of none. */
@@ -66,6 +67,10 @@ const struct grid *codecs_grid(const struct dtype *dt);
 /* dtype.decode, round and encode of all of them. */
 void grid_decode(const struct tensor *t, int64_t row, float *x);
 void grid_round(struct tensor *t, int64_t row, const float *x);
+
+/* grid_round(), and y [cols], if it is not NULL, <- what grid_decode() then reads. */
+void grid_project(struct tensor *t, int64_t row, const float *x, float *y);
+
 void grid_encode(struct tensor *t, int64_t row, const float *x, const float *importance);
 
 /* x [block] <- the values of codes q. */

@@ -299,7 +299,7 @@ static void lower_mins(const struct grid *g, const float *x, struct grid_scales 
                                                : down > s->min[j] ? s->min[j]
                                                                   : (int)down));
             const float step = s->d * (float)s->scale[j], min = s->dmin * (float)s->min[j];
-            fit->snap(g->size, g->size, NULL, g->lo, g->hi, x + j * g->size, &step, &min, p);
+            fit->snap(g->size, g->size, false, g->lo, g->hi, x + j * g->size, &step, &min, p);
         }
     }
 }

@@ -3,8 +3,7 @@
 #include "compress/codecs/blocks.h"
 #include "compress/codecs/grid.h"
 
-const int8_t iq4_nl_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                  1,    13,   25,  38,  53,  69,  89,  113};
+const int8_t iq4_nl_levels[16] = {IQ4_NL_LEVELS};
 
 static void get(const void *block, struct grid_scales *s)
 {

@@ -115,7 +115,7 @@ static void snap(void **state)
         int8_t q[48];
         for (int i = 0; i < 48; i++)
             x[i] = inputs[i % 16];
-        fit->snap(48, 16, NULL, -4, 3, x, steps, mins, q);
+        fit->snap(48, 16, false, -4, 3, x, steps, mins, q);
         for (int i = 0; i < 32; i++)
             assert_int_equal(q[i], want[i / 16][i % 16]);
         for (int i = 32; i < 48; i++)
