@@ -10,7 +10,7 @@
  *
  *   precision  parameters, their gradients and the residual stream are f32; what an op makes
  *              for the next one (what linears read and write) has dtype ctx->act: f32, or bf16 to
- *              train on bf16 units; the gradient of a tensor has its dtype
+ *              train on bf16 units; the gradient of a tensor has its dtype, a parameter's is f32
  *
  * Letters for shapes, everywhere: B batch, T tokens of a sequence, N tokens in all, C model width,
  * H heads, D head width, F feed-forward width, V vocabulary, L layers. All arrays are row-major.
@@ -68,11 +68,13 @@ struct tensor {
     int nd;
     int64_t dim[TENSOR_DIMS]; /* dim[nd - 1] is contiguous */
     void *data;               /* not owned: arena, slab, or mapped file */
-    void *grad;               /* of dtype dt, same shape; NULL: no gradient has arrived (yet) */
+    void *grad;               /* same shape, of dtype dt, or f32; NULL: none has arrived (yet) */
     bool needs_grad;
+    bool grad_f32;               /* grad is f32 whatever dt is: a parameter's */
     bool stale;                  /* grad holds what does not count: a parameter's of last step */
     struct tensor *whole;        /* this one is a part of it (ctx_part()), as its gradient is */
     const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
+    const struct dtype *input;   /* what it is multiplied with is rounded to first; NULL: nothing */
 };
 
 /* The tensor as a matrix: the last dimension is a row. */
@@ -81,6 +83,7 @@ int64_t tensor_rows(const struct tensor *t);
 int64_t tensor_numel(const struct tensor *t);
 size_t tensor_bytes(const struct tensor *t);
 size_t tensor_row_bytes(const struct tensor *t);
+size_t tensor_grad_bytes(const struct tensor *t);
 bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
 
 /* ---- the ctx ---- */
@@ -203,6 +206,10 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
 struct reparam {
     const struct reparam_op *op;
     void *state;
+    /* Where the link itself keeps what it makes, as rows of a dtype that decode to it to the bit;
+       or NULL. Of a link that is alone, and of a parameter that is trained, this is `used`: no f32
+       copy exists. */
+    const struct tensor *value;
     int64_t cols;         /* of the parameter: param_chain() says it */
     struct reparam *next; /* applied after this one */
 };
@@ -211,7 +218,8 @@ struct reparam {
    rows at the same time. */
 struct reparam_op {
     const char *name;
-    /* y from x, once per optimizer step; x == y is allowed. */
+    /* y from x, once per optimizer step; x == y is allowed. y NULL: only the link's value is
+       wanted. */
     void (*project)(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y);
     /* g, the gradient of y, becomes that of x, what the rows were projected from; the gradients of
        the link's own parameters that belong to these rows are written, or added to. */
@@ -297,7 +305,7 @@ int param_chain(struct param *p, struct reparam *r);
 /* All gradients count as zero. They are not written: the first contribution is (ctx_grad's fresh);
    store_pullback() zeroes those that got none. */
 void store_zero_grad(struct store *s);
-void store_project(struct store *s); /* latent -> used -> panels */
+void store_project(struct store *s); /* latent -> used -> panels; gradients are scratch to it */
 /* gradient of used -> gradient of latent; where there is a chain of several links, `used` is
    scratch from here to the next store_project() */
 void store_pullback(struct store *s);

@@ -139,13 +139,16 @@ void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
     if (!t || !t->needs_grad)
         return NULL;
     if (t->whole) {
+        const struct tensor *whole = t->whole;
         char *all = ctx_grad_sum(ctx, t->whole);
-        t->grad = all ? all + ((char *)t->data - (char *)t->whole->data) : NULL;
+        const size_t n = (size_t)whole->dim[0], one = tensor_bytes(whole) / n;
+        const size_t i = (size_t)((char *)t->data - (char *)whole->data) / one;
+        t->grad = all ? all + i * (tensor_grad_bytes(whole) / n) : NULL;
         return t->grad;
     }
     if (!t->grad) {
         *fresh = true;
-        t->grad = ctx_scratch(ctx, tensor_bytes(t));
+        t->grad = ctx_scratch(ctx, tensor_grad_bytes(t));
     }
     *fresh |= t->stale;
     t->stale = false;
@@ -157,7 +160,7 @@ void *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
     bool fresh;
     void *g = ctx_grad(ctx, t, &fresh);
     if (fresh && g && !ctx->measuring)
-        memset(g, 0, tensor_bytes(t));
+        memset(g, 0, tensor_grad_bytes(t));
     return g;
 }
 

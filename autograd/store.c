@@ -1,5 +1,6 @@
 #include "autograd/autograd.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,13 @@
 #include "autograd/kernels/gemm_bf16.h"
 
 enum { SLAB_ALIGN = 16 }; /* floats: a cache line */
+
+/* Where the only link of p's chain keeps `used`; NULL: used is f32. */
+static const struct tensor *value_of(const struct param *p)
+{
+    const bool alone = p->chain && !p->chain->next;
+    return alone && p->latent_grad ? p->chain->value : NULL;
+}
 
 int store_add(struct store *s, const char *name, int nd, const int64_t *dim, float init_std)
 {
@@ -55,6 +63,7 @@ int store_alloc(struct store *s, enum store_use use)
         struct param *p = &s->p[i];
         p->used.data = p->latent = s->latent ? s->latent + at : &nowhere;
         p->used.needs_grad = with_grad;
+        p->used.grad_f32 = with_grad;
         if (with_grad)
             p->used.grad = p->latent_grad = s->grad ? s->grad + at : &nowhere;
         const size_t numel = (size_t)tensor_numel(&p->used);
@@ -67,7 +76,7 @@ void store_free(struct store *s)
 {
     for (int i = 0; i < s->n; i++) {
         struct param *p = &s->p[i];
-        if (p->chain)
+        if (p->chain && !value_of(p))
             free(p->used.data);
         free(p->own);
         free(p->panels);
@@ -158,11 +167,16 @@ void store_init(struct store *s, uint64_t seed)
 
 int param_chain(struct param *p, struct reparam *r)
 {
-    if (!p->chain) {
+    const bool kept = !p->chain && p->latent_grad && r->value;
+    if (kept) {
+        p->used.data = r->value->data;
+        p->used.dt = r->value->dt;
+    } else if (!p->chain || value_of(p)) {
         float *own = mem_slab((size_t)tensor_numel(&p->used), sizeof *own);
         if (!own)
             return err_in("parameter %s", p->name);
         p->used.data = own;
+        p->used.dt = &dtype_f32;
     }
     r->cols = tensor_cols(&p->used);
     struct reparam **end = &p->chain;
@@ -179,13 +193,11 @@ void store_zero_grad(struct store *s)
         s->p[i].used.stale = true;
 }
 
-/* Rows [row, row + n) of y <- what the links before `end` make of the latents. */
+/* y [n,cols] <- what the links before `end` make of rows [row, row + n) of the latents. */
 static void project_until(const struct param *p, const struct reparam *end, int64_t row, int64_t n,
                           float *y)
 {
-    const int64_t cols = tensor_cols(&p->used);
-    const float *x = p->latent + row * cols;
-    y += row * cols;
+    const float *x = p->latent + row * tensor_cols(&p->used);
     for (const struct reparam *r = p->chain; r != end; r = r->next, x = y)
         r->op->project(r, row, n, x, y);
 }
@@ -234,16 +246,45 @@ static int64_t group(int64_t O, int64_t g)
     return O - g * PANEL < PANEL ? O - g * PANEL : PANEL;
 }
 
-/* By the team that calls it: rows are projected and packed while the cache has them. */
-static void project(const struct param *p, bool packs)
+/* By the team that calls it: rows are projected and packed while the cache has them. Rows that are
+   kept elsewhere pass through `own`, if anybody reads them. */
+static void project(const struct param *p, bool packs, float *own)
 {
     const int64_t O = tensor_rows(&p->used), I = tensor_cols(&p->used);
+    const int64_t stride = panel_depth(I) * PANEL;
+    const bool kept = value_of(p);
 #pragma omp for schedule(dynamic, 4) nowait
     for (int64_t g = 0; g < panel_count(O); g++) {
+        const int64_t n = group(O, g);
+        float *y = kept ? packs ? own : NULL : (float *)p->used.data + g * PANEL * I;
         if (p->chain)
-            project_until(p, NULL, g * PANEL, group(O, g), p->used.data);
+            project_until(p, NULL, g * PANEL, n, y);
         if (packs)
-            gemm_bf16->pack(true, p->used.data, false, I, I, O, g, g + 1, p->panels->forward);
+            gemm_bf16->pack(true, y, false, I, I, n, 0, 1, p->panels->forward + g * stride);
+    }
+}
+
+/* Floats of the largest group of rows that a thread keeps to itself; 0: there is none. */
+static size_t own_rows(const struct store *s)
+{
+    size_t most = 0;
+    for (int i = 0; i < s->n; i++) {
+        const struct tensor *t = &s->p[i].used;
+        const size_t n = (size_t)(group(tensor_rows(t), 0) * tensor_cols(t));
+        if (value_of(&s->p[i]) && n > most)
+            most = n;
+    }
+    return (most + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+}
+
+/* What lies between parameters in the slab of gradients, and is summed with them, is 0 again. */
+static void clear_gaps(const struct store *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        const struct param *p = &s->p[i];
+        const float *end = i + 1 < s->n ? s->p[i + 1].latent_grad : s->grad + s->len;
+        float *from = p->latent_grad + tensor_numel(&p->used);
+        memset(from, 0, (size_t)(end - from) * sizeof *from);
     }
 }
 
@@ -252,12 +293,17 @@ void store_project(struct store *s)
     bool any = s->packed;
     for (int i = 0; i < s->n; i++)
         any |= s->p[i].chain != NULL;
-#pragma omp parallel if (any)
+    // gradients have been used by now: their slab has room for the rows that threads have in hand
+    const size_t own = own_rows(s), room = own ? s->len / own : SIZE_MAX;
+    const int most = omp_get_max_threads(), team = room < (size_t)most ? (int)room : most;
+#pragma omp parallel num_threads(team) if (any)
     for (int i = 0; i < s->n; i++) {
         const bool packs = s->packed && s->p[i].panels;
         if (packs || s->p[i].chain)
-            project(&s->p[i], packs);
+            project(&s->p[i], packs, own ? s->grad + (size_t)omp_get_thread_num() * own : NULL);
     }
+    if (own)
+        clear_gaps(s);
 }
 
 /* The links from r on, the last one first, for some rows. */
@@ -269,8 +315,9 @@ static void pullback_from(const struct param *p, const struct reparam *r, int64_
         pullback_from(p, r->next, row, n);
     if (r != p->chain) {
         // the link's input is made again in `used`, which the next projection overwrites anyway
-        project_until(p, r, row, n, p->used.data);
-        x = (const float *)p->used.data + at;
+        float *y = (float *)p->used.data + at;
+        project_until(p, r, row, n, y);
+        x = y;
     }
     r->op->pullback(r, row, n, x, p->latent_grad + at);
 }
@@ -289,7 +336,7 @@ void store_pullback(struct store *s)
     for (int i = 0; i < s->n; i++) {
         struct tensor *t = &s->p[i].used;
         if (t->stale)
-            memset(t->grad, 0, tensor_bytes(t));
+            memset(t->grad, 0, tensor_grad_bytes(t));
         t->stale = false;
         any |= s->p[i].chain != NULL;
     }

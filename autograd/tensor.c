@@ -29,6 +29,11 @@ size_t tensor_bytes(const struct tensor *t)
     return (size_t)tensor_rows(t) * tensor_row_bytes(t);
 }
 
+size_t tensor_grad_bytes(const struct tensor *t)
+{
+    return t->grad_f32 ? (size_t)tensor_numel(t) * sizeof(float) : tensor_bytes(t);
+}
+
 bool tensor_same_shape(const struct tensor *a, const struct tensor *b)
 {
     if (a->nd != b->nd)

@@ -271,7 +271,8 @@ static bool fits(struct ctx *ctx, const struct tensor *hidden, const struct tens
                  const struct head_loss_args *args)
 {
     const int64_t V = tensor_rows(w);
-    if (w->nd != 2 || tensor_cols(w) != tensor_cols(hidden) || w->dt != &dtype_f32)
+    const bool packed = w->panels && hidden->dt == &dtype_bf16;
+    if (w->nd != 2 || tensor_cols(w) != tensor_cols(hidden) || (w->dt != &dtype_f32 && !packed))
         ctx_fail(ctx, "head_loss: a head [%lld,%lld] of %s on hidden states of width %lld",
                  (long long)V, (long long)tensor_cols(w), w->dt->name,
                  (long long)tensor_cols(hidden));
@@ -312,6 +313,8 @@ int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
                  const struct head_loss_args *args, struct loss *loss)
 {
     if (!hidden || !w || ctx->failed || !fits(ctx, hidden, w, args))
+        return -1;
+    if (w->input && !(hidden = op_round(ctx, hidden, w->input)))
         return -1;
     struct head h = {.args = args, .hidden = hidden->data, .w = w};
     h.N = tensor_rows(hidden);

@@ -211,7 +211,7 @@ static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w
         ctx_fail(ctx, "linear: a weight [%lld,%lld] of %s on an input of width %lld",
                  (long long)tensor_rows(w), (long long)tensor_cols(w), w->dt->name,
                  (long long)tensor_cols(x));
-    else if (w->needs_grad && !dense(w))
+    else if (w->needs_grad && !dense(w) && !w->grad_f32)
         ctx_fail(ctx, "linear: a weight of %s cannot be trained", w->dt->name);
     else if (b && tensor_numel(b) != tensor_rows(w))
         ctx_fail(ctx, "linear: a bias of %lld on %lld outputs", (long long)tensor_numel(b),
@@ -222,6 +222,24 @@ static bool fits(struct ctx *ctx, const struct tensor *x, const struct tensor *w
     return !ctx->failed;
 }
 
+/* Does the input of weight w have to be rounded here? Products in inference encode it by
+   themselves. */
+static bool rounds(const struct ctx *ctx, const struct tensor *x, const struct tensor *w)
+{
+    const bool product = x->dt == &dtype_f32 && w->dt->product && !ctx->recording;
+    return w->input && !product;
+}
+
+/* Each weight by itself, as their inputs differ. */
+static int one_by_one(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[],
+                      struct tensor *const b[], struct tensor *out[])
+{
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = op_linear(ctx, x, 1, w + i, b ? b + i : NULL, NULL, out + i);
+    return rc;
+}
+
 int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[],
               struct tensor *const b[], struct tensor *res, struct tensor *out[])
 {
@@ -230,6 +248,11 @@ int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[]
         return -1;
     }
     memset(out, 0, (size_t)n * sizeof *out);
+    for (int i = 1; i < n && w[0]; i++)
+        if (w[i] && w[i]->input != w[0]->input)
+            return one_by_one(ctx, x, n, w, b, out);
+    if (x && w[0] && rounds(ctx, x, w[0]))
+        x = op_round(ctx, x, w[0]->input);
     struct linear *l = x ? ctx_push(ctx, sizeof *l) : NULL;
     if (!l)
         return -1;

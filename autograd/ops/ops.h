@@ -14,8 +14,9 @@ enum { LINEAR_MAX = 3 };
 
 /* out[i] [N,O_i] = x [N,I] w[i]^T + b[i], w[i] [O_i,I], b[i] [O_i] or NULL (b itself too); several
    weights on one input are one op. With residual [N,O_0] (n == 1): added to out[0], and its
-   gradient costs nothing. w may be of any dtype with decode(), then it gets no gradient.
-   Saves x. 0, or -1 with the ctx failed. */
+   gradient costs nothing. w may be of any dtype with decode(), then it gets a gradient only as a
+   parameter. Where a weight has an `input` dtype, x is rounded to that first. Saves x. 0, or -1
+   with the ctx failed. */
 int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[],
               struct tensor *const b[], struct tensor *residual, struct tensor *out[]);
 
@@ -74,6 +75,10 @@ struct tensor *op_gelu(struct ctx *ctx, struct tensor *x);
 struct tensor *op_add(struct ctx *ctx, struct tensor *a, struct tensor *b);
 struct tensor *op_scale(struct ctx *ctx, struct tensor *x, float factor);
 
+/* y = what x [N,C] is behind encoding to dt and decoding; the gradient of y is x's
+   (straight-through). Saves nothing. */
+struct tensor *op_round(struct ctx *ctx, struct tensor *x, const struct dtype *dt);
+
 /* Zeroes elements with probability p and scales the others by 1 / (1 - p); the draw is keyed by
    (key, row_id[i], column), so no batch slot matters. Returns x itself if p is 0 or the ctx does
    not train. row_id must stay until backward. Saves nothing: the draw is repeated. */
@@ -105,9 +110,9 @@ struct head_loss_args {
     float kl; /* weight of sum_v q_v (log q_v - log p_v), q the teacher's; Hinton et al. 2015 */
 };
 
-/* Cross-entropy of softmax(hidden [N,C] w^T), w [V,C], and its divergence from a teacher, in chunks
-   of tokens: no [N,V] ever exists.
-   Adds to *loss. 0, or -1 with the ctx failed. */
+/* Cross-entropy of softmax(hidden [N,C] w^T), w [V,C] (with its `input`, as op_linear()), and its
+   divergence from a teacher, in chunks of tokens: no [N,V] ever exists. Adds to *loss. 0, or -1
+   with the ctx failed. */
 int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
                  const struct head_loss_args *args, struct loss *loss);
 

@@ -23,7 +23,7 @@ struct act8 {
 
 _Static_assert(sizeof(struct act8) == 576, "act8");
 
-/* encode() alone: of any number of columns. */
+/* encode() and decode(): of any number of columns. */
 extern const struct dtype act8_dtype;
 
 /* Groups of a row of so many columns. */

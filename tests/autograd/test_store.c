@@ -347,6 +347,74 @@ static void rows_of_a_chain(void **state)
     store_free(&s);
 }
 
+static void narrow_project(const struct reparam *r, int64_t row, int64_t n, const float *x,
+                           float *y)
+{
+    struct tensor *t = r->state;
+    for (int64_t i = 0; i < n; i++) {
+        t->dt->round(t, row + i, x + i * r->cols);
+        if (y)
+            t->dt->decode(t, row + i, y + i * r->cols);
+    }
+}
+
+static const struct reparam_op narrow = {"narrow", narrow_project, NULL, NULL};
+
+/* A link that keeps its result: that is `used`, panels are made from it on its way, and what the
+   gradients' slab holds between parameters stays 0. A second link makes `used` f32 again. */
+static void a_value_is_used(void **state)
+{
+    enum { ROWS = 67, COLS = 6 };
+    uint16_t halves[2][ROWS * COLS];
+    struct tensor value[2];
+    struct store s = {0};
+    (void)state;
+    add(&s, "small", 1, COLS, 1); // behind it is room for a line
+    for (int i = 0; i < 2; i++) {
+        add(&s, i ? "looked.up" : "multiplied", ROWS, COLS, 1);
+        value[i] =
+            (struct tensor){.dt = &dtype_f16, .nd = 2, .dim = {ROWS, COLS}, .data = halves[i]};
+    }
+    s.p[2].product = false;
+    assert_int_equal(store_alloc(&s, STORE_TRAINED), 0);
+    assert_int_equal(store_panels(&s), 0);
+    struct param *p = &s.p[1];
+    for (int i = 0; i < 2; i++) {
+        struct reparam *r = mem_new(1, sizeof *r);
+        *r = (struct reparam){.op = &narrow, .state = &value[i], .value = &value[i]};
+        assert_int_equal(param_chain(&p[i], r), 0);
+        assert_ptr_equal(p[i].used.data, halves[i]);
+        assert_ptr_equal(p[i].used.dt, &dtype_f16);
+        assert_int_equal(tensor_grad_bytes(&p[i].used), ROWS * COLS * sizeof(float));
+    }
+    store_init(&s, 5); // projects
+    float *y = calloc(ROWS * COLS, sizeof *y), own;
+    for (int i = 0; i < 2; i++)
+        for (int64_t k = 0; k < ROWS * COLS; k++) {
+            const struct tensor one = {.dt = &dtype_f16,
+                                       .nd = 1,
+                                       .dim = {1},
+                                       .data = halves[i] + k};
+            dtype_f16.decode(&one, 0, &own);
+            assert_true(fabsf(own - p[i].latent[k]) <= 0x1p-11f * fabsf(own));
+            y[k] = i ? y[k] : own;
+        }
+    uint16_t *want = calloc((size_t)panels_numel(COLS, ROWS), sizeof *want);
+    gemm_bf16->pack(true, y, false, COLS, COLS, ROWS, 0, panel_count(ROWS), want);
+    assert_memory_equal(p[0].panels->forward, want,
+                        (size_t)panels_numel(COLS, ROWS) * sizeof *want);
+    for (const float *g = s.p[0].latent_grad + COLS; g < p[0].latent_grad; g++)
+        assert_true(fabsf(*g) <= 0);
+    put(&p[0], &square, NULL);
+    store_project(&s);
+    assert_ptr_equal(p[0].used.dt, &dtype_f32);
+    for (int64_t k = 0; k < ROWS * COLS; k++)
+        assert_true(((float *)p[0].used.data)[k] == y[k] * y[k] + y[k]);
+    free(want);
+    free(y);
+    store_free(&s);
+}
+
 static void chain_without_memory(void **state)
 {
     struct store s;
@@ -414,6 +482,7 @@ int main(void)
         cmocka_unit_test(optimizer_scratch),
         cmocka_unit_test(chains),
         cmocka_unit_test(rows_of_a_chain),
+        cmocka_unit_test(a_value_is_used),
         cmocka_unit_test(chain_without_memory),
         cmocka_unit_test(parameters_lie_in_a_file),
     };
