@@ -34,8 +34,8 @@ int qat_add(struct qat *q, struct param *p, const struct dtype *dt)
     *w = (struct qat_weight){.p = p, .grid = codecs_grid(dt), .of = q};
     w->blocks =
         (struct tensor){.dt = dt, .nd = 2, .dim = {tensor_rows(&p->used), tensor_cols(&p->used)}};
-    w->blocks.data = mem_slab(tensor_bytes(&w->blocks), 1);
-    if (!w->blocks.data)
+    w->blocks.data = q->options.shapes ? NULL : mem_slab(tensor_bytes(&w->blocks), 1);
+    if (!w->blocks.data && !q->options.shapes)
         return err_in("blocks of %s", p->name);
     if (qat_scales_add(q, w)) {
         free(w->blocks.data);
@@ -48,6 +48,23 @@ int qat_add(struct qat *q, struct param *p, const struct dtype *dt)
 int qat_ready(struct qat *q)
 {
     return qat_scales_ready(q) ? err_in("learned scales") : 0;
+}
+
+static bool kept_in_f32(const struct qat_weight *w)
+{
+    return !w->of->options.packed || !w->grid;
+}
+
+struct qat_bytes qat_bytes(const struct qat *q, int n_states)
+{
+    const size_t slabs = q->scales.n ? 3 + (size_t)n_states : 0; // values, moves, gradients
+    struct qat_bytes b = {.scales = slabs * q->scales.len * sizeof(float)};
+    for (int i = 0; i < q->n; i++) {
+        const struct qat_weight *w = &q->weight[i];
+        b.blocks += tensor_bytes(&w->blocks);
+        b.values += kept_in_f32(w) ? (size_t)tensor_numel(&w->blocks) * sizeof(float) : 0;
+    }
+    return b;
 }
 
 struct qat_weight *qat_find(const struct qat *q, const char *name)
@@ -130,7 +147,7 @@ int qat_fit(struct qat *q, int i, const float *importance)
             else if (vanished(x, y, cols))
                 lost = r < lost ? r : lost;
             else if (w->s >= 0)
-                qat_scales_take(w, r);
+                qat_scales_take(w, r, true);
         }
         free(y);
     }
@@ -145,19 +162,54 @@ int qat_fit(struct qat *q, int i, const float *importance)
     return 0;
 }
 
+int qat_keep(struct qat *q, int i)
+{
+    struct qat_weight *w = &q->weight[i];
+    const struct dtype *dt = w->blocks.dt;
+    const int64_t rows = tensor_rows(&w->blocks), row = (int64_t)tensor_row_bytes(&w->blocks);
+    int64_t odd = rows;
+#pragma omp parallel for schedule(static) reduction(min : odd)
+    for (int64_t r = 0; r < rows; r++) {
+        const char *block = (const char *)w->blocks.data + r * row;
+        bool sound = true;
+        for (int64_t at = 0; at < row && w->grid; at += dt->bytes) {
+            struct grid_scales s = {0};
+            w->grid->get(block + at, &s);
+            sound = sound && isfinite(s.d) && isfinite(s.dmin);
+        }
+        if (!sound)
+            odd = r < odd ? r : odd;
+        else if (w->s >= 0)
+            qat_scales_take(w, r, false);
+    }
+    return odd < rows ? err("tensor '%s', row %lld: a scale of its blocks is not finite",
+                            w->p->name, (long long)odd)
+                      : 0;
+}
+
 /* ---- the link ---- */
+
+/* Rounds a row and decodes it to y; on a grid y may be NULL. False: it is not finite. What is on a
+   grid is, as its scales are. */
+static bool put(struct qat_weight *w, int64_t row, const float *x, float *y)
+{
+    if (w->grid) {
+        grid_project(&w->blocks, row, x, y);
+        return true;
+    }
+    w->blocks.dt->round(&w->blocks, row, x);
+    w->blocks.dt->decode(&w->blocks, row, y);
+    return all_finite(y, tensor_cols(&w->blocks));
+}
 
 static void project(const struct reparam *r, int64_t row, int64_t n, const float *x, float *y)
 {
     struct qat_weight *w = r->state;
-    const struct dtype *dt = w->blocks.dt;
-    for (int64_t i = 0; i < n; i++, x += r->cols, y += r->cols) {
+    for (int64_t i = 0; i < n; i++, x += r->cols, y = y ? y + r->cols : NULL) {
         const bool odd = !all_finite(x, r->cols);
         if (w->s >= 0)
             qat_scales_move(w, row + i);
-        dt->round(&w->blocks, row + i, x);
-        dt->decode(&w->blocks, row + i, y);
-        if (odd || !all_finite(y, r->cols))
+        if (!put(w, row + i, x, y) || odd)
             qat_note(w->of, w, row + i, QAT_NOT_FINITE);
     }
 }
@@ -198,6 +250,11 @@ static void pullback(const struct reparam *r, int64_t row, int64_t n, const floa
 
 static const struct reparam_op op = {"qat", project, pullback, NULL};
 
+const struct dtype *qat_input(const struct dtype *weight)
+{
+    return codecs_grid(weight) ? weight->dot_with : NULL;
+}
+
 int qat_attach(struct qat *q)
 {
     for (int i = 0; i < q->n; i++) {
@@ -205,10 +262,13 @@ int qat_attach(struct qat *q)
         if (!r)
             return -1;
         *r = (struct reparam){.op = &op, .state = &q->weight[i]};
+        r->value = kept_in_f32(&q->weight[i]) ? NULL : &q->weight[i].blocks;
         if (param_chain(q->weight[i].p, r)) {
             free(r);
             return -1;
         }
+        if (q->options.acts)
+            q->weight[i].p->used.input = qat_input(q->weight[i].blocks.dt);
     }
     q->attached = true;
     return 0;

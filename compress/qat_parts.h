@@ -13,8 +13,9 @@ int qat_scales_add(struct qat *q, struct qat_weight *w);
 /* Memory for all of them. 0 or -1. */
 int qat_scales_ready(struct qat *q);
 
-/* Takes them from the blocks of a row, which were fitted. */
-void qat_scales_take(struct qat_weight *w, int64_t row);
+/* Takes them from the blocks of a row. room: d and dmin, and so the codes of scales, change so that
+   these can grow. */
+void qat_scales_take(struct qat_weight *w, int64_t row, bool room);
 
 /* Moves a row's by what the optimizer left, which is 0 then, and writes them into the blocks. */
 void qat_scales_move(struct qat_weight *w, int64_t row);

@@ -52,8 +52,10 @@ int qat_scales_ready(struct qat *q)
 {
     if (!q->scales.n)
         return 0;
-    if (store_alloc(&q->scales, STORE_TRAINED))
+    if (store_alloc(&q->scales, q->options.shapes ? STORE_SHAPES : STORE_TRAINED))
         return -1;
+    if (q->options.shapes)
+        return 0;
     q->value = mem_slab(q->scales.len, sizeof *q->value);
     return q->value ? 0 : -1;
 }
@@ -115,7 +117,7 @@ static bool codes(const struct grid *g, float *s, float *m, struct grid_scales *
     return sound;
 }
 
-void qat_scales_take(struct qat_weight *w, int64_t row)
+void qat_scales_take(struct qat_weight *w, int64_t row, bool room)
 {
     const struct grid *g = w->grid;
     const struct dtype *dt = w->blocks.dt;
@@ -129,12 +131,14 @@ void qat_scales_take(struct qat_weight *w, int64_t row)
             if (m)
                 m[j] = sc.dmin * (float)sc.min[j];
         }
-        if (!is_flat(g)) {
+        if (room && !is_flat(g)) {
             sc.d = half_rounded(sc.d * ROOM);
             sc.dmin = half_rounded(sc.dmin * ROOM);
         }
-        codes(g, s, m, &sc);
-        g->set(block, &sc);
+        if (room) {
+            codes(g, s, m, &sc);
+            g->set(block, &sc);
+        }
         s += g->subs;
         m = m ? m + g->subs : NULL;
     }
@@ -165,9 +169,11 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
             finite = finite && isfinite(*m);
             m++, dm++;
         }
+        const bool sound = finite && codes(g, s - g->subs, m ? m - g->subs : NULL, &sc);
+        finite = finite && isfinite(sc.d) && isfinite(sc.dmin);
         if (!finite)
             qat_note(w->of, w, row, QAT_NOT_FINITE);
-        else if (!codes(g, s - g->subs, m ? m - g->subs : NULL, &sc))
+        else if (!sound)
             qat_note(w->of, w, row, QAT_COLLAPSED);
         if (finite)
             g->set(block, &sc);

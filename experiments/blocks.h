@@ -16,15 +16,27 @@ struct blocks {
     const struct imatrix *imatrix; /* own, or NULL */
 };
 
-/* Gives the model's matrices the blocks of the types that a file of that mix has, empty ones. The
-   importance matrix' path starts from `folder`. 0, or -1 with err() set: the recipe does not fit
-   the model, the importance matrix cannot be read. blocks_close() after 0. */
-int blocks_open(struct blocks *b, const struct config_qat *c, const char *folder,
+/* Gives the model's matrices the blocks of the types that a file of that mix has, empty ones. bf16:
+   products are of panels, which the model has or gets. The importance matrix' path starts from
+   `folder`. A model of shapes gets shapes of blocks. 0, or -1 with err() set: the recipe does not
+   fit the model, the importance matrix cannot be read. blocks_close() after 0. */
+int blocks_open(struct blocks *b, const struct config_qat *c, bool bf16, const char *folder,
                 const struct transformer *m);
 void blocks_close(struct blocks *b);
 
-/* Fits the scales to the weights as they are; forward reads the blocks from now on. 0, or -1 with
-   err() set. */
+/* Fits the scales to the weights as they are, but for blocks that are given; forward reads the
+   blocks from now on. 0, or -1 with err() set. */
 int blocks_begin(struct blocks *b, struct transformer *m);
+
+/* Refits frozen scales (qat_refit()); store_project() is to follow. 0, or -1 with err() set. */
+int blocks_refit(struct blocks *b, int64_t *moved, int64_t *all);
+
+/* How much longer a step takes than a plain one, by rates that are measured now; activations
+   apart. 0, or -1 with err() set. */
+int blocks_seconds(const struct blocks *b, double *seconds);
+
+/* For plans of memory: a model of shapes whose linears round their inputs as they do with
+   `activations`. weighed: there is an importance matrix. 0, or -1 with err() set. */
+int blocks_round_inputs(struct transformer *shapes, const struct recipe *r, bool weighed);
 
 #endif

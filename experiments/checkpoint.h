@@ -72,6 +72,10 @@ int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint
 /* The blocks themselves take the place of `used` in a frozen model that was loaded: for export. */
 int checkpoint_use_blocks(struct checkpoint *c, struct transformer *m);
 
+/* To start: blocks of the same types into q, where they are `given`; others stay empty. 0, or -1
+   with err() set. */
+int checkpoint_give_blocks(struct checkpoint *c, struct qat *q);
+
 /* To go on: the blocks into q, which has the same types, and attaches it. 0, or -1 with err(). */
 int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct qat *q);
 

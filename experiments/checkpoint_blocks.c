@@ -166,7 +166,7 @@ int checkpoint_use_blocks(struct checkpoint *c, struct transformer *m)
     return 0;
 }
 
-int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct qat *q)
+int checkpoint_give_blocks(struct checkpoint *c, struct qat *q)
 {
     for (int i = 0; i < q->n; i++) {
         struct qat_weight *w = &q->weight[i];
@@ -174,15 +174,23 @@ int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct q
         const int is = read_blocks(c->file, w->p, &t);
         if (is < 0)
             return -1;
-        const bool same = is && t.dt == w->blocks.dt;
-        if (same)
+        w->given = is && t.dt == w->blocks.dt;
+        if (w->given)
             memcpy(w->blocks.data, t.data, tensor_bytes(&t));
         if (is)
             free(t.data);
-        if (!same)
-            return err("%s: tensor '%s' is not in blocks of %s", h5file_path(c->file), w->p->name,
-                       w->blocks.dt->name);
     }
+    return 0;
+}
+
+int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct qat *q)
+{
+    if (checkpoint_give_blocks(c, q))
+        return -1;
+    for (int i = 0; i < q->n; i++)
+        if (!q->weight[i].given)
+            return err("%s: tensor '%s' is not in blocks of %s", h5file_path(c->file),
+                       q->weight[i].p->name, q->weight[i].blocks.dt->name);
     if (load_scales(c->file, q) || qat_attach(q))
         return -1;
     store_project(&m->store);

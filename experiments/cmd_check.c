@@ -6,7 +6,7 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
-#include "compress/codecs/grid.h"
+#include "experiments/blocks.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
@@ -127,6 +127,17 @@ static int print_rate(const struct config *c, const struct config_train *t,
     return 0;
 }
 
+/* For stages `qat` that round activations: their recipe. 0, or -1 with err() set. */
+static int plan_rounding(const struct config_stage *s, struct plan_args *plan, struct recipe *r)
+{
+    *r = (struct recipe){0};
+    if (s->kind != STAGE_QAT || !s->qat.activations)
+        return 0;
+    plan->rounds = r;
+    plan->weighed = s->qat.mix.imatrix;
+    return mix_args_recipe(&s->qat.mix, s->qat.type, r);
+}
+
 static int print_training(const struct config *c, int i, int vocab)
 {
     static struct transformer_dims dims, teacher; // large
@@ -142,13 +153,14 @@ static int print_training(const struct config *c, int i, int vocab)
     const int64_t T = dims.context, micro = config_micro_batch(t, T);
     const int64_t params = transformer_params(&dims, &rest);
     const double flops = transformer_flops(&dims, (double)T / 2, &head);
-    const struct plan_args plan = {.n_seqs = micro / T,
-                                   .T = T,
-                                   .parts = c->data.mask_documents ? T : 1,
-                                   .recompute = t->recompute == RECOMPUTE_BLOCKS,
-                                   .bf16 = config_bf16(t),
-                                   .drops = dims.dropout > 0,
-                                   .teacher = taught ? &teacher : NULL};
+    struct recipe recipe;
+    struct plan_args plan = {.n_seqs = micro / T,
+                             .T = T,
+                             .parts = c->data.mask_documents ? T : 1,
+                             .recompute = t->recompute == RECOMPUTE_BLOCKS,
+                             .bf16 = config_bf16(t),
+                             .drops = dims.dropout > 0,
+                             .teacher = taught ? &teacher : NULL};
     printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
            (long long)rest);
     printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
@@ -158,7 +170,9 @@ static int print_training(const struct config *c, int i, int vocab)
     printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
            (long long)t->batch_tokens, (long long)(t->batch_tokens / T), (long long)T,
            (long long)micro);
-    if (print_memory(t, &dims, plan))
+    const int bad = plan_rounding(s, &plan, &recipe) || print_memory(t, &dims, plan);
+    recipe_free(&recipe);
+    if (bad)
         return -1;
     if (taught)
         printf("  teacher             %.1f MB beside that%s\n",
@@ -192,26 +206,28 @@ static void print_types(const struct export_plan *p)
         p->n);
 }
 
-/* What a stage that trains in blocks keeps beside them: blocks, values, learned scales. */
-static void print_blocks(const struct export_plan *p, bool learned, int n_states)
+/* What a stage that trains in blocks takes beside what a plain one does. 0, or -1 with err(). */
+static int print_blocks(const struct config *c, const struct config_stage *s,
+                        const struct transformer *m)
 {
-    double blocks = 0, values = 0, scales = 0;
-    for (int i = 0; i < p->n; i++) {
-        const struct export_tensor *t = &p->tensor[i];
-        const struct grid *g = codecs_grid(t->choice.dt);
-        const double n = (double)(t->dim[0] * t->dim[1]);
-        if (t->choice.dt == &dtype_f32 || !t->from || !t->from->needs_grad)
-            continue;
-        blocks += (double)t->bytes;
-        values += n * sizeof(float);
-        if (g && learned) // a value, a move, its gradient and the optimizer's
-            scales += n / g->size * (g->min_hi ? 2 : 1) * (3 + n_states) * sizeof(float);
-    }
-    printf("  memory of qat       blocks %.1f MB, what they decode to %.1f MB", blocks / MB,
-           values / MB);
-    if (learned)
-        printf(", learned scales %.1f MB", scales / MB);
-    printf("\n");
+    const bool muon = s->train.optimizer == OPTIMIZER_MUON; // AdamW moves the scales
+    const int states = optimizers[muon ? OPTIMIZER_ADAMW : s->train.optimizer].n_states;
+    struct blocks b;
+    double seconds;
+    if (blocks_open(&b, &s->qat, config_bf16(&s->train), c->folder, m))
+        return -1;
+    const struct qat_bytes n = qat_bytes(&b.qat, states);
+    const int rc = blocks_seconds(&b, &seconds);
+    blocks_close(&b);
+    if (rc)
+        return -1;
+    printf("  memory of qat       blocks %zu bytes", n.blocks);
+    if (n.values)
+        printf(", what they decode to %zu", n.values);
+    if (n.scales)
+        printf(", learned scales %zu", n.scales);
+    printf("\n  time of qat         %.2g s a step for rounding and decoding\n", seconds);
+    return 0;
 }
 
 /* `from`: the stage that makes the model, NULL: a file. */
@@ -253,8 +269,7 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
             printf("  type                %s\n", r.mix->name);
             print_types(&p);
             if (c->stages[i].kind == STAGE_QAT)
-                print_blocks(&p, c->stages[i].qat.scales == SCALES_LEARNED,
-                             optimizers[c->stages[i].train.optimizer].n_states);
+                rc = print_blocks(c, &c->stages[i], &m);
             print_size(c, from, mix->imatrix != NULL, &p);
             export_plan_free(&p);
         }

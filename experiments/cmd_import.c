@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "compress/gguf_meta.h"
+#include "compress/recipe.h"
 #include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
@@ -23,10 +25,56 @@ static const struct field table[] = {
 static const struct flags flags = {
     "import SOURCE OUT.h5",
     "Makes a checkpoint of a GGUF file, of any types, or of a Hugging Face folder (Llama 1 to 3,\n"
-    "Mistral, SmolLM2, Qwen2, Qwen3, GPT-2): weights in f32, tokenizer, chat template.",
+    "Mistral, SmolLM2, Qwen2, Qwen3, GPT-2): weights in f32, tokenizer, chat template; and the\n"
+    "blocks of a quantized file, which training in blocks starts from and export writes again.",
     table};
 
-static int save(const char *path, const struct transformer *m, const struct tokenizer *tok)
+/* The mix that the file says it is of; NULL: an unknown one. */
+static const struct recipe_mix *mix_of(const struct gguf *g)
+{
+    const struct recipe_mix *mix = NULL;
+    int64_t id = -1;
+    if (gguf_meta_int(g, "general.file_type", 0, UINT32_MAX, &id))
+        return NULL;
+    for (int i = 0; (mix = recipe_mix_at(i)) && mix->id != id; i++)
+        ;
+    return mix && mix->base->block > 1 ? mix : NULL;
+}
+
+/* Matrices of the file that are in blocks, into q; *mix NULL: none are. 0, or -1 with err() set. */
+static int take_blocks(const char *source, struct transformer *m, struct qat *q,
+                       const struct recipe_mix **mix)
+{
+    struct transformer file;
+    struct tokenizer *tok;
+    bool any = false;
+    if (model_gguf_use(source, &file, &tok))
+        return -1;
+    *mix = mix_of(file.store.file);
+    for (int i = 0; i < file.store.n; i++)
+        any |= file.store.p[i].used.dt->block > 1;
+    if (any && !*mix)
+        err_warn("%s: its file type is unknown here: values are imported, blocks are not kept",
+                 source);
+    int rc = 0;
+    for (int i = 0; i < file.store.n && any && *mix && !rc; i++) {
+        const struct tensor *t = &file.store.p[i].used;
+        if (t->nd != 2 || t->dt == &dtype_f32)
+            continue;
+        rc = qat_add(q, &m->store.p[i], t->dt);
+        if (!rc)
+            memcpy(q->weight[q->n - 1].blocks.data, t->data, tensor_bytes(t));
+    }
+    q->attached = !rc && q->n; // they are the model
+    if (!q->n)
+        *mix = NULL;
+    transformer_free(&file);
+    tokenizer_free(tok);
+    return rc;
+}
+
+static int save(const char *path, const struct transformer *m, const struct tokenizer *tok,
+                const struct qat *q, const char *mix)
 {
     const struct checkpoint_state state = {.smooth = NAN,
                                            .smooth_min = NAN,
@@ -36,8 +84,13 @@ static int save(const char *path, const struct transformer *m, const struct toke
                                            .last_unaveraged = NAN};
     struct buf json = {0};
     int rc = tokenizer_write(tok, &json);
-    const struct checkpoint_source source = {
-        .stage = "import", .config = "", .config_hash = "", .corpus_hash = "", .tokenizer = json.p};
+    const struct checkpoint_source source = {.stage = "import",
+                                             .config = "",
+                                             .config_hash = "",
+                                             .corpus_hash = "",
+                                             .tokenizer = json.p,
+                                             .qat = q,
+                                             .mix = mix};
     if (!rc)
         rc = checkpoint_save(path, m, &state, &source);
     buf_free(&json);
@@ -45,7 +98,7 @@ static int save(const char *path, const struct transformer *m, const struct toke
 }
 
 static void report(const char *source, const char *path, const struct transformer *m,
-                   const struct tokenizer *tok)
+                   const struct tokenizer *tok, const struct recipe_mix *mix)
 {
     int64_t rest;
     const struct transformer_dims *d = &m->dims;
@@ -53,7 +106,7 @@ static void report(const char *source, const char *path, const struct transforme
            arch_rows[d->arch].name, d->n_layers, d->d_model,
            (long long)transformer_params(d, &rest), d->context, tokenizer_vocab_size(tok),
            tokenizer_name(tok), tok->spm ? "" : ", ", tok->spm ? "" : tokenizer_pre(tok));
-    printf("%s\n", path);
+    printf("%s%s%s\n", path, mix ? ", in blocks of " : "", mix ? mix->name : "");
 }
 
 static int run(const struct texts *files)
@@ -75,9 +128,15 @@ static int run(const struct texts *files)
         return err("%s: neither a GGUF file nor a folder with a config.json", source);
     if (gguf ? model_gguf_load(source, &m, &tok) : import_hf(source, &m, &tok))
         return -1;
-    const int rc = save(path, &m, tok);
+    struct qat q;
+    const struct recipe_mix *mix = NULL;
+    qat_init(&q, &(struct qat_options){0});
+    int rc = gguf ? take_blocks(source, &m, &q, &mix) : 0;
     if (!rc)
-        report(source, path, &m, tok);
+        rc = save(path, &m, tok, &q, mix ? mix->name : NULL);
+    if (!rc)
+        report(source, path, &m, tok, mix);
+    qat_free(&q);
     transformer_free(&m);
     tokenizer_free(tok);
     return rc;

@@ -71,6 +71,7 @@ struct config_model {
 struct config_train {
     int64_t tokens, steps; /* one of tokens, steps, epochs is not 0: see config_steps() */
     double epochs;
+    bool continues;                           /* with the optimizer and the text of `from` */
     int64_t batch_tokens, micro_batch_tokens; /* micro 0: see config_micro_batch()      */
     int optimizer;                            /* enum optimizer_kind                   */
     double lr, min_lr_ratio;
@@ -109,6 +110,8 @@ struct config_qat {
     int ste;             /* enum config_ste */
     int scales;          /* enum config_scales */
     double scale_lr;     /* of learned scales, times lr */
+    int64_t refit;       /* frozen scales: steps between refits; 0: none */
+    bool activations;    /* inputs of linears are rounded as in inference */
     double start;        /* part of the stage's steps before weights are in blocks */
     const char *teacher; /* "true": the model of `from`; "none"; or a checkpoint's path */
     double kl_weight;    /* part of the loss that is the divergence from the teacher; 0 -- (none) */

@@ -265,10 +265,13 @@ static void rules_teacher(const struct config *c, struct config_stage *s, const 
 {
     struct config_qat *q = &s->qat;
     q->teacher_stage = -1;
+    if (s->train.continues && !yaml_get(node, "teacher"))
+        q->teacher = "none"; // the model is not yet the one to be like
     if (!config_sound(node, "teacher") || !config_sound(node, "from"))
         return;
     if (!strcmp(q->teacher, "none")) {
-        config_useless(node, "kl_weight", "there is no teacher", bad);
+        if (q->kl_weight > 0) // 0 is what a resolved config says
+            config_useless(node, "kl_weight", "there is no teacher", bad);
         q->kl_weight = 0;
     } else if (q->kl_weight <= 0) {
         config_useless(node, "teacher", "kl_weight is 0", bad);

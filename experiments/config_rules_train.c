@@ -127,14 +127,62 @@ static void rules_optimizer(struct config_stage *s, const struct yaml *node, str
         t->adam_lr = t->lr;
     if (lion && !yaml_get(node, "beta2"))
         t->beta2 = 0.99;
-    if (lion && !lr) // as Chen et al. advise: the rate a tenth of AdamW's, the decay tenfold
+    if (lion && !lr &&
+        !t->continues) // as Chen et al. advise: the rate a tenth of AdamW's, the decay tenfold
         t->lr /= 10;
-    if (s->kind == STAGE_QAT && !yaml_get(node, "warmup")) // Adam's first steps move all weights
+    if (s->kind == STAGE_QAT && !yaml_get(node, "warmup") &&
+        !t->continues) // Adam's first steps move all weights
         t->warmup = (struct share){.value = 0.1, .relative = true};
-    if (!yaml_get(node, "weight_decay"))
+    if (!yaml_get(node, "weight_decay") && !t->continues)
         t->weight_decay = s->kind == STAGE_QAT ? 0 : lion ? 1 : t->weight_decay;
     if (t->nesterov && t->momentum == 0 && (muon || t->optimizer == OPTIMIZER_SGD))
         config_useless(node, "nesterov", "momentum is 0", bad);
+}
+
+/* The learning rate that a stage ends with. */
+static double last_lr(const struct config_train *t)
+{
+    const bool falls = t->schedule == SCHEDULE_COSINE || t->schedule == SCHEDULE_LINEAR ||
+                       (t->schedule == SCHEDULE_WSD && t->decay.value > 0);
+    return t->lr * (falls ? t->min_lr_ratio : 1);
+}
+
+/* A stage that goes on with another's optimizer: what it has to share with it, and defaults, by
+   which it lets the learning rate fall from where that one left it. */
+static void rules_continues(const struct config *c, struct config_stage *s, const struct yaml *node,
+                            struct mistakes *bad)
+{
+    struct config_train *t = &s->train;
+    const struct place at = config_place(node, "continues");
+    if (!t->continues || !config_sound(node, "continues") || !config_sound(node, "from"))
+        return;
+    if (s->kind == STAGE_FINETUNE || s->parent < 0) {
+        mistake_add(bad, at, "continues: %s",
+                    s->kind == STAGE_FINETUNE ? "a stage with a text of its own has no place in "
+                                                "that of `from`"
+                                              : "`from` has to be a stage of this config");
+        return;
+    }
+    const struct config_stage *from = &c->stages[s->parent];
+    if (from->kind == STAGE_FINETUNE)
+        mistake_add(bad, at, "continues: '%s' has a text of its own", from->name);
+    if (from->train.optimizer != t->optimizer)
+        mistake_add(bad, at, "continues: the optimizer of '%s' is another one", from->name);
+    if ((from->train.ema > 0) != (t->ema > 0))
+        mistake_add(bad, at,
+                    "continues: weights are averaged (ema) here and in '%s', or in neither",
+                    from->name);
+    if (!yaml_get(node, "lr"))
+        t->lr = last_lr(&from->train);
+    if (!yaml_get(node, "weight_decay"))
+        t->weight_decay = from->train.weight_decay;
+    if (!yaml_get(node, "warmup"))
+        t->warmup = (struct share){0};
+    if (yaml_get(node, "schedule"))
+        return;
+    t->schedule = SCHEDULE_WSD;
+    if (!yaml_get(node, "decay"))
+        t->decay = (struct share){.value = 1, .relative = true};
 }
 
 static void rules_validation(const struct config *c, const struct config_train *t,
@@ -152,6 +200,7 @@ void config_rules_train(const struct config *c, struct config_stage *s, const st
 {
     struct config_train *t = &s->train;
     const bool length = rules_length(t, node, bad);
+    rules_continues(c, s, node, bad);
     if (length)
         rules_schedule(t, node, bad);
     rules_validation(c, t, node, bad);

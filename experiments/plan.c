@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "autograd/base/mem.h"
+#include "experiments/blocks.h"
 
 /* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
    0 with err() set if it failed. */
@@ -80,6 +81,10 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
     const bool taught = train && a->teacher;
     if (shapes(&m, dims, a->bf16))
         return 0;
+    if (a->rounds && blocks_round_inputs(&m, a->rounds, a->weighed)) {
+        transformer_free(&m);
+        return 0;
+    }
     if ((!taught || !shapes(&teacher, a->teacher, a->bf16)) && !ctx_init(&ctx, 0)) {
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;

@@ -3,6 +3,7 @@
 #ifndef ATTAR_EXPERIMENTS_PLAN_H
 #define ATTAR_EXPERIMENTS_PLAN_H
 
+#include "compress/recipe.h"
 #include "layers/transformer.h"
 #include "optim/optimizer.h"
 
@@ -13,7 +14,10 @@ struct plan_args {
     bool bf16;                              /* activations, and products */
     bool drops;                             /* dropout is active */
     const struct transformer_dims *teacher; /* whose logits are learned; NULL: none */
-    struct profile *profile;                /* NULL, or where the costs of the pass are added */
+    /* whose blocks round the inputs of linears; NULL: none. `weighed`: with importance */
+    const struct recipe *rounds;
+    bool weighed;
+    struct profile *profile; /* NULL, or where the costs of the pass are added */
 };
 
 /* Arena bytes of a training micro-batch (forward, loss, backward) and of an evaluation of the same

@@ -32,27 +32,35 @@ struct stage {
 
 /* ---- the model: this stage's newest good checkpoint, its parent's, or a new one ---- */
 
-/* The model, and its blocks if the stage has any: where it went on from, or still empty. */
-static int load_model(struct stage *s, struct checkpoint *c, enum checkpoint_what what)
+/* The model, and its blocks if the stage has any: where it went on from; or those of a parent in
+   blocks that are wanted again, and otherwise still empty ones. */
+static int load_model(struct stage *s, struct checkpoint *c, enum checkpoint_what what,
+                      bool resumed)
 {
+    const struct config_qat *q = &s->config->qat;
     if (checkpoint_load(c, &s->model, what))
         return -1;
     if (s->config->kind != STAGE_QAT)
         return 0;
-    if (blocks_open(&s->blocks, &s->config->qat, s->run->config->folder, &s->model))
+    if (blocks_open(&s->blocks, &s->config->qat, config_bf16(&s->config->train),
+                    s->run->config->folder, &s->model))
         return -1;
-    return what == CHECKPOINT_TRAINING && c->mix.n
-               ? checkpoint_load_blocks(c, &s->model, &s->blocks.qat)
-               : 0;
+    if (!c->mix.n)
+        return 0;
+    if (resumed)
+        return checkpoint_load_blocks(c, &s->model, &s->blocks.qat);
+    // a matrix of importance, or weights that are to move first, ask for a new fit
+    return q->mix.imatrix || q->start > 0 ? 0 : checkpoint_give_blocks(c, &s->blocks.qat);
 }
 
-static int load(struct stage *s, const char *path, enum checkpoint_what what, struct checkpoint *c)
+static int load(struct stage *s, const char *path, enum checkpoint_what what, bool resumed,
+                struct checkpoint *c)
 {
     if (checkpoint_open(c, path))
         return -1;
     c->dims.dropout =
         s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
-    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) || load_model(s, c, what)) {
+    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) || load_model(s, c, what, resumed)) {
         blocks_close(&s->blocks);
         transformer_free(&s->model);
         checkpoint_close(c);
@@ -87,7 +95,7 @@ static int resume(struct stage *s)
     int i = 0;
     for (; i < n; i++) {
         checkpoint_name(path, s->folder, steps[i]);
-        if (!load(s, path, CHECKPOINT_TRAINING, &c))
+        if (!load(s, path, CHECKPOINT_TRAINING, true, &c))
             break;
         err_warn("not resumed from a damaged checkpoint: %s", err_text());
     }
@@ -116,9 +124,19 @@ static int from_parent(struct stage *s)
         run_stage_model(s->run, s->config->parent, path);
     else
         snprintf(path, sizeof path, "%s", s->config->checkpoint);
-    const bool qat = s->config->kind == STAGE_QAT;
-    if (load(s, path, qat ? CHECKPOINT_LATENT : CHECKPOINT_MODEL, &c))
+    const bool qat = s->config->kind == STAGE_QAT, continues = s->config->train.continues;
+    const enum checkpoint_what what = continues ? CHECKPOINT_TRAINING
+                                      : qat     ? CHECKPOINT_LATENT
+                                                : CHECKPOINT_MODEL;
+    if (load(s, path, what, false, &c))
         return err_in("from");
+    s->state.sample = continues ? c.state.sample : 0;
+    const char *teacher = s->config->qat.teacher_path;
+    if (qat && c.mix.n && teacher && !strcmp(teacher, path))
+        err_warn(
+            "teacher: %s is itself in blocks of %s, and does not know what they lost: give the "
+            "model before them, or none",
+            path, c.mix.p);
     int rc = 0;
     if (c.tokenizer.n != s->run->tokenizer_json.n ||
         memcmp(c.tokenizer.p, s->run->tokenizer_json.p, c.tokenizer.n))
@@ -259,15 +277,21 @@ static int check_prompt(const struct stage *s)
 
 static int summarize(const struct stage *s, const struct train *t)
 {
-    char arena[32], first[32], averaged[32], trained[32];
-    const bool ema = s->config->train.ema > 0 && s->valid;
-    const struct summary_fact facts[] = {{"precision",
-                                          config_bf16(&s->config->train) ? "bf16" : "f32"},
-                                         {"arena bytes", arena},
-                                         {"seconds to the first step", first},
-                                         {"validation loss, averaged weights", averaged},
-                                         {"validation loss, weights as trained", trained}};
-    enum { FACTS = sizeof facts / sizeof *facts };
+    char arena[32], first[32], averaged[32], trained[32], bytes[3][32];
+    const struct qat_bytes n = qat_bytes(&s->blocks.qat, s->blocks.qat.scales.n_states);
+    int n_facts = 0;
+    const bool ema = s->config->train.ema > 0 && s->valid, qat = s->config->kind == STAGE_QAT;
+    const struct summary_fact all[] = {{"precision",
+                                        config_bf16(&s->config->train) ? "bf16" : "f32"},
+                                       {"arena bytes", arena},
+                                       {"seconds to the first step", first},
+                                       {"validation loss, averaged weights", averaged},
+                                       {"validation loss, weights as trained", trained},
+                                       {"blocks bytes", bytes[0]},
+                                       {"decoded bytes", bytes[1]},
+                                       {"scales bytes", bytes[2]}};
+    enum { ALWAYS = 3, EMA = 2, FACTS = sizeof all / sizeof *all };
+    struct summary_fact facts[FACTS];
     struct summary sum;
     summary_init(&sum);
     snprintf(arena, sizeof arena, "%zu", t->arena_peak);
@@ -283,9 +307,26 @@ static int summarize(const struct stage *s, const struct train *t)
     sum.bits_per_byte = t->state.last_bpb;
     sum.best_valid_loss = t->state.best_valid;
     sum.best_step = t->state.best_step;
+    snprintf(bytes[0], sizeof bytes[0], "%zu", n.blocks);
+    snprintf(bytes[1], sizeof bytes[1], "%zu", n.values);
+    snprintf(bytes[2], sizeof bytes[2], "%zu", n.scales);
+    for (int i = 0; i < FACTS; i++)
+        if (i < ALWAYS || (i < ALWAYS + EMA ? ema : qat))
+            facts[n_facts++] = all[i];
     sum.fact = facts;
-    sum.n_facts = ema ? FACTS : FACTS - 2;
+    sum.n_facts = n_facts;
     return run_summary(s->run, s->index, &sum);
+}
+
+/* Optimizer steps of the stages that this one continues. */
+static int64_t steps_before(const struct stage *s, int64_t epoch)
+{
+    int64_t n = 0;
+    for (const struct config_stage *at = s->config; at->train.continues && at->parent >= 0;) {
+        at = &s->run->config->stages[at->parent];
+        n += config_steps(&at->train, epoch);
+    }
+    return n;
 }
 
 static int train(struct stage *s)
@@ -311,6 +352,7 @@ static int train(struct stage *s)
                       .valid_bytes = s->corpus->part[CORPUS_VALID].loss_bytes,
                       .state = s->state,
                       .steps = config_steps(&s->config->train, epoch),
+                      .before = steps_before(s, epoch),
                       .blocks = qat ? &s->blocks : NULL,
                       .teacher = s->teacher.store.n ? &s->teacher : NULL};
     fprintf(stderr, "%s: %.2fM parameters in %s, %lld steps of %lld tokens (%.2f epochs)%s\n",

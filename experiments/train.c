@@ -170,8 +170,23 @@ static int move_scales(const struct train *t, const struct optimizer_args *weigh
         return 0;
     args.lr = (muon ? args.adam_lr : args.lr) * (float)s->qat.scale_lr;
     args.weight_decay = 0;
+    args.step = t->state.step + 1; // their moments are this stage's
     return optimizers[muon ? OPTIMIZER_ADAMW : s->train.optimizer].step(&t->blocks->qat.scales,
                                                                         &args);
+}
+
+/* Frozen scales follow their weights, but not behind the last step: what is exported has been
+   trained. */
+static int refit(struct train *t, int64_t step)
+{
+    const int64_t every = t->stage->qat.refit;
+    int64_t moved, all;
+    if (!t->blocks || !t->blocks->qat.attached || !every || step % every || step == t->steps)
+        return 0;
+    if (blocks_refit(t->blocks, &moved, &all))
+        return -1;
+    return metrics_event(&t->metrics, step, "refit", "%lld of %lld scales moved", (long long)moved,
+                         (long long)all);
 }
 
 static int optimize(struct train *t, double lr, double norm, int64_t tokens)
@@ -180,7 +195,7 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
     const double clip = c->grad_clip > 0 ? fmin(1, c->grad_clip / (norm + 1e-6)) : 1;
     const struct schedule adam = schedule_of(t, c->adam_lr);
     const struct ema_args ema = {.decay = c->ema, .warmup = c->ema_warmup};
-    const struct optimizer_args args = {.step = t->state.step + 1,
+    const struct optimizer_args args = {.step = t->before + t->state.step + 1,
                                         .lr = (float)lr,
                                         .adam_lr = (float)schedule_lr(&adam, t->state.step),
                                         .muon_scale = c->muon_scale,
@@ -194,10 +209,11 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
     if (optimizers[c->optimizer].step(&t->m->store, &args) ||
         (c->ema > 0 && ema_update(&t->m->store, &ema, args.step)))
         return -1;
-    if (move_scales(t, &args))
+    const int64_t step = t->state.step + 1;
+    if (move_scales(t, &args) || refit(t, step))
         return -1;
     store_project(&t->m->store);
-    return t->blocks && qat_check(&t->blocks->qat) ? err_in("step %lld", (long long)args.step) : 0;
+    return t->blocks && qat_check(&t->blocks->qat) ? err_in("step %lld", (long long)step) : 0;
 }
 
 /* Weights are put into blocks when their step has come. 0, or -1 with err() set. */
@@ -331,13 +347,16 @@ static int after_step(struct train *t)
 
 static size_t arena_size(const struct train *t)
 {
+    const bool acts = t->blocks && t->stage->qat.activations;
     const struct plan_args args = {.n_seqs = t->train->most,
                                    .T = t->train->T,
                                    .parts = t->train->mask_documents ? t->train->T : 1,
                                    .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
                                    .bf16 = config_bf16(&t->stage->train),
                                    .drops = t->m->dims.dropout > 0,
-                                   .teacher = t->teacher ? &t->teacher->dims : NULL};
+                                   .teacher = t->teacher ? &t->teacher->dims : NULL,
+                                   .rounds = acts ? &t->blocks->recipe : NULL,
+                                   .weighed = acts && t->blocks->imatrix};
     const size_t train = plan_train(&t->m->dims, &args), eval = plan_eval(&t->m->dims, &args);
     return !train || !eval ? 0 : train > eval ? train : eval;
 }

@@ -10,9 +10,11 @@
 #include <cmocka.h>
 
 #include "autograd/base/rng.h"
+#include "autograd/kernels/gemm_bf16.h"
 #include "compress/codecs/codecs.h"
 #include "compress/codecs/grid.h"
 #include "compress/qat.h"
+#include "optim/optimizer.h"
 
 enum { ROWS = 37, COLS = 512, N = ROWS * COLS };
 
@@ -108,6 +110,156 @@ static void used_is_decoded(void **state)
             assert_memory_equal(&a, &b, sizeof a);
         }
         free(before);
+        drop(&t);
+    }
+}
+
+/* Where all products are of panels there is no copy in f32, and the panels have the same bits. */
+static void packed_is_the_same(void **state)
+{
+    (void)state;
+    for (int i = 0; type_at(i); i++) {
+        struct trial t[2];
+        for (int packed = 0; packed < 2; packed++) {
+            make(&t[packed], type_at(i), &(struct qat_options){.packed = packed});
+            assert_int_equal(store_panels(&t[packed].s), 0);
+            if (qat_fit(&t[packed].q, 0, NULL) || qat_attach(&t[packed].q))
+                fail_msg("%s", err_text());
+            fill(&t[packed], 4, 0.07f);
+            store_project(&t[packed].s);
+            assert_int_equal(qat_check(&t[packed].q), 0);
+        }
+        const int64_t n = panels_numel(COLS, ROWS);
+        assert_memory_equal(t[0].p->panels->forward, t[1].p->panels->forward, 2 * (size_t)n);
+        const bool grid = t[1].w->grid;
+        assert_true(!grid || t[1].p->used.data == t[1].w->blocks.data);
+        assert_ptr_equal(t[1].p->used.dt, grid ? type_at(i) : &dtype_f32);
+        assert_int_equal(qat_bytes(&t[1].q, 0).values, grid ? 0 : N * sizeof(float));
+        assert_int_equal(qat_bytes(&t[0].q, 0).values, N * sizeof(float));
+        for (int64_t r = 0; r < ROWS && grid; r++) {
+            float y[COLS];
+            t[1].p->used.dt->decode(&t[1].p->used, r, y);
+            assert_memory_equal(y, (const float *)t[0].p->used.data + r * COLS, sizeof y);
+        }
+        drop(&t[0]);
+        drop(&t[1]);
+    }
+}
+
+/* Blocks that are given are used as they are, whether scales are learned or not. */
+static void given_blocks_stay(void **state)
+{
+    (void)state;
+    for (int i = 0; type_at(i); i++)
+        for (int learned = 0; learned < 2; learned++) {
+            struct trial a, b;
+            start(&a, type_at(i), &(struct qat_options){0});
+            make(&b, type_at(i), &(struct qat_options){.learned = learned});
+            const size_t bytes = tensor_bytes(&a.w->blocks);
+            memcpy(b.w->blocks.data, a.w->blocks.data, bytes);
+            assert_int_equal(qat_keep(&b.q, 0), 0);
+            assert_int_equal(qat_attach(&b.q), 0);
+            memcpy(b.p->latent, a.p->used.data, N * sizeof(float)); // what they decode to
+            store_project(&b.s);
+            assert_int_equal(qat_check(&b.q), 0);
+            assert_memory_equal(a.w->blocks.data, b.w->blocks.data, bytes);
+            drop(&a);
+            drop(&b);
+        }
+    struct trial t;
+    make(&t, &codecs_q4_0, &(struct qat_options){0});
+    memset((char *)t.w->blocks.data + 3 * tensor_row_bytes(&t.w->blocks), 0xff, 2); // d
+    assert_int_equal(qat_keep(&t.q, 0), -1);
+    assert_non_null(strstr(err_text(), "row 3: a scale of its blocks is not finite"));
+    drop(&t);
+}
+
+/* Without gradient and decay a step of the optimizer changes nothing. */
+static void no_gradient_no_change(void **state)
+{
+    (void)state;
+    for (int learned = 0; learned < 2; learned++) {
+        struct trial t;
+        start(&t, &codecs_q3_k, &(struct qat_options){.clipped = true, .learned = learned});
+        const size_t bytes = tensor_bytes(&t.w->blocks), row = tensor_row_bytes(&t.w->blocks);
+        uint8_t *before = malloc(bytes);
+        memcpy(before, t.w->blocks.data, bytes);
+        for (int step = 1; step <= 5; step++) {
+            const struct optimizer_args args = {.step = step,
+                                                .lr = 0.05f,
+                                                .grad_scale = 1,
+                                                .beta1 = 0.9f,
+                                                .beta2 = 0.95f,
+                                                .eps = 1e-8f};
+            rng_normal((uint64_t)step, 1, t.p->used.grad, N);
+            memset((float *)t.p->used.grad + 5 * COLS, 0, COLS * sizeof(float)); // row 5
+            store_pullback(&t.s);
+            assert_int_equal(adamw_step(&t.s, &args), 0);
+            assert_int_equal(learned ? adamw_step(&t.q.scales, &args) : 0, 0);
+            store_project(&t.s);
+        }
+        for (size_t r = 0; r < ROWS; r++) {
+            const bool same = !memcmp(before + r * row, (uint8_t *)t.w->blocks.data + r * row, row);
+            assert_int_equal(same, r == 5);
+        }
+        free(before);
+        drop(&t);
+    }
+}
+
+/* ---- refits ---- */
+
+static double distance(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int64_t k = 0; k < N; k++)
+        sum += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
+    return sum;
+}
+
+/* What is gained in distance from the latents is more than what moves; sub-blocks at a time, by a
+   code at most; and where the latents are on their grid nothing happens. */
+static void refits_move_little(void **state)
+{
+    (void)state;
+    for (int i = 0; type_at(i) != &dtype_f16; i++) {
+        const struct dtype *dt = type_at(i);
+        struct trial t;
+        start(&t, dt, &(struct qat_options){.clipped = true});
+        const struct grid *g = t.w->grid;
+        const size_t bytes = tensor_bytes(&t.w->blocks);
+        uint8_t *before = malloc(bytes);
+        float *was = malloc(N * sizeof *was);
+        for (int64_t k = 0; k < N; k++) // farther out than the grids reach
+            t.p->latent[k] *= 1 + 0.4f * (float)(k / g->size % 3);
+        store_project(&t.s);
+        memcpy(before, t.w->blocks.data, bytes);
+        memcpy(was, t.p->used.data, N * sizeof *was);
+        const int64_t moved = qat_refit(&t.q, 0, NULL);
+        store_project(&t.s);
+        assert_decoded(&t);
+        const float *x = t.p->latent, *y = t.p->used.data;
+        if (moved < qat_subs(&t.q, 0) / 20 || moved > qat_subs(&t.q, 0) * 9 / 10)
+            fail_msg("%s: %d of %d", dt->name, (int)moved, (int)qat_subs(&t.q, 0));
+        if (distance(x, y) + distance(y, was) >= distance(x, was))
+            fail_msg("%s: %g + %g, %g before", dt->name, distance(x, y), distance(y, was),
+                     distance(x, was));
+        int64_t changed = 0;
+        for (size_t at = 0; at < bytes; at += (size_t)dt->bytes) {
+            struct grid_scales a = {0}, b = {0};
+            g->get(before + at, &a);
+            g->get((uint8_t *)t.w->blocks.data + at, &b);
+            for (int j = 0; j < g->subs; j++) {
+                const bool same = a.scale[j] == b.scale[j] && a.min[j] == b.min[j];
+                assert_true(abs(a.scale[j] - b.scale[j]) <= 1 && abs(a.min[j] - b.min[j]) <= 1);
+                changed += !same || memcmp(&a.d, &b.d, 2 * sizeof a.d) != 0;
+            }
+        }
+        assert_int_equal(changed, moved);
+        memcpy(t.p->latent, t.p->used.data, N * sizeof *was);
+        assert_int_equal(qat_refit(&t.q, 0, NULL), 0);
+        free(before);
+        free(was);
         drop(&t);
     }
 }
@@ -392,6 +544,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(used_is_decoded),
         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(packed_is_the_same),
+        cmocka_unit_test(given_blocks_stay),
+        cmocka_unit_test(no_gradient_no_change),
+        cmocka_unit_test(refits_move_little),
         cmocka_unit_test(frozen_is_the_surrogate),
         cmocka_unit_test(learned_is_the_surrogate),
         cmocka_unit_test(learned_scales_move),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/rng.h"
 #include "experiments/blocks.h"
 #include "experiments/checkpoint.h"
 #include "experiments/export.h"
@@ -40,7 +41,7 @@ static void make(struct transformer *m, enum arch arch, bool tied, int d_ff, enu
 static void begin(struct blocks *b, const char *mix, struct transformer *m)
 {
     const struct config_qat c = {.type = mix, .ste = STE_CLIPPED};
-    if (blocks_open(b, &c, ".", m) || blocks_begin(b, m))
+    if (blocks_open(b, &c, false, ".", m) || blocks_begin(b, m))
         fail_msg("%s: %s", mix, err_text());
 }
 
@@ -141,11 +142,11 @@ static void training_goes_on_in_the_same_blocks(void **state)
     assert_int_equal(checkpoint_load(&c, &back, CHECKPOINT_TRAINING), 0);
     assert_memory_equal(m.store.latent, back.store.latent, m.store.len * sizeof(float));
     const struct config_qat same = {.type = "q3_k_m"}, other = {.type = "q3_k_s"};
-    assert_int_equal(blocks_open(&again, &other, ".", &back), 0);
+    assert_int_equal(blocks_open(&again, &other, false, ".", &back), 0);
     assert_int_equal(checkpoint_load_blocks(&c, &back, &again.qat), -1);
     assert_non_null(strstr(err_text(), "is not in blocks of q3_k"));
     blocks_close(&again);
-    assert_int_equal(blocks_open(&again, &same, ".", &back), 0);
+    assert_int_equal(blocks_open(&again, &same, false, ".", &back), 0);
     assert_int_equal(checkpoint_load_blocks(&c, &back, &again.qat), 0);
     assert_used(&m, &back, "resumed");
     for (int i = 0; i < b.qat.n; i++)
@@ -158,6 +159,123 @@ static void training_goes_on_in_the_same_blocks(void **state)
     transformer_free(&back);
 }
 
+/* ---- steps ---- */
+
+enum { T = 32, BATCH = 2 * T };
+
+/* Forward of random tokens: hidden states into h [BATCH,C]; or, where that is NULL, backward as
+   well, gradients into the store: the loss. */
+static double step(struct transformer *m, const struct dtype *act, float *h)
+{
+    int32_t tok[BATCH], pos[BATCH], target[BATCH];
+    const struct sequence seqs[] = {{.start = 0, .len = T}, {.start = T, .len = T}};
+    const struct batch batch = {.n = BATCH, .tok = tok, .pos = pos, .seqs = seqs, .n_seqs = 2};
+    const struct head_loss_args args = {.target = target, .weight = 1};
+    struct loss loss = {0};
+    struct ctx ctx;
+    for (int i = 0; i < BATCH; i++) {
+        tok[i] = i * 37 % 257;
+        target[i] = (i + 1) * 37 % 257;
+        pos[i] = i % T;
+    }
+    assert_int_equal(ctx_init(&ctx, 64 << 20), 0);
+    ctx.act = act;
+    ctx.recording = ctx.training = !h;
+    store_zero_grad(&m->store);
+    struct tensor *hidden = transformer_forward(&ctx, m, &batch);
+    if (hidden && h)
+        memcpy(h, hidden->data, tensor_bytes(hidden));
+    else if (!op_head_loss(&ctx, hidden, &m->output->used, &args, &loss))
+        tape_backward(&ctx, NULL);
+    if (ctx.failed)
+        fail_msg("%s", ctx.text);
+    if (!h)
+        store_pullback(&m->store);
+    ctx_free(&ctx);
+    return loss.nll / (double)loss.count;
+}
+
+/* Training on panels made straight from blocks is training on what the blocks decode to. */
+static void packed_trains_the_same(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        struct transformer m[2];
+        struct blocks b[2];
+        double loss[2];
+        for (int i = 0; i < 2; i++) {
+            const struct config_qat c = {.type = k == 1 ? "q4_0" : "q3_k_m", .ste = STE_CLIPPED};
+            make(&m[i], k == 2 ? ARCH_GPT2 : ARCH_LLAMA, k != 0, 256, STORE_TRAINED);
+            assert_int_equal(store_panels(&m[i].store), 0);
+            if (blocks_open(&b[i], &c, i, ".", &m[i]) || blocks_begin(&b[i], &m[i]))
+                fail_msg("%s", err_text());
+            loss[i] = step(&m[i], &dtype_bf16, NULL);
+        }
+        assert_true(fabs(loss[0] - loss[1]) <= 0 && loss[0] > 1);
+        for (int i = 0; i < m[0].store.n; i++) {
+            const struct param *p = &m[0].store.p[i], *q = &m[1].store.p[i];
+            if (memcmp(p->latent_grad, q->latent_grad, tensor_grad_bytes(&p->used)) != 0)
+                fail_msg("the gradient of %s is another one", p->name);
+            assert_true(p->used.nd < 2 || q->used.data != q->latent ||
+                        !qat_find(&b[1].qat, q->name));
+        }
+        for (int i = 0; i < 2; i++) {
+            blocks_close(&b[i]);
+            transformer_free(&m[i]);
+        }
+    }
+}
+
+/* y [BATCH,256] = x times the matrix ffn_up, of 256 rows, in the way that the model has it. */
+static void multiply(struct transformer *m, float *y)
+{
+    struct ctx ctx;
+    struct tensor *w = &store_find(&m->store, "blk.0.ffn_up.weight")->used, *out;
+    assert_int_equal(ctx_init(&ctx, 16 << 20), 0);
+    struct tensor *x = ctx_matrix(&ctx, &dtype_f32, BATCH, 256);
+    rng_normal(5, 1, x->data, BATCH * 256);
+    assert_int_equal(op_linear(&ctx, x, 1, &w, NULL, NULL, &out), 0);
+    memcpy(y, out->data, tensor_bytes(out));
+    ctx_free(&ctx);
+}
+
+static double rms(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int i = 0; i < BATCH * 256; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum / (BATCH * 256));
+}
+
+/* With rounded activations training computes what inference on the blocks does: a product but for
+   the order of its sums, a model but for the few bytes that differ behind those. */
+static void activations_are_inferences(void **state)
+{
+    (void)state;
+    static const char *const mixes[] = {"q4_k_m", "q3_k_m", "q8_0", "q4_0", "iq4_nl"};
+    for (int k = 0; k < 5; k++) {
+        static float h[3][BATCH * 256], y[3][BATCH * 256];
+        for (int i = 0; i < 3; i++) { // in f32 on what blocks decode to, with rounding; on blocks
+            const struct config_qat c = {.type = mixes[k], .activations = i == 1};
+            struct transformer m;
+            struct blocks b;
+            make(&m, k % 2 ? ARCH_GPT2 : ARCH_LLAMA, k == 4, 256, STORE_TRAINED);
+            if (blocks_open(&b, &c, i == 2, ".", &m) || blocks_begin(&b, &m))
+                fail_msg("%s", err_text());
+            step(&m, &dtype_f32, h[i]);
+            multiply(&m, y[i]);
+            blocks_close(&b);
+            transformer_free(&m);
+        }
+        if (!(rms(y[0], y[2]) > 1e-4 && rms(y[1], y[2]) < 1e-3 * rms(y[0], y[2])))
+            fail_msg("%s: a product is %g from inference, %g without rounding", mixes[k],
+                     rms(y[1], y[2]), rms(y[0], y[2]));
+        if (!(rms(h[1], h[2]) < 0.3 * rms(h[0], h[2])))
+            fail_msg("%s: a model is %g from inference, %g without rounding", mixes[k],
+                     rms(h[1], h[2]), rms(h[0], h[2]));
+    }
+}
+
 /* Embedding and head are in the types of the mix; one matrix that is both has the head's. */
 static void embedding_and_head_have_their_types(void **state)
 {
@@ -166,7 +284,8 @@ static void embedding_and_head_have_their_types(void **state)
         struct transformer m;
         struct blocks b;
         make(&m, ARCH_LLAMA, tied, 512, STORE_FROZEN);
-        assert_int_equal(blocks_open(&b, &(struct config_qat){.type = "q4_k_m"}, ".", &m), 0);
+        assert_int_equal(blocks_open(&b, &(struct config_qat){.type = "q4_k_m"}, false, ".", &m),
+                         0);
         assert_string_equal(qat_find(&b.qat, "token_embd.weight")->blocks.dt->name,
                             tied ? "q6_k" : "q4_k");
         assert_string_equal(qat_find(&b.qat, "blk.0.attn_v.weight")->blocks.dt->name, "q6_k");
@@ -186,6 +305,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_mix_ships_what_it_trained),
         TEST(training_goes_on_in_the_same_blocks),
+        TEST(packed_trains_the_same),
+        TEST(activations_are_inferences),
         TEST(embedding_and_head_have_their_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
