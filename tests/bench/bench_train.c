@@ -283,7 +283,7 @@ int main(int argc, char **argv)
     const struct config_qat qat = {.type = mixes[b.qat],
                                    .ste = STE_CLIPPED,
                                    .scales = b.scales ? SCALES_LEARNED : SCALES_FROZEN};
-    if (b.qat && (blocks_open(&blocks, &qat, ".", &m) || blocks_begin(&blocks, &m)))
+    if (b.qat && (blocks_open(&blocks, &qat, b.bf16, ".", &m) || blocks_begin(&blocks, &m)))
         die(err_text());
     const size_t n = (size_t)(b.batch * b.seq);
     struct data x = {.tok = mem_new(n, sizeof *x.tok),
