@@ -18,6 +18,7 @@
 
 #include "autograd/base/half.h"
 #include "autograd/base/mem.h"
+#include "compress/codecs/fit.h"
 #include "compress/codecs/grid.h"
 #include "compress/qat_parts.h"
 
@@ -79,6 +80,19 @@ static float half_rounded(float x)
     return half_float(half_of(x));
 }
 
+/* To the nearest whole number, |x| < 2^22, without a call. */
+static float whole(float x)
+{
+    return x + 0x1.8p23f - 0x1.8p23f;
+}
+
+/* Moves are small: a polynomial of relative error 1e-7, the same bits everywhere, is enough. */
+static float exponential(float x)
+{
+    return fabsf(x) < 0.125f ? 1 + x * (1 + x * (1.0f / 2 + x * (1.0f / 6 + x * (1.0f / 24))))
+                             : expf(x);
+}
+
 /* x / d as a code of lo ... hi, never 0; x is kept where codes can follow. */
 static int code_of(float *x, float d, int lo, int hi)
 {
@@ -87,7 +101,7 @@ static int code_of(float *x, float d, int lo, int hi)
         r = r > 0 ? (float)hi + 0.5f : (float)lo - 0.5f;
         *x = r * d;
     }
-    const int code = (int)rintf(r);
+    const int code = (int)whole(r);
     return code > hi ? hi : code < lo ? lo : code || lo > 0 ? code : r < 0 ? -1 : 1;
 }
 
@@ -111,7 +125,7 @@ static bool codes(const struct grid *g, float *s, float *m, struct grid_scales *
         float r = sc->dmin < 0 || sc->dmin > 0 ? m[j] / sc->dmin : 0;
         r = r > 0 ? fminf(r, (float)g->min_hi + 0.5f) : 0;
         m[j] = r * sc->dmin;
-        const int code = (int)rintf(r);
+        const int code = (int)whole(r);
         sc->min[j] = (int16_t)(code > g->min_hi ? g->min_hi : code);
     }
     return sound;
@@ -158,8 +172,7 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
         g->get(block, &sc);
         for (int j = 0; j < g->subs; j++, s++, ds++) {
             const float unit = fabsf(sc.d * (float)sc.scale[j]);
-            if (*ds < 0 || *ds > 0 || isnan(*ds))
-                *s *= expf(*ds);
+            *s *= exponential(*ds);
             *ds = 0;
             finite = finite && isfinite(*s);
             if (!m)
@@ -182,6 +195,8 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
 
 void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, const float *dy)
 {
+    static const float ones[GRID_SUBS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const float none[GRID_SUBS];
     const struct grid *g = w->grid;
     const struct dtype *dt = w->blocks.dt;
     const float lo = (float)(g->level ? g->level[g->lo] : g->lo);
@@ -190,28 +205,24 @@ void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, co
     const char *block = first_block(w, row);
     const float *s = at(w, w->s, w->of->value, row);
     float *ds = at(w, w->s, w->of->scales.grad, row), *dm = at(w, w->m, w->of->scales.grad, row);
-    int8_t codes_of[GRID_BLOCK];
+    int8_t q[GRID_BLOCK];
+    float v[GRID_BLOCK], step[GRID_SUBS], min[GRID_SUBS], sum[GRID_SUBS], lost[GRID_SUBS];
     for (int64_t b = 0; b < tensor_cols(&w->blocks); b += dt->block, block += dt->bytes) {
         struct grid_scales sc = {0};
-        const int8_t *q = codes_of;
         g->get(block, &sc);
-        g->unpack(block, codes_of);
-        for (int j = 0; j < g->subs; j++, s++, ds++) {
-            const float step = sc.d * (float)sc.scale[j];
-            const float min = g->min_hi ? sc.dmin * (float)sc.min[j] : 0;
-            const bool dead = !(step < 0 || step > 0);
-            const float inv = dead ? 0 : 1 / step;
-            float inside = 0, outside = 0, lost = 0;
-            for (int i = 0; i < g->size; i++, q++, x++, dy++) {
-                const float u = (*x + min) * inv, v = (float)(g->level ? g->level[*q] : *q);
-                const bool in = !dead && u >= lo && u <= hi;
-                inside += in ? *dy * (v - u) : 0;
-                outside += in ? 0 : *dy * v;
-                lost += in ? 0 : *dy;
-            }
-            *ds = dead ? 0 : *s * f * (inside + outside);
+        g->unpack(block, q);
+        for (int j = 0; j < g->subs; j++) {
+            step[j] = sc.d * (float)sc.scale[j];
+            min[j] = g->min_hi ? sc.dmin * (float)sc.min[j] : 0;
+        }
+        fit->spread(dt->block, g->size, g->level, q, ones, none, v);
+        fit->pull(dt->block, g->size, lo, hi, x + b, dy + b, v, step, min, sum, lost);
+        for (int j = 0; j < g->subs; j++) {
+            const bool dead = !(step[j] < 0 || step[j] > 0);
+            *ds++ = dead ? 0 : *s * f * sum[j];
+            s++;
             if (dm)
-                *dm++ = -lost * fabsf(step);
+                *dm++ = -lost[j] * fabsf(step[j]);
         }
     }
 }

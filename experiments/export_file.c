@@ -54,12 +54,12 @@ static int take_blocks(const struct export_file *f, struct checkpoint *c, struct
     if (!mix)
         return -1;
     if (mix != r->mix) {
-        err_warn("%s was trained in blocks of %s: %s rounds what they decode to again",
+        err_warn("%s is in blocks of %s: %s rounds what they decode to again",
                  f->checkpoint, mix->name, r->mix->name);
         return 0;
     }
     if (r->n_rules || r->output || r->embedding || r->pure || r->leave_output || f->imatrix)
-        return err("%s was trained in blocks, which are written as they are: leave out what "
+        return err("%s is in blocks, which are written as they are: leave out what "
                    "chooses types or scales",
                    f->checkpoint);
     return checkpoint_use_blocks(c, m);

@@ -75,6 +75,12 @@ struct fits {
     /* q [n] <- the code of lo ... hi whose level is nearest to (x + m) / s; NaN counts as 0 */
     void (*snap)(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
                  const float *m, int8_t *q);
+    /* Straight-through gradients of sub-blocks of `size` elements, n in all. u = (x + m) / s, v [n]
+       the levels of their codes, g [n] the gradient of their values:
+         ds [n / size] <- sum of g (v - u where u is in [lo, hi], else v)
+         lost [n / size] <- sum of g where it is not; both all outside where s is 0 */
+    void (*pull)(int n, int size, float lo, float hi, const float *x, const float *g,
+                 const float *v, const float *s, const float *m, float *ds, float *lost);
 };
 
 /* The table for cpu_level(): chosen before main, and again by fit_init() after cpu_set_level(). */

@@ -413,6 +413,40 @@ static void snap(int n, int size, bool table, int lo, int hi, const float *x, co
     }
 }
 
+/* The sum of 16 in the one order that all widths share. */
+INLINE float sum16(float *a)
+{
+    for (int w = 8; w; w /= 2)
+        for (int l = 0; l < w; l++)
+            a[l] += a[l + w];
+    return a[0];
+}
+
+static void pull(int n, int size, float lo, float hi, const float *x, const float *g,
+                 const float *v, const float *s, const float *m, float *ds, float *lost)
+{
+    const vf zero = vf_set(0), least = vf_set(lo), most = vf_set(hi);
+    const int subs = n / size;
+    for (int j = 0; j < subs; j++) {
+        const bool dead = !(s[j] < 0 || s[j] > 0);
+        const vf inv = vf_set(dead ? 0 : 1 / s[j]), min = vf_set(m[j]);
+        fit_lanes sum = {0}, out = {0};
+        for (int i = j * size; i < (j + 1) * size; i += FIT_LANES)
+            for (int l = 0; l < FIT_LANES; l += VF_N) {
+                const vf u = (vf_load(x + i + l) + min) * inv, gi = vf_load(g + i + l);
+                const vf level = vf_load(v + i + l);
+                // outside: u < lo or u > hi; NaN, which is nothing's fault but x's, is inside
+                vf in = vf_pick_less(u, least, zero, vf_pick_less(most, u, zero, vf_set(1)));
+                in = dead ? zero : in;
+                const vf d = vf_pick_less(zero, in, level - u, level);
+                vf_store(sum + l, vf_load(sum + l) + gi * d);
+                vf_store(out + l, vf_load(out + l) + gi * (vf_set(1) - in));
+            }
+        ds[j] = sum16(sum);
+        lost[j] = sum16(out);
+    }
+}
+
 const struct fits FIT_TABLE = {
     .name = FIT_NAME,
     .width = VF_N,
@@ -424,4 +458,5 @@ const struct fits FIT_TABLE = {
     .codes = codes,
     .spread = spread,
     .snap = snap,
+    .pull = pull,
 };

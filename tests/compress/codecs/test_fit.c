@@ -123,12 +123,47 @@ static void snap(void **state)
     }
 }
 
+/* Sums of gradients, to the bit the same everywhere; without a step all is outside. */
+static void pull(void **state)
+{
+    enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
+    const float steps[SUBS] = {0.25f, -0.5f, 0}, mins[SUBS] = {0.5f, 0, 1};
+    float x[ALL], g[ALL], v[ALL], first[2][SUBS], ds[SUBS], lost[SUBS];
+    (void)state;
+    rng_normal(1, 1, x, ALL);
+    rng_normal(2, 1, g, ALL);
+    for (int i = 0; i < ALL; i++)
+        v[i] = (float)(i % 8 - 4);
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        use(level);
+        fit->pull(ALL, SIZE, -4, 3, x, g, v, steps, mins, ds, lost);
+        if (level == CPU_SCALAR) {
+            memcpy(first[0], ds, sizeof ds);
+            memcpy(first[1], lost, sizeof lost);
+        }
+        assert_memory_equal(first[0], ds, sizeof ds);
+        assert_memory_equal(first[1], lost, sizeof lost);
+    }
+    for (int j = 0; j < SUBS; j++) {
+        double sum = 0, out = 0;
+        for (int i = j * SIZE; i < (j + 1) * SIZE; i++) {
+            const double u = j == 2 ? 99 : ((double)x[i] + (double)mins[j]) / (double)steps[j];
+            const bool in = u >= -4 && u <= 3;
+            sum += (double)g[i] * (in ? (double)v[i] - u : (double)v[i]);
+            out += in ? 0 : (double)g[i];
+        }
+        assert_true(fabs(ds[j] - sum) < 1e-4 && fabs(lost[j] - out) < 1e-4);
+        assert_true(fabs(out) > 0.1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_on_all),
         cmocka_unit_test(peak),
         cmocka_unit_test(snap),
+        cmocka_unit_test(pull),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
