@@ -2,13 +2,13 @@
 (experiments/configs/recover-*.yaml), post-training files of attar and llama-quantize, and training in blocks, all
 measured as exported GGUF files: loss, and mean KL divergence from the base model in F32, on the validation part.
 
-  recover.py ATTAR --runs FOLDER [--only screen|confirm] [--size 2m] [--seed 1] [--plan] [--dry] [--tokens 8M]
+  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--plan] [--dry] [--tokens 8M]
 
 The unit of work is a seed of a size: its base model, then its arms. Prints the plan with its hours first (--plan: that
 is all). An arm adds a line to results/recover.jsonl; what is there of the same base and options is skipped, and a run
 that was stopped goes on where it was: the same command does all of it. LLAMA_BIN: the folder of llama-quantize.
-Tiers: `screen` compares options on the small model with one seed; `confirm` has what claims name, with three seeds of
-both sizes. In the end it prints the claims: paired ratios and differences over the seeds, with standard errors.
+Tiers: `screen` compares options on the small model with one seed; `confirm` has what claims name and `controls` training
+without a teacher, with three seeds of both sizes. In the end it prints the claims: paired ratios and differences over the seeds, with standard errors.
 """
 
 import argparse
@@ -60,15 +60,15 @@ def qat(kind: str, **options: object) -> dict:
 
 def screen() -> list[Arm]:
     """One seed of the small model: rates, then each option beside the rate that was chosen."""
-    arms = [Arm(f"lr={lr:g}", kind, qat(kind, lr=lr)) for kind, lr in
-            (("Q2_K", 1e-3), ("Q2_K", 3e-3), ("Q4_K_M", 5e-4), ("Q4_K_M", 1e-3), ("Q3_K_M", 1e-3), ("Q3_K_M", 3e-3),
-             ("Q2_K", 3e-4), ("Q3_K_M", 3e-4), ("Q4_K_M", 2e-4))]
-    variants = {"scales=learned": {"scales": "learned"}, "batch_tokens=2Ki": {"batch_tokens": "2Ki"},
-                "imatrix": {"imatrix": "IMATRIX"}, "ste=plain": {"ste": "plain"}, "kl_weight=0.5": {"kl_weight": 0.5},
-                "scales=learned scale_lr=0.1": {"scales": "learned", "scale_lr": 0.1},
-                "batch_tokens=8Ki": {"batch_tokens": "8Ki"}}
-    arms += [Arm(f"{name}, lr={LR['Q2_K']:g}", "Q2_K", qat("Q2_K", **options)) for name, options in variants.items()]
-    return arms
+    def arm(kind: str, **options: object) -> Arm:
+        return Arm(", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()), kind,
+                   qat(kind, **options))
+
+    return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, min_lr_ratio=0), arm("Q2_K", lr=5e-4),
+            arm("Q2_K", lr=5e-4, scales="learned"), arm("Q2_K", lr=5e-4, batch_tokens="2Ki"), arm("Q4_K_M", lr=5e-4),
+            arm("Q4_K_M", lr=2e-4), arm("Q3_K_M", lr=5e-4), arm("Q3_K_M", lr=1e-3),
+            arm("Q2_K", lr=5e-4, imatrix="IMATRIX"), arm("Q2_K", lr=5e-4, ste="plain"), arm("Q2_K", lr=5e-4, kl_weight=0.5),
+            arm("Q2_K", lr=5e-4, batch_tokens="8Ki")]
 
 
 def post_training() -> list[Arm]:
@@ -77,10 +77,14 @@ def post_training() -> list[Arm]:
 
 
 def confirm() -> list[Arm]:
-    """What claims name."""
-    arms = [Arm("qat", kind, qat(kind)) for kind in TYPES]
-    arms += [Arm("f16, then llama-quantize", kind, after="qat") for kind in TYPES]
-    arms += [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
+    """What the claims name."""
+    return [*(Arm("qat", kind, qat(kind)) for kind in TYPES),
+            *(Arm("f16, then llama-quantize", kind, after="qat") for kind in TYPES)]
+
+
+def controls() -> list[Arm]:
+    """Without a teacher: in blocks, and in F32."""
+    arms = [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
     arms += [Arm("more training", "F32", {"pretrain": {"lr": LR["Q2_K"], "weight_decay": 0, "warmup": "10%"}})]
     arms += [Arm("more training, then attar imatrix", kind, after="more training") for kind in TYPES]
     return arms
@@ -88,7 +92,8 @@ def confirm() -> list[Arm]:
 
 def tiers(size: str, seed: int) -> dict[str, list[Arm]]:
     first = size == SIZES[0] and seed == SEEDS[0]
-    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm()}
+    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm(),
+            "controls": controls()}
 
 
 class Stopped(Exception):
@@ -215,7 +220,7 @@ class Unit:
             to.unlink(missing_ok=True)
             return self.quantized(f32, arm.name, arm.kind, to), {}
         if arm.after:
-            other = next(a for a in confirm() if a.name == arm.after and a.kind in (arm.kind, "F32"))
+            other = next(a for a in confirm() + controls() if a.name == arm.after and a.kind in (arm.kind, "F32"))
             dense = self.export(self.trained(other), self.file(arm.after, f"{arm.kind}-as-dense"),
                                 "F32" if other.kind == "F32" else "F16")
             to.unlink(missing_ok=True)
@@ -280,7 +285,7 @@ def plan(a: argparse.Namespace, units: list[Unit], records: list[dict]) -> None:
         hours = {"base": base / 3600}
         for tier, arms in tiers(u.size, u.seed).items():
             left = [x for x in arms if (u.size, u.seed, x.name, u.stage_hash(x)) not in done]
-            if not a.only or tier in (a.only, "post-training"):
+            if not a.only or tier in (*a.only, "post-training"):
                 hours[tier] = sum(x.cost * u.extra / rate + 60e3 / rate for x in left) / 3600
         total += sum(hours.values())
         print(f"plan: {u.size} seed {u.seed}: " + ", ".join(f"{k} {h:.2f} h" for k, h in hours.items()))
@@ -291,7 +296,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description="training in blocks against quantizing after training")
     p.add_argument("attar")
     p.add_argument("--runs", required=True, help="folder of checkpoints and files; what is there is used again")
-    p.add_argument("--only", choices=("screen", "confirm"))
+    p.add_argument("--only", choices=("screen", "confirm", "controls"), nargs="+", default=[])
     p.add_argument("--size", choices=SIZES, nargs="+", default=SIZES)
     p.add_argument("--seed", type=int, nargs="+", default=SEEDS)
     p.add_argument("--tokens", default="8M", help="of pre-training")
@@ -315,7 +320,7 @@ def main() -> None:
         for u in units:
             u.make_base()
             for tier, arms in tiers(u.size, u.seed).items():
-                if not a.only or tier in (a.only, "post-training"):
+                if not a.only or tier in (*a.only, "post-training"):
                     u.arms(tier, arms, set() if a.dry else {key(r) for r in records})
     except Stopped:
         sys.exit("stopped; the same command goes on from there")
