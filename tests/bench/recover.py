@@ -2,7 +2,7 @@
 (experiments/configs/recover-*.yaml), post-training files of attar and llama-quantize, and training in blocks, all
 measured as exported GGUF files: loss, and mean KL divergence from the base model in F32, on the validation part.
 
-  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--plan] [--dry] [--tokens 8M]
+  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--type Q2_K] [--plan] [--dry] [--tokens 8M]
 
 The unit of work is a seed of a size: its base model, then its arms. Prints the plan with its hours first (--plan: that
 is all). An arm adds a line to results/recover.jsonl; what is there of the same base and options is skipped, and a run
@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,8 +235,11 @@ class Unit:
 
     def measure(self, files: list[Path]) -> list[dict]:
         """Loss and divergence of the files."""
-        folder = self.run(self.name("measure"), [{"evaluate": {"compare": files, "reference": self.base_model}}], fresh=True)
-        return json.loads((folder / "01-evaluate" / "summary.json").read_text(encoding="utf-8"))["rows"]
+        folder = self.run(self.name(f"measure {os.getpid()}"),
+                          [{"evaluate": {"compare": files, "reference": self.base_model}}], fresh=True)
+        rows = json.loads((folder / "01-evaluate" / "summary.json").read_text(encoding="utf-8"))["rows"]
+        shutil.rmtree(folder)
+        return rows
 
     def record(self, tier: str, arm: Arm, row: dict, more: dict) -> dict:
         r = {"tier": tier, "size": self.size, "seed": self.seed, "arm": arm.name, "type": arm.kind, "base": self.base_hash,
@@ -251,7 +255,8 @@ class Unit:
         return r
 
     def arms(self, tier: str, arms: list[Arm], done: set) -> None:
-        left = [arm for arm in arms if (self.base_hash, self.stage_hash(arm), arm.name) not in done]
+        left = [arm for arm in arms if (self.base_hash, self.stage_hash(arm), arm.name) not in done and
+                (not arm.stage or arm.kind in (*self.a.type, "F32"))]
         if tier != "post-training":
             for arm in left:
                 file, more = self.make(arm)
@@ -299,6 +304,7 @@ def main() -> None:
     p.add_argument("--only", choices=("screen", "confirm", "controls"), nargs="+", default=[])
     p.add_argument("--size", choices=SIZES, nargs="+", default=SIZES)
     p.add_argument("--seed", type=int, nargs="+", default=SEEDS)
+    p.add_argument("--type", choices=TYPES, nargs="+", default=TYPES, help="of trained files: what else there is waits")
     p.add_argument("--tokens", default="8M", help="of pre-training")
     for flag in ("--plan", "--dry"):
         p.add_argument(flag, action="store_true")
