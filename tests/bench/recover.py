@@ -56,7 +56,7 @@ class Arm:
 
 
 def qat(kind: str, **options: object) -> dict:
-    return {"qat": {"type": kind.lower(), "lr": LR[kind]} | options}
+    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else {"lr": LR[kind], "min_lr_ratio": 0}) | options}
 
 
 def screen() -> list[Arm]:
@@ -65,11 +65,13 @@ def screen() -> list[Arm]:
         return Arm(", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()), kind,
                    qat(kind, **options))
 
-    return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, min_lr_ratio=0), arm("Q2_K", lr=5e-4),
-            arm("Q2_K", lr=5e-4, scales="learned"), arm("Q2_K", lr=5e-4, batch_tokens="2Ki"), arm("Q4_K_M", lr=5e-4),
-            arm("Q4_K_M", lr=2e-4), arm("Q3_K_M", lr=5e-4), arm("Q3_K_M", lr=1e-3),
-            arm("Q2_K", lr=5e-4, imatrix="IMATRIX"), arm("Q2_K", lr=5e-4, ste="plain"), arm("Q2_K", lr=5e-4, kl_weight=0.5),
-            arm("Q2_K", lr=5e-4, batch_tokens="8Ki")]
+    low = {"min_lr_ratio": 0}
+    return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, **low), arm("Q2_K", lr=2e-3, **low),
+            arm("Q2_K", lr=1e-3, **low, scales="learned"), arm("Q2_K", lr=1e-3, **low, batch_tokens="2Ki"),
+            arm("Q4_K_M", lr=5e-4), arm("Q4_K_M", lr=5e-4, **low), arm("Q3_K_M", lr=1e-3, **low),
+            arm("Q4_K_M", lr=1e-3, **low), arm("Q3_K_M", lr=2e-3, **low), arm("Q2_K", lr=1e-3, **low, imatrix="IMATRIX"),
+            arm("Q2_K", lr=5e-4, **low), arm("Q2_K", lr=1e-3, **low, ste="plain"), arm("Q2_K", lr=1e-3, **low, kl_weight=0.5),
+            arm("Q2_K", lr=1e-3, **low, batch_tokens="8Ki")]
 
 
 def post_training() -> list[Arm]:
