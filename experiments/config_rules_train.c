@@ -133,6 +133,9 @@ static void rules_optimizer(struct config_stage *s, const struct yaml *node, str
     if (s->kind == STAGE_QAT && !yaml_get(node, "warmup") &&
         !t->continues) // Adam's first steps move all weights
         t->warmup = (struct share){.value = 0.1, .relative = true};
+    if (s->kind == STAGE_QAT && !yaml_get(node, "min_lr_ratio") &&
+        !t->continues) // a weight that still moves is rounded by chance
+        t->min_lr_ratio = 0;
     if (!yaml_get(node, "weight_decay") && !t->continues)
         t->weight_decay = s->kind == STAGE_QAT ? 0 : lion ? 1 : t->weight_decay;
     if (t->nesterov && t->momentum == 0 && (muon || t->optimizer == OPTIMIZER_SGD))
@@ -174,6 +177,8 @@ static void rules_continues(const struct config *c, struct config_stage *s, cons
                     from->name);
     if (!yaml_get(node, "lr"))
         t->lr = last_lr(&from->train);
+    if (t->lr <= 0 && !yaml_get(node, "lr"))
+        mistake_add(bad, at, "continues: '%s' ends with a learning rate of 0: give lr", from->name);
     if (!yaml_get(node, "weight_decay"))
         t->weight_decay = from->train.weight_decay;
     if (!yaml_get(node, "warmup"))

@@ -163,7 +163,8 @@ static const struct field train_fields[] = {
     {AT(adam_lr), .type = FIELD_FLOAT, .min = 1e-12, .max = 100, .when = "optimizer=muon",
      .doc = "highest learning rate of what adamw takes (default lr)"},
     {AT(min_lr_ratio), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0.1",
-     .when = "schedule=cosine|linear|wsd", .doc = "last learning rate, as a part of lr"},
+     .when = "schedule=cosine|linear|wsd",
+     .doc = "last learning rate, as a part of lr (qat: default 0)"},
     {AT(schedule), .type = FIELD_ENUM, .names = schedule_names, .def = "cosine",
      .doc = "how the learning rate falls after the warm-up"},
     {AT(warmup), .type = FIELD_SHARE, .def = "2%", .min = 0, .max = 1e12,
@@ -281,9 +282,9 @@ static const struct field finetune_fields[] = {
 #define AT(member) FIELD_AT(config_evaluate, member)
 static const struct field evaluate_fields[] = {
     {AT(compare), .type = FIELD_TEXTS,
-     .doc = "stages or checkpoints .h5, quantized first with @TYPE behind them, or .gguf files"},
+     .doc = "stages or checkpoints .h5 to measure, @TYPE: quantized first; or .gguf files"},
     {AT(reference), .type = FIELD_TEXT,
-     .doc = "stage, .h5 or .gguf that all are held against: their mean KL divergence from it"},
+     .doc = "stage, .h5 or .gguf: the mean KL divergence from its predictions is measured"},
     {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",
      .doc = "tokens to measure on; 0 for the whole validation part"},
     {0},

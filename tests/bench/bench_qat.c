@@ -3,10 +3,10 @@
  *
  *   bench_qat TYPE [ROWS COLUMNS [SECONDS]]      (default 4096 2048 0.5)
  *
- * fit: scales are searched. project: latents are rounded into the kept blocks, decoded, and packed
+ * fit: scales are searched. project: latents are rounded into the kept blocks, which become panels
  * for products in bf16; plain: the same matrix without blocks, packed. pullback: gradients clipped.
  * Million weights a second of the fastest pass; GB/s of what project must move (a latent is read,
- * its block read and written, what it decodes to and its panel written) beside what copying moves.
+ * its block read and written, its panel written) beside what copying moves.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t 
         die(err_text());
     store_init(&b->store, 1);
     store_project(&b->store);
-    qat_init(&b->qat, &(struct qat_options){.clipped = true});
+    qat_init(&b->qat, &(struct qat_options){.clipped = true, .packed = true});
     b->copy = mem_slab((size_t)(rows * cols), sizeof *b->copy);
     if (!b->copy || qat_add(&b->qat, &b->store.p[0], dt) || qat_ready(&b->qat))
         die(err_text());
@@ -109,7 +109,7 @@ int main(int argc, char **argv)
     const double pulled = fastest(pullback, &b, seconds);
     if (qat_check(&b.qat))
         die(err_text());
-    const double moved = n * (sizeof(float) + 2 * block + sizeof(float) + sizeof(uint16_t));
+    const double moved = n * (sizeof(float) + 2 * block + sizeof(uint16_t));
     const double speed = 2 * sizeof(float) * n / copied; // of memory, bytes a second
     printf("{\"type\": \"%s\", \"bits\": %.4f, \"threads\": %d, \"weights\": %.0f, "
            "\"fit_mweights_s\": %.1f, \"project_mweights_s\": %.1f, \"plain_mweights_s\": %.1f, "
