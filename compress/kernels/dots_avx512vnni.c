@@ -182,29 +182,25 @@ OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, 
     }
 }
 
-/* One activation and four rows. */
-OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f)
+/* ---- one activation ---- */
+
+/* Four rows; x: the activation's elements in order. `next`: what comes behind the rows. */
+OPEN_INLINE __m128 four(const char *const *row, const struct four_traits *f, const struct act8 *a,
+                        const int8_t (*x)[4][64], int64_t blocks, const char *next)
 {
     __m128 y = _mm_setzero_ps();
-    const char *next = p->next;
-    const struct act8 *a = p->a[0];
-    for (int64_t b = 0; b < p->blocks; b++, a++) {
-        const char *const block[4] = {p->row[0] + b * f->bytes, p->row[1] + b * f->bytes,
-                                      p->row[2] + b * f->bytes, p->row[3] + b * f->bytes};
+    for (int64_t b = 0; b < blocks; b++, a++, next += 4 * f->bytes) {
+        const char *const block[4] = {row[0] + b * f->bytes, row[1] + b * f->bytes,
+                                      row[2] + b * f->bytes, row[3] + b * f->bytes};
         for (int i = 0; i < 4 * f->bytes; i += 64)
             _mm_prefetch(next + i, _MM_HINT_T1);
-        next += 4 * f->bytes;
         struct four o;
-        __m512i x[4], sum[4];
+        __m512i sum[4];
         f->scales(block, &o);
-        for (int k = 0; k < 4; k++) {
-            const __m256i upper = _mm256_load_si256((const __m256i *)(a->q + f->at[k] + f->gap));
-            x[k] = _mm512_inserti64x4(open_load(a->q + f->at[k]), upper, 1);
-        }
         for (int r = 0; r < 4; r++) {
             __m512i w[4];
             f->codes(block[r], w);
-            sum[r] = four_dot(&o, f, r, w, x);
+            sum[r] = four_dot(&o, f, r, w, x[b]);
         }
         const __m128 e = _mm_set1_ps(a->d);
         const __m128i min = four_mins(&o, f, a);
@@ -219,11 +215,27 @@ OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f)
     return y;
 }
 
+OPEN_INLINE void one(const struct dots_job *j, const struct four_traits *f)
+{
+    static _Thread_local int8_t x[FOUR_MOST][4][64] __attribute__((aligned(64)));
+    const int64_t blocks = j->cols / GRID_BLOCK;
+    const size_t four_rows = 4 * j->stride, ahead = four_rows > AHEAD ? four_rows : AHEAD;
+    four_order(f, j->a, blocks, x);
+    for (int64_t r = 0; r < j->rows; r += 4) {
+        const int64_t last = j->rows - r - 1; // rows that are not there are computed twice
+        const char *w = j->w + (size_t)r * j->stride, *row[4];
+        for (int k = 0; k < 4; k++)
+            row[k] = w + (size_t)(k < last ? k : last) * j->stride;
+        const __m128 y = four(row, f, j->a, x, blocks, w + ahead);
+        _mm_mask_storeu_ps(j->y + r, last < 3 ? (__mmask8)((2 << last) - 1) : 0xf, y);
+    }
+}
+
 /* ---- the table ---- */
 
 /* R rows from r on and T activations from i on; those that are not there are computed twice. */
-OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f,
-                      const struct four_traits *fast, int64_t r, int64_t i, int R, int T)
+OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f, int64_t r, int64_t i,
+                      int R, int T)
 {
     struct place p = {.blocks = j->cols / GRID_BLOCK};
     const int64_t rows = j->rows - r < R ? j->rows - r : R, n = j->n - i < T ? j->n - i : T;
@@ -235,10 +247,7 @@ OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f,
     for (int k = 0; k < T; k++)
         p.a[k] = (const struct act8 *)j->a + (i + (k < n ? k : n - 1)) * p.blocks;
     __m128 y[MOST / 4];
-    if (fast && T == 1)
-        y[0] = four(&p, fast);
-    else
-        few(&p, f, R, T, y);
+    few(&p, f, R, T, y);
     float v[MOST];
     for (int k = 0; k < R * T; k += 4)
         _mm_storeu_ps(v + k, y[k / 4]);
@@ -250,19 +259,23 @@ OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f,
 OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f,
                          const struct four_traits *fast)
 {
+    if (fast && j->n == 1 && j->cols <= FOUR_MOST * GRID_BLOCK) {
+        one(j, fast);
+        return;
+    }
     for (int64_t r = 0; r < j->rows; r += 4) {
         int64_t i = 0;
         for (; j->n - i > 4; i += 8)
             for (int64_t k = r; k < r + 4 && k < j->rows; k++)
-                some(j, f, fast, k, i, 1, 8);
+                some(j, f, k, i, 1, 8);
         for (; j->n - i > 2; i += 4)
             for (int64_t k = r; k < r + 4 && k < j->rows; k++)
-                some(j, f, fast, k, i, 1, 4);
+                some(j, f, k, i, 1, 4);
         if (j->n - i > 1)
             for (int64_t k = r; k < r + 4 && k < j->rows; k += 2)
-                some(j, f, fast, k, i, 2, 2);
+                some(j, f, k, i, 2, 2);
         else if (j->n - i == 1)
-            some(j, f, fast, r, i, 4, 1);
+            some(j, f, r, i, 4, 1);
     }
 }
 

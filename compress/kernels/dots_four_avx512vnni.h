@@ -177,13 +177,13 @@ OPEN_INLINE __m512i four_spread(const struct four *o, const struct four_traits *
 
 /* Sums of scale w a of a row, over the lanes: pairs of sums of four products fit 16 bits. */
 OPEN_INLINE __m512i four_dot(const struct four *o, const struct four_traits *f, int r,
-                             const __m512i w[4], const __m512i x[4])
+                             const __m512i w[4], const int8_t (*x)[64])
 {
     __m512i s[2];
     for (int h = 0; h < 2; h++) {
         const __m512i zero = _mm512_setzero_si512();
-        const __m512i a = _mm512_dpbusd_epi32(zero, w[2 * h], x[2 * h]);
-        const __m512i b = _mm512_dpbusd_epi32(zero, w[2 * h + 1], x[2 * h + 1]);
+        const __m512i a = _mm512_dpbusd_epi32(zero, w[2 * h], open_load(x[2 * h]));
+        const __m512i b = _mm512_dpbusd_epi32(zero, w[2 * h + 1], open_load(x[2 * h + 1]));
         s[h] = _mm512_madd_epi16(_mm512_packs_epi32(a, b), four_spread(o, f, r, h));
     }
     return _mm512_add_epi32(s[0], s[1]);
@@ -205,6 +205,19 @@ OPEN_INLINE __m128i four_mins(const struct four *o, const struct four_traits *f,
     s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, 0xb1));
     s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, 0x4e));
     return four_parts(s, 0);
+}
+
+/* An activation's elements in the order of the codes. */
+enum { FOUR_MOST = 128 }; /* blocks of a row */
+
+OPEN_INLINE void four_order(const struct four_traits *f, const struct act8 *a, int64_t blocks,
+                            int8_t (*x)[4][64])
+{
+    for (int64_t b = 0; b < blocks; b++)
+        for (int k = 0; k < 4; k++) {
+            memcpy(x[b][k], a[b].q + f->at[k], 32);
+            memcpy(x[b][k] + 32, a[b].q + f->at[k] + f->gap, 32);
+        }
 }
 
 static const struct four_traits q2_k_four = {
