@@ -184,14 +184,16 @@ OPEN_INLINE void few(const struct place *p, const struct open_traits *f, int R, 
 
 /* ---- one activation ---- */
 
-/* Four rows; x: the activation's elements in order. `next`: what comes behind the rows. */
-OPEN_INLINE __m128 four(const char *const *row, const struct four_traits *f, const struct act8 *a,
-                        const int8_t (*x)[4][64], int64_t blocks, const char *next)
+/* Four rows; x: the activation's elements in order. */
+OPEN_INLINE __m128 four(const struct place *p, const struct four_traits *f,
+                        const int8_t (*x)[4][64])
 {
     __m128 y = _mm_setzero_ps();
-    for (int64_t b = 0; b < blocks; b++, a++, next += 4 * f->bytes) {
-        const char *const block[4] = {row[0] + b * f->bytes, row[1] + b * f->bytes,
-                                      row[2] + b * f->bytes, row[3] + b * f->bytes};
+    const char *next = p->next;
+    const struct act8 *a = p->a[0];
+    for (int64_t b = 0; b < p->blocks; b++, a++, next += 4 * f->bytes) {
+        const char *const block[4] = {p->row[0] + b * f->bytes, p->row[1] + b * f->bytes,
+                                      p->row[2] + b * f->bytes, p->row[3] + b * f->bytes};
         for (int i = 0; i < 4 * f->bytes; i += 64)
             _mm_prefetch(next + i, _MM_HINT_T1);
         struct four o;
@@ -215,18 +217,27 @@ OPEN_INLINE __m128 four(const char *const *row, const struct four_traits *f, con
     return y;
 }
 
-OPEN_INLINE void one(const struct dots_job *j, const struct four_traits *f)
+/* By the format's own way if it has one. */
+OPEN_INLINE void one(const struct dots_job *j, const struct open_traits *f,
+                     const struct four_traits *fast)
 {
     static _Thread_local int8_t x[FOUR_MOST][4][64] __attribute__((aligned(64)));
-    const int64_t blocks = j->cols / GRID_BLOCK;
     const size_t four_rows = 4 * j->stride, ahead = four_rows > AHEAD ? four_rows : AHEAD;
-    four_order(f, j->a, blocks, x);
+    struct place p = {.a = {j->a}, .blocks = j->cols / GRID_BLOCK};
+    const bool own = fast && p.blocks <= FOUR_MOST;
+    if (own)
+        four_order(fast, j->a, p.blocks, x);
     for (int64_t r = 0; r < j->rows; r += 4) {
         const int64_t last = j->rows - r - 1; // rows that are not there are computed twice
-        const char *w = j->w + (size_t)r * j->stride, *row[4];
+        const char *w = j->w + (size_t)r * j->stride;
+        __m128 y;
+        p.next = w + ahead;
         for (int k = 0; k < 4; k++)
-            row[k] = w + (size_t)(k < last ? k : last) * j->stride;
-        const __m128 y = four(row, f, j->a, x, blocks, w + ahead);
+            p.row[k] = w + (size_t)(k < last ? k : last) * j->stride;
+        if (own)
+            y = four(&p, fast, x);
+        else
+            few(&p, f, 4, 1, &y);
         _mm_mask_storeu_ps(j->y + r, last < 3 ? (__mmask8)((2 << last) - 1) : 0xf, y);
     }
 }
@@ -259,8 +270,8 @@ OPEN_INLINE void some(const struct dots_job *j, const struct open_traits *f, int
 OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f,
                          const struct four_traits *fast)
 {
-    if (fast && j->n == 1 && j->cols <= FOUR_MOST * GRID_BLOCK) {
-        one(j, fast);
+    if (j->n == 1) {
+        one(j, f, fast);
         return;
     }
     for (int64_t r = 0; r < j->rows; r += 4) {

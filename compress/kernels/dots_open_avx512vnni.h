@@ -218,7 +218,28 @@ OPEN_INLINE void open_tq1_0(const void *block, struct open *o)
 
 OPEN_INLINE void open_iq4_xs(const void *block, struct open *o)
 {
-    open_grid(&iq4_xs_grid, block, 128, o);
+    const struct iq4_xs *b = block;
+    const __m128i level =
+        _mm_add_epi8(_mm_loadu_si128((const __m128i *)iq4_nl_levels), _mm_set1_epi8((char)128));
+    const __m512i levels = _mm512_broadcast_i32x4(level);
+    const __m512i by = _mm512_setr_epi64(0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0,
+                                         0x0004000400040004, 0x0004000400040004);
+    for (int i = 0; i < 4; i++) { // 16 codes low, 16 high, twice
+        const __m512i q = open_twice(b->qs + 32 * i);
+        const __m512i each = _mm512_srlv_epi16(_mm512_shuffle_i64x2(q, q, 0x50), by);
+        o->w[i] = _mm512_shuffle_epi8(levels, _mm512_and_si512(each, _mm512_set1_epi8(15)));
+    }
+    const __m256i at = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i low =
+        _mm256_srlv_epi32(_mm256_set1_epi32((int)open_u32(b->scales_l)), _mm256_slli_epi32(at, 2));
+    const __m256i high =
+        _mm256_srlv_epi32(_mm256_set1_epi32(b->scales_h), _mm256_slli_epi32(at, 1));
+    const __m256i six =
+        _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+                        _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+    o->scale =
+        _mm256_sub_epi16(_mm256_or_si256(six, _mm256_slli_epi32(six, 16)), _mm256_set1_epi16(32));
+    o->offset = _mm256_slli_epi16(o->scale, 7);
 }
 
 /* OPEN_FORMAT(stem, less, shift, min, offset, big): the formats of 256 */
