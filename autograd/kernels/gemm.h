@@ -53,9 +53,11 @@ gemm_fn gemm;
 /* For main, before anything else: picks the best OpenBLAS core where OpenBLAS 0.3.21 falls back to
    the slowest one on a CPU it does not know, and the wait policy of threads; both can need one
    re-execution of the program, which ends this call. What the user set (OPENBLAS_CORETYPE,
-   OMP_WAIT_POLICY, GOMP_SPINCOUNT) is left alone. A wrong result of a small self-test is an error:
+   OMP_WAIT_POLICY, GOMP_SPINCOUNT) is left alone. spin: how often threads look for work before they
+   sleep, GEMM_SPIN unless there is a reason. A wrong result of a small self-test is an error:
    -1 with err() set. A library user calls gemm_repair() at most. */
-int gemm_init(char **argv);
+enum { GEMM_SPIN = 1000 };
+int gemm_init(char **argv, int spin);
 
 /* The core check alone, of an OpenBLAS in use or not. 1: a better core is in use now; 0: nothing to
    do; -1: it is needed but this OpenBLAS cannot be switched while it runs (*want is then the value

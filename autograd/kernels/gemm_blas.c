@@ -140,29 +140,32 @@ static int self_test(void)
 
 /* libgomp reads its environment when it is loaded, hence the re-execution. Threads that spin while
    they wait make a busy machine 5-15 times slower; those that always sleep halve the speed of
-   generation, whose parallel regions are shorter than waking up. So they spin for some 10 us. */
-static void exec_with(const char *name, const char *value, char **argv)
+   generation, whose parallel regions are shorter than waking up. So they spin, GEMM_SPIN for some
+   10 us. */
+static void exec_with(const char *name, const char *value, char **argv, int spin)
 {
+    char count[16];
     if (getenv("ATTAR_EXECED"))
         return; // once: whatever the outcome
     setenv("ATTAR_EXECED", "1", 1);
     if (name)
         setenv(name, value, 1);
     if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT")) {
+        snprintf(count, sizeof count, "%d", spin);
         setenv("OMP_WAIT_POLICY", "passive", 1);
-        setenv("GOMP_SPINCOUNT", "1000", 1); // libgomp prefers it to the policy
+        setenv("GOMP_SPINCOUNT", count, 1); // libgomp prefers it to the policy
     }
     execv("/proc/self/exe", argv);
 }
 
-int gemm_init(char **argv)
+int gemm_init(char **argv, int spin)
 {
     const char *want = NULL;
     const int repaired = gemm_tile == gemm_blas ? gemm_repair(&want) : 0;
     if (repaired < 0)
-        exec_with("OPENBLAS_CORETYPE", want, argv);
+        exec_with("OPENBLAS_CORETYPE", want, argv, spin);
     if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
-        exec_with(NULL, NULL, argv);
+        exec_with(NULL, NULL, argv, spin);
     if (repaired < 0)
         err_warn("%s is a slow core here; `export OPENBLAS_CORETYPE=%s` mends that",
                  gemm_blas_name(), want);

@@ -102,7 +102,7 @@ int main(int argc, char **argv)
         die("--batch is 1 to 64");
     omp_set_num_threads((int)size[THREADS]);
     struct ctx ctx;
-    if (gemm_init(argv) || ctx_init(&ctx, 0))
+    if (gemm_init(argv, GEMM_SPIN) || ctx_init(&ctx, 0))
         die(err_text());
     double seconds[STEPS_MAX], forward[STEPS_MAX];
     ctx.act = act;

@@ -89,7 +89,7 @@ static double measure_bf16(const struct matmul *p)
 int main(int argc, char **argv)
 {
     const struct gemm_bench b = gemm_arguments(argc, argv);
-    if (gemm_init(argv))
+    if (gemm_init(argv, GEMM_SPIN))
         die(err_text());
     gemm_report(&b, b.bf16 ? gemm_bf16->name : gemm_describe(),
                 b.bf16 ? measure_bf16 : measure_f32);

@@ -262,7 +262,7 @@ int main(int argc, char **argv)
     if (b.batch % b.micro)
         die("--micro does not divide --batch");
     omp_set_num_threads((int)b.threads);
-    if (gemm_init(argv))
+    if (gemm_init(argv, GEMM_SPIN))
         die(err_text());
     const struct transformer_dims dims = dims_of(&b);
     const size_t arena = plan(&b, &dims);
