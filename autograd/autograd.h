@@ -75,6 +75,14 @@ struct tensor {
     struct tensor *whole;        /* this one is a part of it (ctx_part()), as its gradient is */
     const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
     const struct dtype *input;   /* what it is multiplied with is rounded to first; NULL: nothing */
+    const struct low_rank *plus; /* linears multiply with this as well; NULL: nothing more */
+};
+
+/* A term of a weight [O,I]: scale b a, two thin matrices. Hu et al., "LoRA: Low-Rank Adaptation of
+   Large Language Models", 2022, eq. 3. */
+struct low_rank {
+    struct tensor *a, *b; /* f32 [r,I], [O,r] */
+    float scale;
 };
 
 /* The tensor as a matrix: the last dimension is a row. */
@@ -129,8 +137,8 @@ struct tensor *ctx_tensor(struct ctx *ctx, const struct dtype *dt, int nd, const
 struct tensor *ctx_matrix(struct ctx *ctx, const struct dtype *dt, int64_t rows, int64_t cols);
 struct tensor *ctx_like(struct ctx *ctx, const struct tensor *t); /* shape and dtype of t */
 
-/* Indices [i, i + n) of t's first dimension, in t's memory, t's panels too where they can be cut.
-   What gradient it gets is added to t's. NULL: failed. */
+/* Indices [i, i + n) of t's first dimension, in t's memory, t's panels too where they can be cut,
+   and of its `plus`. What gradient it gets is added to t's. NULL: failed. */
 struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n);
 
 /* Memory of one op: on the high end, popped by ctx_release(ctx, mark). NULL: failed. */
@@ -251,6 +259,7 @@ struct store {
     size_t cap;
     size_t len;           /* floats in a slab; every parameter starts at a multiple of 16 */
     float *latent, *grad; /* slabs [len] */
+    bool shapes;          /* of STORE_SHAPES: no parameter has memory */
     uint16_t *packed;     /* panels of all parameters that have them */
     struct {
         const char *name; /* "adam.m": a slab of the optimizer's, saved with the checkpoint */
@@ -274,10 +283,14 @@ enum store_use { STORE_FROZEN, STORE_TRAINED, STORE_SHAPES, STORE_MAPPED };
 int store_alloc(struct store *s, enum store_use use);
 void store_free(struct store *s); /* and closes s->file */
 
-/* Of STORE_MAPPED: `used` is from now on what lies at data, rows of dt, in the memory of s->file.
-   Vectors, which ops read as f32, are decoded into memory of their own if they are not. 0, or -1
-   with err() set. */
+/* Of STORE_MAPPED: `used` is from now on what lies at data, rows of dt, in the memory of s->file,
+   or in other memory that outlives its use; a matrix of STORE_FROZEN likewise. Vectors, which ops
+   read as f32, are decoded into memory of their own if they are not. 0, or -1 with err() set. */
 int store_map(struct param *p, const struct dtype *dt, const void *data);
+
+/* Of STORE_FROZEN, some of whose matrices store_map() has since put into other memory: what is left
+   in the latents moves to memory of its own, and the latents are freed. 0, or -1 with err() set. */
+int store_let_go(struct store *s);
 
 struct param *store_find(const struct store *s, const char *name);
 
@@ -291,9 +304,9 @@ int store_scratch(struct store *s, size_t n);
 void store_init(struct store *s, uint64_t seed);
 
 /* From now on every store_project() also packs `used` of the parameters that are multiplied with
-   (p->product), rounded to bf16, for ctx->act == dtype_bf16. To be called between store_alloc() and
-   the first store_project(), or followed by one. A panel is a private cache of used: never saved,
-   exported or compared. 0, or -1 with err() set. */
+   (p->product), of any dtype, rounded to bf16, for ctx->act == dtype_bf16. To be called between
+   store_alloc() and the first store_project(), or followed by one. A panel is a private cache of
+   used: never saved, exported or compared. 0, or -1 with err() set. */
 int store_panels(struct store *s);
 
 /* Bytes of all panels, made or not. */

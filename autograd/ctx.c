@@ -114,6 +114,18 @@ static const struct panels *part_panels(struct ctx *ctx, const struct tensor *t,
     return p;
 }
 
+/* The same rows of what is multiplied with beside t. */
+static const struct low_rank *part_plus(struct ctx *ctx, const struct low_rank *plus, int64_t i,
+                                        int64_t n)
+{
+    struct low_rank *p = plus ? ctx_push(ctx, sizeof *p) : NULL;
+    if (!p)
+        return NULL;
+    *p = *plus;
+    p->b = ctx_part(ctx, plus->b, i, n);
+    return p->b ? p : NULL;
+}
+
 struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n)
 {
     struct tensor *part = t ? ctx_push(ctx, sizeof *part) : NULL;
@@ -128,9 +140,10 @@ struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n)
     part->stale = false;
     part->whole = t;
     part->panels = part_panels(ctx, t, i, n);
+    part->plus = part_plus(ctx, t->plus, i, n);
     if (!ctx->measuring)
         part->data = (char *)t->data + (size_t)i * (tensor_bytes(t) / (size_t)t->dim[0]);
-    return part;
+    return ctx->failed ? NULL : part;
 }
 
 void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)

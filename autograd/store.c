@@ -50,6 +50,7 @@ int store_alloc(struct store *s, enum store_use use)
 {
     static float nowhere; // a measuring ctx wants to see that there is a gradient, never reads it
     const bool with_grad = use == STORE_TRAINED || use == STORE_SHAPES;
+    s->shapes = use == STORE_SHAPES;
     if (use == STORE_MAPPED)
         return 0;
     if (use != STORE_SHAPES) {
@@ -110,6 +111,23 @@ int store_map(struct param *p, const struct dtype *dt, const void *data)
     dt->decode(&p->used, 0, p->own);
     p->used.dt = &dtype_f32;
     p->used.data = p->own;
+    return 0;
+}
+
+int store_let_go(struct store *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        struct param *p = &s->p[i];
+        if (p->used.data == p->latent) {
+            if (!(p->own = mem_slab((size_t)tensor_numel(&p->used), sizeof(float))))
+                return err_in("parameter %s", p->name);
+            memcpy(p->own, p->latent, tensor_bytes(&p->used));
+            p->used.data = p->own;
+        }
+        p->latent = NULL;
+    }
+    free(s->latent);
+    s->latent = NULL;
     return 0;
 }
 
@@ -219,10 +237,39 @@ size_t store_panels_bytes(const struct store *s)
     return n * sizeof *s->packed;
 }
 
+/* Rows of a group: a panel's. */
+static int64_t group(int64_t O, int64_t g)
+{
+    return O - g * PANEL < PANEL ? O - g * PANEL : PANEL;
+}
+
+/* The panels of a matrix that is not of f32, which stays as it is. 0 or -1. */
+static int pack_decoded(const struct param *p)
+{
+    const struct tensor *t = &p->used;
+    const int64_t O = tensor_rows(t), I = tensor_cols(t);
+    bool no_memory = false;
+#pragma omp parallel reduction(|| : no_memory)
+    {
+        float *x = malloc((size_t)(PANEL * I) * sizeof *x);
+        no_memory = !x;
+#pragma omp for schedule(static)
+        for (int64_t g = 0; g < panel_count(O); g++) {
+            for (int64_t i = 0; x && i < group(O, g); i++)
+                t->dt->decode(t, g * PANEL + i, x + i * I);
+            if (x)
+                gemm_bf16->pack(true, x, false, I, I, group(O, g), 0, 1,
+                                p->panels->forward + g * PANEL * panel_depth(I));
+        }
+        free(x);
+    }
+    return no_memory ? err("out of memory: weights in bf16") : 0;
+}
+
 int store_panels(struct store *s)
 {
     size_t at = 0;
-    if (s->latent && !(s->packed = mem_slab(store_panels_bytes(s), 1)))
+    if (!s->shapes && !(s->packed = mem_slab(store_panels_bytes(s), 1)))
         return err_in("weights in bf16");
     for (int i = 0; i < s->n; i++) {
         struct param *p = &s->p[i];
@@ -235,15 +282,11 @@ int store_panels(struct store *s)
         p->used.panels = p->panels;
         if (s->packed)
             p->panels->forward = s->packed + at;
+        if (s->packed && !p->chain && p->used.dt != &dtype_f32 && pack_decoded(p))
+            return -1;
         at += n;
     }
     return 0;
-}
-
-/* Rows of a group: a panel's. */
-static int64_t group(int64_t O, int64_t g)
-{
-    return O - g * PANEL < PANEL ? O - g * PANEL : PANEL;
 }
 
 /* By the team that calls it: rows are projected and packed while the cache has them. Rows that are
@@ -298,7 +341,9 @@ void store_project(struct store *s)
     const int most = omp_get_max_threads(), team = room < (size_t)most ? (int)room : most;
 #pragma omp parallel num_threads(team) if (any)
     for (int i = 0; i < s->n; i++) {
-        const bool packs = s->packed && s->p[i].panels;
+        const struct param *p = &s->p[i];
+        const bool stays = !p->chain && p->used.dt != &dtype_f32; // store_panels() has packed it
+        const bool packs = s->packed && p->panels && !stays;
         if (packs || s->p[i].chain)
             project(&s->p[i], packs, own ? s->grad + (size_t)omp_get_thread_num() * own : NULL);
     }

@@ -61,7 +61,7 @@ static int importance(const struct blocks *b, int i, float **mean)
     return quantize_importance(b->imatrix, w->p->name, tensor_cols(&w->blocks), mean, &missing);
 }
 
-int blocks_begin(struct blocks *b, struct transformer *m)
+int blocks_fit(struct blocks *b)
 {
     for (int i = 0; i < b->qat.n; i++) {
         float *mean = NULL;
@@ -72,7 +72,27 @@ int blocks_begin(struct blocks *b, struct transformer *m)
         if (rc)
             return -1;
     }
-    if (qat_attach(&b->qat))
+    return 0;
+}
+
+int blocks_freeze(struct blocks *b, struct transformer *m, bool let_go)
+{
+    for (int i = 0; i < b->qat.n; i++) {
+        const struct qat_weight *w = &b->qat.weight[i];
+        const struct tensor *t = &w->blocks;
+        if (let_go && store_map(w->p, t->dt, t->data))
+            return -1;
+        const int64_t rows = let_go ? 0 : tensor_rows(t);
+#pragma omp parallel for schedule(dynamic, 16)
+        for (int64_t r = 0; r < rows; r++)
+            t->dt->decode(t, r, w->p->latent + r * tensor_cols(t));
+    }
+    return let_go ? store_let_go(&m->store) : 0;
+}
+
+int blocks_begin(struct blocks *b, struct transformer *m)
+{
+    if (blocks_fit(b) || qat_attach(&b->qat))
         return -1;
     store_project(&m->store);
     return qat_check(&b->qat);

@@ -24,8 +24,16 @@ int blocks_open(struct blocks *b, const struct config_qat *c, bool bf16, const c
                 const struct transformer *m);
 void blocks_close(struct blocks *b);
 
-/* Fits the scales to the weights as they are, but for blocks that are given; forward reads the
-   blocks from now on. 0, or -1 with err() set. */
+/* Fits the scales to the weights as they are, but for blocks that are given, no more. 0, or -1 with
+   err() set. */
+int blocks_fit(struct blocks *b);
+
+/* Blocks that have their scales are what a model without gradients has from now on: what they
+   decode to is in its latents; or (let_go) they themselves are `used`, the latents are freed, and
+   the blocks have to outlive the model's use. 0, or -1 with err() set. */
+int blocks_freeze(struct blocks *b, struct transformer *m, bool let_go);
+
+/* blocks_fit(), and forward reads the blocks from now on. 0, or -1 with err() set. */
 int blocks_begin(struct blocks *b, struct transformer *m);
 
 /* Refits frozen scales (qat_refit()); store_project() is to follow. 0, or -1 with err() set. */

@@ -10,8 +10,9 @@
 #include "experiments/cmd.h"
 #include "optim/ema.h"
 
-/* FORMAT_BLOCKS: there are blocks, which a program that does not know them would not use. */
-enum { FORMAT = 1, FORMAT_BLOCKS = 2, GROUP_MAX = 96 };
+/* FORMAT_BLOCKS: there are blocks, which a program that does not know them would not use.
+   FORMAT_LORA: /weights is not whole, and there are factors. */
+enum { FORMAT = 1, FORMAT_BLOCKS = 2, FORMAT_LORA = 3, GROUP_MAX = 96 };
 
 /* ---- struct members kept as attributes: a table each, read and written by the same rows ---- */
 
@@ -172,6 +173,20 @@ static int write_slab(struct h5file *f, const char *group, const struct transfor
     return 0;
 }
 
+/* Of a base under factors: what is not in blocks. */
+static int write_base(struct h5file *f, const struct transformer *m, const struct qat *q)
+{
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i];
+        char name[CHECKPOINT_NAME];
+        snprintf(name, sizeof name, "weights/%s", p->name);
+        if (!qat_find(q, p->name) &&
+            h5file_write(f, name, H5_F32, p->used.nd, p->used.dim, p->used.data))
+            return -1;
+    }
+    return 0;
+}
+
 static int write_text(struct h5file *f, const char *name, const char *text)
 {
     return h5file_write_text(f, name, text, strlen(text));
@@ -180,8 +195,12 @@ static int write_text(struct h5file *f, const char *name, const char *text)
 static int write_all(struct h5file *f, const struct transformer *m,
                      const struct checkpoint_state *state, const struct checkpoint_source *source)
 {
-    const bool blocks = source->qat && source->qat->attached;
-    if (h5file_set_int(f, "/", "format", blocks ? FORMAT_BLOCKS : FORMAT) ||
+    const bool lora = m->lora.factors.n > 0;
+    const bool blocks = lora || (source->qat && source->qat->attached);
+    if (h5file_set_int(f, "/", "format",
+                       lora     ? FORMAT_LORA
+                       : blocks ? FORMAT_BLOCKS
+                                : FORMAT) ||
         h5file_set_text(f, "/", "attar", CMD_VERSION) ||
         h5file_set_text(f, "/", "stage", source->stage) ||
         h5file_set_text(f, "/", "config_hash", source->config_hash) ||
@@ -191,7 +210,8 @@ static int write_all(struct h5file *f, const struct transformer *m,
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
         write_table(f, &m->dims) || write_text(f, "config", source->config) ||
         write_text(f, "tokenizer", source->tokenizer) ||
-        write_slab(f, "weights", m, m->store.latent) ||
+        (lora ? write_base(f, m, source->qat) || checkpoint_write_factors(f, &m->lora)
+              : write_slab(f, "weights", m, m->store.latent)) ||
         (blocks && checkpoint_write_blocks(f, source->qat, source->mix)))
         return -1;
     for (int i = 0; i < m->store.n_states; i++) {
@@ -228,9 +248,10 @@ static int read_header(struct checkpoint *c)
     int64_t format;
     if (h5file_get_int(f, "/", "format", &format))
         return err_in("not a checkpoint");
-    if (format != FORMAT && format != FORMAT_BLOCKS)
+    if (format < FORMAT || format > FORMAT_LORA)
         return err("%s: checkpoint format %lld, this program reads up to %d", h5file_path(f),
-                   (long long)format, FORMAT_BLOCKS);
+                   (long long)format, FORMAT_LORA);
+    c->lora = format == FORMAT_LORA;
     int bad = h5file_get_text(f, "model", "arch", &arch);
     const int known = bad ? -1 : arch_find(arch.p ? arch.p : "");
     if (!bad && known < 0)
@@ -245,17 +266,20 @@ static int read_header(struct checkpoint *c)
         read_attrs(f, "model", dims_attrs, &c->dims) || read_table(f, &c->dims) ||
         h5file_read_text(f, "config", &c->config) ||
         h5file_read_text(f, "tokenizer", &c->tokenizer) ||
-        (format == FORMAT_BLOCKS && checkpoint_read_mix(c)))
+        (format != FORMAT && checkpoint_read_mix(c)))
         return -1;
     c->state.last_unaveraged = NAN;
     c->averaged = h5file_has(f, average);
     if (c->averaged && h5file_get_double(f, average, unaveraged, &c->state.last_unaveraged))
         return -1;
+    enum { FEWEST = 5 }; // weights of a byte, in the smallest blocks
     // what a file claims must fit into it, before anything that large is allocated
     int64_t rest;
     if (transformer_check(&c->dims))
         return err_in("%s", h5file_path(f));
-    if (transformer_params(&c->dims, &rest) > h5file_size(f) / (int64_t)sizeof(float))
+    const int64_t most =
+        c->lora ? FEWEST * h5file_size(f) : h5file_size(f) / (int64_t)sizeof(float);
+    if (transformer_params(&c->dims, &rest) > most)
         return err("%s: the file is too short for its model", h5file_path(f));
     return 0;
 }
@@ -332,8 +356,32 @@ static int note_state(void *arg, const char *name)
     return 0;
 }
 
+/* A base, and, if the model is asked for, what its factors add. */
+static int load_base(struct checkpoint *c, struct transformer *m, enum checkpoint_what what)
+{
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i];
+        char name[CHECKPOINT_NAME];
+        snprintf(name, sizeof name, "blocks/%s", p->name);
+        if (h5file_has(c->file, name))
+            continue;
+        snprintf(name, sizeof name, "weights/%s", p->name);
+        if (h5file_read(c->file, name, H5_F32, p->used.nd, p->used.dim, p->latent))
+            return -1;
+    }
+    if (checkpoint_decode_blocks(c, m))
+        return -1;
+    if ((what == CHECKPOINT_MODEL || what == CHECKPOINT_LATENT) &&
+        (checkpoint_use_factors(c, m) || lora_merge(m)))
+        return -1;
+    store_project(&m->store);
+    return 0;
+}
+
 int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what)
 {
+    if (c->lora)
+        return load_base(c, m, what);
     struct states states = {0};
     const bool with_optim = what == CHECKPOINT_TRAINING;
     const char *weights = c->averaged && !with_optim ? average : "weights";
@@ -348,21 +396,22 @@ int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint
         if (!slab || read_slab(c->file, group, m, slab))
             return -1;
     }
-    if (what == CHECKPOINT_MODEL && c->mix.n && checkpoint_decode_blocks(c, m))
+    if ((what == CHECKPOINT_MODEL || what == CHECKPOINT_BASE) && c->mix.n &&
+        checkpoint_decode_blocks(c, m))
         return -1;
     store_project(&m->store);
     return 0;
 }
 
-int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **tok)
+static int use(const char *path, struct transformer *m, struct tokenizer **tok,
+               enum checkpoint_what what)
 {
     struct checkpoint c;
     *tok = NULL;
     *m = (struct transformer){0};
     if (checkpoint_open(&c, path))
         return -1;
-    int bad =
-        transformer_init(m, &c.dims, STORE_FROZEN) || checkpoint_load(&c, m, CHECKPOINT_MODEL);
+    int bad = transformer_init(m, &c.dims, STORE_FROZEN) || checkpoint_load(&c, m, what);
     if (!bad && !(*tok = tokenizer_parse(c.tokenizer.p, c.tokenizer.n)))
         bad = err_in("%s: tokenizer", path);
     if (!bad && tokenizer_vocab_size(*tok) > m->dims.vocab)
@@ -375,4 +424,14 @@ int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **t
         *tok = NULL;
     }
     return bad ? -1 : 0;
+}
+
+int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **tok)
+{
+    return use(path, m, tok, CHECKPOINT_MODEL);
+}
+
+int checkpoint_use_base(const char *path, struct transformer *m, struct tokenizer **tok)
+{
+    return use(path, m, tok, CHECKPOINT_BASE);
 }

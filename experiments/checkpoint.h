@@ -10,6 +10,8 @@
  *     /optim/ema    the average of the weights, if the stage keeps one: it is the model then, and
  *                   /weights is what training goes on with
  *     /blocks/NAME  of a stage `qat`: they are the model then, see checkpoint_blocks.c
+ *     /lora         factors over a base that stays as it is; of that /weights has what is not in
+ *                   blocks, see checkpoint_lora.c
  *
  * RNG state and data position are the step itself: every draw is a function of (seed, step).
  */
@@ -38,7 +40,7 @@ struct checkpoint_state {
 
 struct checkpoint_source {
     const char *stage, *config, *config_hash, *corpus_hash, *tokenizer; /* texts to keep */
-    const struct qat *qat; /* blocks to keep, once they are attached; or NULL */
+    const struct qat *qat; /* blocks to keep, once they are attached or under factors; or NULL */
     const char *mix;       /* of the blocks */
 };
 
@@ -53,6 +55,7 @@ struct checkpoint {
     struct transformer_dims dims;
     struct checkpoint_state state;
     bool averaged; /* it has an average of the weights */
+    bool lora;     /* it has factors over a base */
     struct buf stage, config, config_hash, corpus_hash, tokenizer;
     struct buf mix; /* of its blocks: "Q3_K_M"; empty: it has none */
 };
@@ -62,9 +65,10 @@ int checkpoint_open(struct checkpoint *c, const char *path);
 void checkpoint_close(struct checkpoint *c);
 
 /* What to load: the model that the stage made, which is the average of the weights or what the
-   blocks decode to, where there are such; the same, but the weights that the blocks were rounded
-   from; or, to go on, the weights that were trained and the optimizer's states. */
-enum checkpoint_what { CHECKPOINT_MODEL, CHECKPOINT_TRAINING, CHECKPOINT_LATENT };
+   blocks decode to, where there are such, with factors added; the same, but the weights that the
+   blocks were rounded from; to go on, the weights that were trained and the optimizer's states; or
+   the model without its factors. */
+enum checkpoint_what { CHECKPOINT_MODEL, CHECKPOINT_TRAINING, CHECKPOINT_LATENT, CHECKPOINT_BASE };
 
 /* Into a model that transformer_init() made from c->dims. 0, or -1 with err() set. */
 int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what);
@@ -76,12 +80,21 @@ int checkpoint_use_blocks(struct checkpoint *c, struct transformer *m);
    with err() set. */
 int checkpoint_give_blocks(struct checkpoint *c, struct qat *q);
 
+/* Factors over a model of the file's: declares, attaches and reads those that it has. 0 or -1. */
+int checkpoint_use_factors(struct checkpoint *c, struct transformer *m);
+
+/* To go on: values and the optimizer's states of the factors that m has. 0, or -1 with err(). */
+int checkpoint_load_factors(struct checkpoint *c, struct transformer *m);
+
 /* To go on: the blocks into q, which has the same types, and attaches it. 0, or -1 with err(). */
 int checkpoint_load_blocks(struct checkpoint *c, struct transformer *m, struct qat *q);
 
 /* Opens, makes the model, loads, parses the tokenizer, closes: for use without training. 0 or -1;
    after 0 the caller frees both. dims->context may be read from m. */
 int checkpoint_use(const char *path, struct transformer *m, struct tokenizer **tok);
+
+/* The same, of a model under factors, which are left out. */
+int checkpoint_use_base(const char *path, struct transformer *m, struct tokenizer **tok);
 
 /* ---- the files of a stage: checkpoint-STEP.h5, and links to the newest and the best ---- */
 

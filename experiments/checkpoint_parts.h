@@ -16,4 +16,7 @@ int checkpoint_read_mix(struct checkpoint *c);
 /* The blocks' values become the latents of a model without gradients or with. */
 int checkpoint_decode_blocks(struct checkpoint *c, struct transformer *m);
 
+/* Factors, in checkpoint_lora.c. */
+int checkpoint_write_factors(struct h5file *f, const struct lora *l);
+
 #endif

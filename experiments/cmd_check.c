@@ -50,8 +50,11 @@ static int print_memory(const struct config_train *t, const struct transformer_d
                         struct plan_args plan)
 {
     static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
-    const struct plan_model m =
-        plan_model(dims, (enum optimizer_kind)t->optimizer, t->ema > 0, plan.bf16);
+    const enum optimizer_kind o = (enum optimizer_kind)t->optimizer;
+    const struct plan_model m = plan.lora ? plan_lora(dims, o, plan.bf16, plan.lora)
+                                          : plan_model(dims, o, t->ema > 0, plan.bf16);
+    if (!m.weights)
+        return -1;
     const size_t fixed = m.weights + m.grads + m.states + m.average + m.panels + m.tables;
     printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB",
            (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,
@@ -143,6 +146,7 @@ static int print_training(const struct config *c, int i, int vocab)
     static struct transformer_dims dims, teacher; // large
     const struct config_stage *s = &c->stages[i];
     const struct config_train *t = &s->train;
+    const bool lora = s->kind == STAGE_QAT && s->qat.params == PARAMS_LORA;
     int64_t rest;
     double head;
     if (model_stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
@@ -160,11 +164,12 @@ static int print_training(const struct config *c, int i, int vocab)
                              .recompute = t->recompute == RECOMPUTE_BLOCKS,
                              .bf16 = config_bf16(t),
                              .drops = dims.dropout > 0,
+                             .lora = lora ? &factors : NULL,
                              .teacher = taught ? &teacher : NULL};
     printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
            (long long)rest);
     printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
-           3 * flops + (plan.recompute ? flops - head : 0));
+           (lora ? 2 : 3) * flops + (plan.recompute ? flops - head : 0));
     printf("  precision           %s (%s)\n", plan.bf16 ? "bf16" : "f32",
            plan.bf16 ? gemm_bf16->name : gemm_describe());
     printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
@@ -178,7 +183,8 @@ static int print_training(const struct config *c, int i, int vocab)
         printf("  teacher             %.1f MB beside that%s\n",
                (double)transformer_params(&teacher, &rest) * (plan.bf16 ? 6 : 4) / MB,
                plan.bf16 ? ", its weights in bf16 with it" : "");
-    print_disk(t, &dims);
+    if (!lora) // a checkpoint of factors has the blocks, once more
+        print_disk(t, &dims);
     const struct rehearsal_args step = {.dims = &dims,
                                         .T = T,
                                         .batch = t->batch_tokens / T,
@@ -186,7 +192,8 @@ static int print_training(const struct config *c, int i, int vocab)
                                         .optimizer = (enum optimizer_kind)t->optimizer,
                                         .ema = t->ema > 0,
                                         .recompute = plan.recompute,
-                                        .bf16 = plan.bf16};
+                                        .bf16 = plan.bf16,
+                                        .lora = plan.lora};
     return print_rate(c, t, &step);
 }
 
@@ -222,6 +229,8 @@ static int print_blocks(const struct config *c, const struct config_stage *s,
     if (rc)
         return -1;
     printf("  memory of qat       blocks %zu bytes", n.blocks);
+    if (s->qat.params == PARAMS_LORA) // which are the weights, in f32 they are decoded to them
+        return printf("\n"), 0;
     if (n.values)
         printf(", what they decode to %zu", n.values);
     if (n.scales)

@@ -14,7 +14,7 @@
 struct export_flags {
     const char *model, *out, *type, *name;
     struct mix_args mix;
-    bool modelfile;
+    bool modelfile, merge;
     int64_t threads;
 };
 
@@ -30,6 +30,9 @@ static const struct field table[] = {
     {AT(name), .type = FIELD_TEXT, .doc = "general.name (default: the file's name)"},
     MIX_ARGS_FIELDS(export_flags, mix),
     {AT(modelfile), .type = FIELD_BOOL, .doc = "also write a Modelfile for Ollama beside it"},
+    {AT(merge), .type = FIELD_BOOL,
+     .doc = "one file of a model with factors (LoRA), added to its weights and rounded again; "
+            "else the factors are an adapter beside it, OUT-lora.gguf"},
     {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
      .doc = "threads to compute with; 0: as many as there are cores"},
     {0},
@@ -51,11 +54,18 @@ static int export_model(const struct export_flags *a, const char *path, const st
                             .imatrix_path = a->mix.imatrix,
                             .lines = true,
                             .modelfile = a->modelfile,
+                            .merge = a->merge,
                             .stop = &interrupt_flag};
     if (export_file(&f))
         return interrupt_flag ? err("stopped by %s; nothing was written", interrupt_name()) : -1;
     mix_lines_sums(&(struct mix_lines_sums){4 * (double)f.elements, (double)f.tensor_bytes,
                                             (double)f.elements, f.tensors, f.fallbacks});
+    if (f.adapter) {
+        struct buf adapter = {0};
+        export_adapter_path(a->out, &adapter);
+        printf("adapter      = %s, of factors for --lora\n", adapter.p ? adapter.p : "");
+        buf_free(&adapter);
+    }
     return 0;
 }
 

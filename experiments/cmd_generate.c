@@ -21,6 +21,7 @@ enum { PROMPT_MOST = 64 << 20 };
 static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm', .flags = FIELD_REQUIRED,
      .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
+    ADAPTER_FIELDS(generate_args, adapter),
     {AT(prompt), .type = FIELD_TEXT, .letter = 'p', .doc = "text to go on from"},
     {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "file with the text to go on from"},
     {AT(prompts), .type = FIELD_TEXT,
@@ -216,6 +217,11 @@ static int run(struct generate_args *a)
     }
     if (model_path_open(a->model, &m, &tok, NULL))
         return -1;
+    if (adapter_args_use(&a->adapter, &m)) {
+        tokenizer_free(tok);
+        transformer_free(&m);
+        return -1;
+    }
     if (a->seed < 0)
         fprintf(stderr, "seed: %lld\n", (long long)(a->seed = (int64_t)time(NULL)));
     a->sampler.seed = a->seed;

@@ -3,6 +3,7 @@
 #define ATTAR_EXPERIMENTS_CMD_GENERATE_H
 
 #include "autograd/base/field.h"
+#include "experiments/adapter.h"
 #include "layers/sampler.h"
 #include "layers/transformer.h"
 
@@ -12,6 +13,7 @@ struct generate_args {
     const char *model, *prompt, *file, *prompts;
     int64_t n_predict, ctx_size, seed, threads;
     int cache_type;
+    struct adapter_args adapter;
     struct sampler_args sampler;
     struct texts reverse_prompt;
     /* with --prompts */

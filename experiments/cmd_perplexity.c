@@ -6,6 +6,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "experiments/adapter.h"
 #include "experiments/cmd.h"
 #include "experiments/divergence.h"
 #include "experiments/flags.h"
@@ -20,12 +21,14 @@ struct perplexity_flags {
     int64_t ctx_size, chunks, threads;
     int cache_type;
     bool kl_divergence;
+    struct adapter_args adapter;
 };
 
 #define AT(member) FIELD_AT(perplexity_flags, member)
 static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm', .flags = FIELD_REQUIRED,
      .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
+    ADAPTER_FIELDS(perplexity_flags, adapter),
     {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "text to measure on, also .xz"},
     {AT(ctx_size), .type = FIELD_INT, .letter = 'c', .min = 4, .max = 1 << 24,
      .doc = "tokens of a chunk; not given: 512, or the model's context if that is less"},
@@ -201,6 +204,11 @@ static int run(const struct perplexity_flags *a)
     }
     if (model_path_open(a->model, &m, &tok, NULL))
         return -1;
+    if (adapter_args_use(&a->adapter, &m)) {
+        tokenizer_free(tok);
+        transformer_free(&m);
+        return -1;
+    }
     const int64_t usual = m.dims.context < 512 ? m.dims.context : 512;
     struct perplexity_args args = {.c = a->ctx_size ? a->ctx_size : usual,
                                    .chunks = a->chunks,

@@ -17,6 +17,7 @@
 #include "autograd/ops/rope.h"
 #include "experiments/mistake.h"
 #include "experiments/mix_args.h"
+#include "layers/lora.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
@@ -26,6 +27,7 @@ enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
+enum config_params { PARAMS_ALL, PARAMS_SCALES, PARAMS_LORA };
 enum config_scales { SCALES_FROZEN, SCALES_LEARNED };
 enum config_ste { STE_PLAIN, STE_CLIPPED };
 enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_QAT, STAGE_EVALUATE, STAGE_EXPORT };
@@ -107,15 +109,17 @@ struct config_finetune {
 struct config_qat {
     const char *type; /* a mix: "q3_k_m" */
     struct mix_args mix;
-    int ste;             /* enum config_ste */
-    int scales;          /* enum config_scales */
-    double scale_lr;     /* of learned scales, times lr */
-    int64_t refit;       /* frozen scales: steps between refits; 0: none */
-    bool activations;    /* inputs of linears are rounded as in inference */
-    double start;        /* part of the stage's steps before weights are in blocks */
-    const char *teacher; /* "true": the model of `from`; "none"; or a checkpoint's path */
-    double kl_weight;    /* part of the loss that is the divergence from the teacher; 0 -- (none) */
-    int teacher_stage;   /* whose model is the teacher; -1: teacher_path's, NULL: no teacher */
+    int params;              /* enum config_params */
+    struct config_lora lora; /* params lora: see stage_lora_args() */
+    int ste;                 /* enum config_ste */
+    int scales;              /* enum config_scales */
+    double scale_lr;         /* of learned scales, times lr */
+    int64_t refit;           /* frozen scales: steps between refits; 0: none */
+    bool activations;        /* inputs of linears are rounded as in inference */
+    double start;            /* part of the stage's steps before weights are in blocks */
+    const char *teacher;     /* "true": the model of `from`; "none"; or a checkpoint's path */
+    double kl_weight;  /* part of the loss that is the divergence from the teacher; 0 -- (none) */
+    int teacher_stage; /* whose model is the teacher; -1: teacher_path's, NULL: no teacher */
     const char *teacher_path;
 };
 
@@ -128,6 +132,7 @@ struct config_evaluate {
 struct config_export {
     const char *type;    /* of the file: a mix' name */
     struct mix_args mix; /* imatrix: relative to the config's folder */
+    bool merge;          /* factors into the weights */
 };
 
 struct config_stage {

@@ -26,6 +26,10 @@ void config_rules_data(struct config *c, const struct yaml *node, struct mistake
 void config_rules_model(struct config *c, const struct yaml *node, struct mistakes *bad);
 void config_rules_train(const struct config *c, struct config_stage *s, const struct yaml *node,
                         struct mistakes *bad);
+void config_rules_merge(const struct config *c, const struct config_stage *s,
+                        const struct yaml *node, struct mistakes *bad);
+void config_rules_params(const struct config_stage *s, const struct yaml *node,
+                         struct mistakes *bad);
 
 /* A rule may look at `key` of the map: it was given or has a default, and no mistake was found. */
 bool config_sound(const struct yaml *map, const char *key);

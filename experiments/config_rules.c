@@ -275,6 +275,7 @@ static void rules_teacher(const struct config *c, struct config_stage *s, const 
         q->kl_weight = 0;
     } else if (q->kl_weight <= 0) {
         config_useless(node, "teacher", "kl_weight is 0", bad);
+        q->teacher = "none";
     } else if (is_checkpoint(q->teacher)) {
         q->teacher_path = q->teacher;
     } else if (strcmp(q->teacher, "true") != 0) {
@@ -296,6 +297,7 @@ static void rules_qat(const struct config *c, struct config_stage *s, const stru
 {
     struct recipe r;
     rules_teacher(c, s, node, bad);
+    config_rules_params(s, node, bad);
     if (config_sound(node, "ema") && s->train.ema > 0)
         mistake_add(bad, config_place(node, "ema"),
                     "ema: an average of weights in blocks is in no blocks");
@@ -305,7 +307,7 @@ static void rules_qat(const struct config *c, struct config_stage *s, const stru
         mistake_add(bad, config_place(node, "type"), "type: %s", err_text());
         return;
     }
-    if (r.mix->base->block == 1)
+    if (r.mix->base->block == 1 && s->qat.params != PARAMS_LORA)
         mistake_add(bad, config_place(node, "type"), "type: %s has no blocks to train in",
                     r.mix->name);
     recipe_free(&r);
@@ -355,6 +357,7 @@ void config_rules(struct config *c, const struct yaml *root, struct yaml *const 
         rules_from(c, i, before, nodes[i], all_known, bad);
         if (s->kind == STAGE_EXPORT) {
             rules_export(s, nodes[i], bad);
+            config_rules_merge(c, s, nodes[i], bad);
             continue;
         }
         config_rules_train(c, s, nodes[i], bad);

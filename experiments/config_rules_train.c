@@ -150,6 +150,11 @@ static double last_lr(const struct config_train *t)
     return t->lr * (falls ? t->min_lr_ratio : 1);
 }
 
+static bool trains_some(const struct config_stage *s)
+{
+    return s->kind == STAGE_QAT && s->qat.params != PARAMS_ALL;
+}
+
 /* A stage that goes on with another's optimizer: what it has to share with it, and defaults, by
    which it lets the learning rate fall from where that one left it. */
 static void rules_continues(const struct config *c, struct config_stage *s, const struct yaml *node,
@@ -171,6 +176,9 @@ static void rules_continues(const struct config *c, struct config_stage *s, cons
         mistake_add(bad, at, "continues: '%s' has a text of its own", from->name);
     if (from->train.optimizer != t->optimizer)
         mistake_add(bad, at, "continues: the optimizer of '%s' is another one", from->name);
+    else if (trains_some(from) || trains_some(s))
+        mistake_add(bad, at, "continues: '%s' has no optimizer of all weights (params)",
+                    trains_some(s) ? s->name : from->name);
     if ((from->train.ema > 0) != (t->ema > 0))
         mistake_add(bad, at,
                     "continues: weights are averaged (ema) here and in '%s', or in neither",

@@ -24,6 +24,8 @@ static const char *const schedule_names[] = {[SCHEDULE_COSINE] = "cosine",
 static const char *const recompute_names[] = {"none", "blocks", NULL};
 static const char *const precision_names[] = {
     [PRECISION_AUTO] = "auto", [PRECISION_BF16] = "bf16", [PRECISION_F32] = "f32", NULL};
+static const char *const params_names[] = {
+    [PARAMS_ALL] = "all", [PARAMS_SCALES] = "scales", [PARAMS_LORA] = "lora", NULL};
 static const char *const scales_names[] = {
     [SCALES_FROZEN] = "frozen", [SCALES_LEARNED] = "learned", NULL};
 static const char *const ste_names[] = {[STE_PLAIN] = "plain", [STE_CLIPPED] = "clipped", NULL};
@@ -242,22 +244,39 @@ static const struct field qat_train_fields[] = {
 };
 #undef AT
 
+#define AT(member) FIELD_AT(lora_args, member)
+static const struct field lora_fields[] = {
+    {AT(rank), .type = FIELD_INT, .min = 1, .max = 65536, .def = "8",
+     .doc = "columns of one factor and rows of the other"},
+    {AT(alpha), .type = FIELD_FLOAT, .min = 1e-6, .max = 1e6, .def = "16",
+     .doc = "factors count alpha / rank times"},
+    {AT(targets), .type = FIELD_TEXTS, .def = "all",
+     .doc = "matrices of the blocks that get factors: attn_q, attn_v, ffn_down ...; or all"},
+    {0},
+};
+#undef AT
+
 #define AT(member) FIELD_AT(config_qat, member)
 static const struct field qat_fields[] = {
     {AT(type), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
      .doc = "mix of block formats, by llama-quantize's name: q4_k_m, q3_k_m, q2_k ..."},
     MIX_ARGS_FIELDS(config_qat, mix),
-    {AT(ste), .type = FIELD_ENUM, .names = ste_names, .def = "clipped",
+    {AT(params), .type = FIELD_ENUM, .names = params_names, .def = "all",
+     .doc = "what is trained: all, scales of blocks alone, or factors (LoRA) over frozen blocks"},
+    {AT(lora), .type = FIELD_MAP, .fields = lora_fields, .when = "params=lora",
+     .doc = "factors over the weights, which stay as they are; type may be f16 or f32, too"},
+    {AT(ste), .type = FIELD_ENUM, .names = ste_names, .def = "clipped", .when = "params=all",
      .doc = "gradients through rounding: all, or none for weights outside their grid"},
     {AT(scales), .type = FIELD_ENUM, .names = scales_names, .def = "frozen",
+     .when = "params=all|scales",
      .doc = "scales of the blocks: as they were fitted at the start, or trained, too"},
     {AT(scale_lr), .type = FIELD_FLOAT, .min = 0, .max = 1000, .def = "1", .when = "scales=learned",
      .doc = "learning rate of scales, relative to their size, as a multiple of lr"},
     {AT(refit), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .when = "scales=frozen",
      .doc = "steps between refits, in which scales follow their weights a little; 0 for none"},
-    {AT(activations), .type = FIELD_BOOL, .def = "false",
+    {AT(activations), .type = FIELD_BOOL, .def = "false", .when = "params=all|scales",
      .doc = "round what the blocks are multiplied with to 8 bits, as inference does"},
-    {AT(start), .type = FIELD_FLOAT, .min = 0, .max = 0.99, .def = "0",
+    {AT(start), .type = FIELD_FLOAT, .min = 0, .max = 0.99, .def = "0", .when = "params=all",
      .doc = "part of the stage before the weights are put into blocks"},
     {AT(teacher), .type = FIELD_TEXT, .def = "true",
      .doc = "who is imitated: true (the model of `from`), a checkpoint .h5, or none"},
@@ -296,6 +315,8 @@ static const struct field export_fields[] = {
     {AT(type), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
      .doc = "of the GGUF file, as `attar quantize` takes it: q4_k_m, q8_0, f16 ..."},
     MIX_ARGS_FIELDS(config_export, mix),
+    {AT(merge), .type = FIELD_BOOL, .def = "false",
+     .doc = "add factors (LoRA) to the weights, which rounds them again; else they are an adapter"},
     {0},
 };
 #undef AT

@@ -16,8 +16,12 @@ static double seconds_of(struct rates *rates, const struct profile *p)
 int estimate_training(const struct rehearsal_args *a, struct rates *rates, struct estimate *e)
 {
     struct profile step = {0}, eval = {0};
-    const struct plan_args plan = {
-        .n_seqs = a->micro, .T = a->T, .parts = 1, .bf16 = a->bf16, .profile = &eval};
+    const struct plan_args plan = {.n_seqs = a->micro,
+                                   .T = a->T,
+                                   .parts = 1,
+                                   .bf16 = a->bf16,
+                                   .lora = a->lora,
+                                   .profile = &eval};
     int rc = rehearsal_plan(a, &step) || !plan_eval(a->dims, &plan) || eval.failed ? -1 : 0;
     if (!rc) {
         e->step = seconds_of(rates, &step);

@@ -293,6 +293,12 @@ int export_modelfile(const char *path, const struct transformer *m, const struct
     buf_printf(&text, "# ollama create NAME -f Modelfile\nFROM ./%s\n", slash ? slash + 1 : path);
     if (!t->chat_template) // with one, Ollama finds its own in the file
         buf_text(&text, "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n");
+    if (m->lora.factors.n) {
+        struct buf adapter = {0};
+        export_adapter_path(slash ? slash + 1 : path, &adapter);
+        buf_printf(&text, "ADAPTER ./%s\n", adapter.p ? adapter.p : "");
+        buf_free(&adapter);
+    }
     buf_printf(&text, "PARAMETER num_ctx %d\n", m->dims.context);
     put_stop(t, tokenizer_eot(t), &text);
     for (int r = TOKENIZER_EOS; r <= TOKENIZER_EOM; r++)

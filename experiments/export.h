@@ -79,19 +79,25 @@ struct export_file {
     const struct imatrix *imatrix; /* NULL: none */
     const char *imatrix_path;
     bool lines, modelfile;
+    bool merge; /* factors are added to the weights that they were trained over */
     const volatile sig_atomic_t *stop;
     /* results */
     uint64_t elements, tensor_bytes;
     int fallbacks, tensors;
+    bool adapter; /* factors were written beside `out` */
 };
+
+/* "x-lora.gguf" for "x.gguf": where the factors of a model go. */
+void export_adapter_path(const char *out, struct buf *path);
 
 /* The type of file that a checkpoint is written as unless another is asked for: the mix of its
    blocks, or F16. 0, or -1 with err() set. */
 int export_file_type(const char *checkpoint, const char **type);
 
 /* A model that was trained in blocks is written in them if the recipe is of their mix; in another
-   one it is rounded again, with a warning. Names tensors whose rows do not fit first, on stderr. 0,
-   or -1 with err() set and nothing under the final names. */
+   one it is rounded again, with a warning. One with factors over blocks becomes two files, the
+   blocks and an adapter; merged, it is one, and rounded again, with a warning. Names tensors whose
+   rows do not fit first, on stderr. 0, or -1 with err() set and nothing under the final names. */
 int export_file(struct export_file *f);
 
 /* A Modelfile for Ollama beside the file of that path, in the same folder. 0, or -1 with err(). */

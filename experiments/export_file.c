@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "experiments/adapter.h"
 #include "experiments/checkpoint.h"
 #include "experiments/export.h"
 #include "experiments/mix_lines.h"
@@ -31,6 +32,12 @@ static void put_stem(const char *path, struct buf *stem)
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     const char *dot = strrchr(name, '.');
     buf_add(stem, name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
+}
+
+void export_adapter_path(const char *out, struct buf *path)
+{
+    const size_t n = strlen(out), end = n > 5 && !strcmp(out + n - 5, ".gguf") ? n - 5 : n;
+    buf_printf(path, "%.*s-lora.gguf", (int)end, out);
 }
 
 int export_file_type(const char *checkpoint, const char **type)
@@ -65,12 +72,60 @@ static int take_blocks(const struct export_file *f, struct checkpoint *c, struct
     return checkpoint_use_blocks(c, m);
 }
 
+/* Blocks and factors: two files. */
+static int write_lora(struct export_file *f, struct checkpoint *c, const struct export_args *args)
+{
+    const struct recipe_mix *mix = recipe_mix_find(c->mix.p ? c->mix.p : "");
+    struct transformer m;
+    struct tokenizer *t;
+    struct buf path = {0};
+    if (!mix)
+        return -1;
+    if (mix != f->recipe->mix)
+        return err("%s: its factors are over weights in %s, and would not fit others: leave the "
+                   "type out, or merge them",
+                   f->checkpoint, mix->name);
+    if (checkpoint_use_base(f->checkpoint, &m, &t))
+        return -1;
+    export_adapter_path(f->out, &path);
+    int rc = path.failed || take_blocks(f, c, &m) || checkpoint_use_factors(c, &m) ? -1 : 0;
+    if (!rc)
+        rc = write_model(f, &m, t, args);
+    if (!rc)
+        rc = adapter_write(path.p, &m, &args->origin);
+    f->adapter = !rc;
+    buf_free(&path);
+    transformer_free(&m);
+    tokenizer_free(t);
+    return rc;
+}
+
+static int write_whole(struct export_file *f, struct checkpoint *c, const struct export_args *args)
+{
+    struct transformer m;
+    struct tokenizer *t;
+    if (f->merge && !c->lora)
+        return err("%s has no factors to merge", f->checkpoint);
+    if (checkpoint_use(f->checkpoint, &m, &t))
+        return -1;
+    int rc = 0;
+    if (f->merge && f->recipe->mix->base != &dtype_f32)
+        err_warn("%s: merged weights are rounded again, to %s, which changes the model; `evaluate` "
+                 "with compare: [STAGE, STAGE@%s] says how much",
+                 f->checkpoint, f->recipe->mix->name, f->recipe->mix->name);
+    else if (!f->merge)
+        rc = take_blocks(f, c, &m);
+    if (!rc)
+        rc = write_model(f, &m, t, args);
+    transformer_free(&m);
+    tokenizer_free(t);
+    return rc;
+}
+
 int export_file(struct export_file *f)
 {
     struct buf stem = {0};
     struct checkpoint c;
-    struct transformer m;
-    struct tokenizer *t;
     put_stem(f->out, &stem);
     if (stem.failed || checkpoint_open(&c, f->checkpoint)) {
         buf_free(&stem);
@@ -86,12 +141,7 @@ int export_file(struct export_file *f)
                                      .imatrix_path = f->imatrix_path,
                                      .lines = f->lines,
                                      .stop = f->stop};
-    int rc = checkpoint_use(f->checkpoint, &m, &t);
-    if (!rc) {
-        rc = take_blocks(f, &c, &m) ? -1 : write_model(f, &m, t, &args);
-        transformer_free(&m);
-        tokenizer_free(t);
-    }
+    const int rc = c.lora && !f->merge ? write_lora(f, &c, &args) : write_whole(f, &c, &args);
     checkpoint_close(&c);
     buf_free(&stem);
     return rc;

@@ -53,10 +53,15 @@ static int cut(const struct plan_args *a, enum cutting how, struct sequence *seq
 }
 
 /* A model without memory. 0, or -1 with err() set. */
-static int shapes(struct transformer *m, const struct transformer_dims *dims, bool bf16)
+static int shapes(struct transformer *m, const struct transformer_dims *dims, bool bf16,
+                  const struct lora_args *lora)
 {
     if (transformer_init(m, dims, STORE_SHAPES))
         return -1;
+    if (lora && (lora_add_targets(m, lora) || lora_attach(m, lora->alpha, STORE_SHAPES))) {
+        transformer_free(m);
+        return -1;
+    }
     if (!bf16 || !store_panels(&m->store))
         return 0;
     transformer_free(m);
@@ -79,13 +84,13 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
     struct ctx ctx;
     size_t peak = 0;
     const bool taught = train && a->teacher;
-    if (shapes(&m, dims, a->bf16))
+    if (shapes(&m, dims, a->bf16, a->lora))
         return 0;
     if (a->rounds && blocks_round_inputs(&m, a->rounds, a->weighed)) {
         transformer_free(&m);
         return 0;
     }
-    if ((!taught || !shapes(&teacher, a->teacher, a->bf16)) && !ctx_init(&ctx, 0)) {
+    if ((!taught || !shapes(&teacher, a->teacher, a->bf16, NULL)) && !ctx_init(&ctx, 0)) {
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
         ctx.training = train && a->drops;
         ctx.recording = true;
@@ -198,6 +203,26 @@ struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer
     }
     p.states += o->scratch ? o->scratch(&m.store) * sizeof(float) : 0;
     p.panels = bf16 ? store_panels_bytes(&m.store) : 0;
+    transformer_free(&m);
+    return p;
+}
+
+struct plan_model plan_lora(const struct transformer_dims *dims, enum optimizer_kind optimizer,
+                            bool bf16, const struct lora_args *lora)
+{
+    const struct optimizer *o = &optimizers[optimizer];
+    struct plan_model p = plan_model(dims, optimizer, false, bf16);
+    struct transformer m;
+    if (shapes(&m, dims, bf16, lora))
+        return (struct plan_model){0};
+    const size_t factors = (size_t)store_numel(&m.lora.factors) * sizeof(float);
+    size_t vectors = 0;
+    for (int i = 0; i < m.store.n; i++)
+        vectors += m.store.p[i].used.nd == 1 ? tensor_bytes(&m.store.p[i].used) : 0;
+    p.weights = (bf16 ? vectors : p.weights) + factors;
+    p.grads = factors;
+    p.states = (size_t)o->n_states * factors;
+    p.states += o->scratch ? o->scratch(&m.lora.factors) * sizeof(float) : 0;
     transformer_free(&m);
     return p;
 }

@@ -13,6 +13,7 @@ struct plan_args {
     bool recompute;
     bool bf16;                              /* activations, and products */
     bool drops;                             /* dropout is active */
+    const struct lora_args *lora;           /* factors over frozen weights; NULL: all are trained */
     const struct transformer_dims *teacher; /* whose logits are learned; NULL: none */
     /* whose blocks round the inputs of linears; NULL: none. `weighed`: with importance */
     const struct recipe *rounds;
@@ -38,5 +39,11 @@ struct plan_model {
 };
 struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer_kind optimizer,
                              bool ema, bool bf16);
+
+/* Those of factors over a frozen model: weights are what it has beside its blocks, in f32 what they
+   decode to as well; gradients and states the factors'. Names that the model does not have: all 0,
+   with err() set. */
+struct plan_model plan_lora(const struct transformer_dims *dims, enum optimizer_kind optimizer,
+                            bool bf16, const struct lora_args *lora);
 
 #endif

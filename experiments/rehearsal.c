@@ -32,9 +32,15 @@ static struct cost project_cost(const struct store *s, bool bf16)
     return (struct cost){.bytes = bf16 ? 3 * (double)store_panels_bytes(s) : 0};
 }
 
+/* What is trained. */
+static struct store *trained(struct transformer *m)
+{
+    return m->lora.factors.n ? &m->lora.factors : &m->store;
+}
+
 static int optimize(struct rehearsal *r)
 {
-    struct store *s = &r->m.store;
+    struct store *s = trained(&r->m);
     struct profile *p = &r->profile;
     const double count = (double)(r->args.batch * r->args.T);
     struct cost cost = norm_cost(s);
@@ -59,7 +65,7 @@ static int optimize(struct rehearsal *r)
         rc = ema_update(s, &(struct ema_args){.decay = 0.999}, args.step);
     profile_add(p, &span, "optimizer", false, &cost);
 
-    cost = project_cost(s, r->args.bf16);
+    cost = project_cost(s, r->args.bf16 && !r->args.lora);
     span = profile_begin(p);
     store_project(s);
     profile_add(p, &span, "projection", false, &cost);
@@ -75,7 +81,18 @@ static struct plan_args plan_of(const struct rehearsal_args *a)
                               .parts = 1,
                               .recompute = a->recompute,
                               .bf16 = a->bf16,
+                              .lora = a->lora,
                               .drops = a->dims->dropout > 0};
+}
+
+/* The model, with its factors if these are what is trained. */
+static int make(struct transformer *m, const struct rehearsal_args *a, enum store_use use)
+{
+    const bool real = use != STORE_SHAPES;
+    if (transformer_init(m, a->dims, a->lora && real ? STORE_FROZEN : use))
+        return -1;
+    return a->lora && (lora_add_targets(m, a->lora) || lora_attach(m, a->lora->alpha, use)) ? -1
+                                                                                            : 0;
 }
 
 int rehearsal_init(struct rehearsal *r, const struct rehearsal_args *a)
@@ -84,14 +101,16 @@ int rehearsal_init(struct rehearsal *r, const struct rehearsal_args *a)
     const size_t n = (size_t)(a->micro * a->T);
     const struct plan_args plan = plan_of(a);
     const size_t arena = plan_train(a->dims, &plan);
-    if (!arena || transformer_init(&r->m, a->dims, STORE_TRAINED) ||
-        (a->bf16 && store_panels(&r->m.store)) || ctx_init(&r->ctx, arena))
+    if (!arena || make(&r->m, a, STORE_TRAINED) || (a->bf16 && store_panels(&r->m.store)) ||
+        ctx_init(&r->ctx, arena))
         return -1;
     r->ctx.recompute = a->recompute;
     r->ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
     r->ctx.recording = r->ctx.training = true;
     r->ctx.profile = &r->profile;
     store_init(&r->m.store, 1);
+    if (a->lora)
+        store_init(&r->m.lora.factors, 1);
     r->tok = mem_new(n, sizeof *r->tok);
     r->pos = mem_new(n, sizeof *r->pos);
     r->target = mem_new(n, sizeof *r->target);
@@ -145,7 +164,7 @@ int rehearsal_step(struct rehearsal *r, double *seconds)
     const double begin = clock_seconds();
     struct loss loss = {0};
     const struct head_loss_args head = {.target = r->target, .weight = 1};
-    store_zero_grad(&r->m.store);
+    store_zero_grad(trained(&r->m));
     for (int64_t done = 0; done < r->args.batch; done += r->args.micro) {
         const struct profile_span span = profile_begin(&r->profile);
         fill(r, done);
@@ -190,13 +209,18 @@ int rehearsal_plan(const struct rehearsal_args *a, struct profile *p)
     struct plan_args plan = plan_of(a);
     struct transformer m;
     plan.profile = p;
-    if (!plan_train(a->dims, &plan) || p->failed || transformer_init(&m, a->dims, STORE_SHAPES))
+    if (!plan_train(a->dims, &plan) || p->failed)
         return -1;
+    if (make(&m, a, STORE_SHAPES)) {
+        transformer_free(&m);
+        return -1;
+    }
+    const struct store *s = trained(&m);
     add(p, "data", (struct cost){0});
     repeat(p, a->batch / a->micro);
-    add(p, "gradient norm", norm_cost(&m.store));
-    add(p, "optimizer", optimizer_cost(&m.store, a));
-    add(p, "projection", project_cost(&m.store, a->bf16));
+    add(p, "gradient norm", norm_cost(s));
+    add(p, "optimizer", optimizer_cost(s, a));
+    add(p, "projection", project_cost(s, a->bf16 && !a->lora));
     transformer_free(&m);
     return 0;
 }

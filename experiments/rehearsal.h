@@ -17,6 +17,7 @@ struct rehearsal_args {
     enum optimizer_kind optimizer;
     bool ema; /* the weights are averaged */
     bool recompute, bf16;
+    const struct lora_args *lora; /* factors over frozen weights are trained; NULL: all is */
 };
 
 struct rehearsal {

@@ -21,24 +21,29 @@ static int summarize(struct run *r, int stage, const struct export_file *f, doub
     struct summary s;
     struct stat st;
     char bytes[32], bits[32], fallbacks[32];
+    struct buf adapter = {0};
     summary_init(&s);
     if (stat(f->out, &st))
         return err("%s: it was written, but cannot be found", f->out);
     snprintf(bytes, sizeof bytes, "%lld", (long long)st.st_size);
     snprintf(bits, sizeof bits, "%.4g", 8 * (double)f->tensor_bytes / (double)f->elements);
     snprintf(fallbacks, sizeof fallbacks, "%d of %d", f->fallbacks, f->tensors);
+    export_adapter_path(f->out, &adapter);
     const struct summary_fact facts[] = {{"file", f->out},
                                          {"type", f->recipe->mix->name},
                                          {"bytes", bytes},
                                          {"bits per weight", bits},
-                                         {"tensors of another type, as rows do not fit",
-                                          fallbacks}};
+                                         {"tensors of another type, as rows do not fit", fallbacks},
+                                         {"adapter", adapter.p ? adapter.p : ""}};
     s.parameters = (int64_t)f->elements;
     s.seconds = seconds;
     s.fact = facts;
-    s.n_facts = sizeof facts / sizeof *facts;
-    printf("%s: %s, %s bytes, %s bits per weight\n", f->out, f->recipe->mix->name, bytes, bits);
-    return run_summary(r, stage, &s);
+    s.n_facts = sizeof facts / sizeof *facts - !f->adapter;
+    printf("%s: %s, %s bytes, %s bits per weight%s%s\n", f->out, f->recipe->mix->name, bytes, bits,
+           f->adapter ? "; adapter " : "", f->adapter && adapter.p ? adapter.p : "");
+    const int rc = adapter.failed ? -1 : run_summary(r, stage, &s);
+    buf_free(&adapter);
+    return rc;
 }
 
 /* The importance matrix' path starts from the config's folder. */
@@ -81,6 +86,7 @@ int stage_export(struct run *r, int stage)
                                 .imatrix = imatrix,
                                 .imatrix_path = s->export.mix.imatrix,
                                 .modelfile = true,
+                                .merge = s->export.merge,
                                 .stop = &interrupt_flag};
         rc = export_file(&f);
         if (!rc)

@@ -11,6 +11,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/model.h"
 #include "experiments/run.h"
+#include "experiments/stage_lora.h"
 #include "experiments/train.h"
 #include "optim/optimizer.h"
 
@@ -32,6 +33,11 @@ struct stage {
 
 /* ---- the model: this stage's newest good checkpoint, its parent's, or a new one ---- */
 
+static bool is_lora(const struct stage *s)
+{
+    return s->config->kind == STAGE_QAT && s->config->qat.params == PARAMS_LORA;
+}
+
 /* The model, and its blocks if the stage has any: where it went on from; or those of a parent in
    blocks that are wanted again, and otherwise still empty ones. */
 static int load_model(struct stage *s, struct checkpoint *c, enum checkpoint_what what,
@@ -45,7 +51,10 @@ static int load_model(struct stage *s, struct checkpoint *c, enum checkpoint_wha
     if (blocks_open(&s->blocks, &s->config->qat, config_bf16(&s->config->train),
                     s->run->config->folder, &s->model))
         return -1;
-    if (!c->mix.n)
+    if (is_lora(s))
+        return stage_lora_begin(&s->model, &s->blocks, c, s->config, (uint64_t)s->run->config->seed,
+                                resumed);
+    if (!c->mix.n || (c->lora && !resumed))
         return 0;
     if (resumed)
         return checkpoint_load_blocks(c, &s->model, &s->blocks.qat);
@@ -60,9 +69,10 @@ static int load(struct stage *s, const char *path, enum checkpoint_what what, bo
         return -1;
     c->dims.dropout =
         s->run->config->model.n_layers ? s->run->config->model.dropout : c->dims.dropout;
-    if (transformer_init(&s->model, &c->dims, STORE_TRAINED) || load_model(s, c, what, resumed)) {
-        blocks_close(&s->blocks);
+    if (transformer_init(&s->model, &c->dims, is_lora(s) ? STORE_FROZEN : STORE_TRAINED) ||
+        load_model(s, c, what, resumed)) {
         transformer_free(&s->model);
+        blocks_close(&s->blocks);
         checkpoint_close(c);
         return -1;
     }
@@ -125,9 +135,9 @@ static int from_parent(struct stage *s)
     else
         snprintf(path, sizeof path, "%s", s->config->checkpoint);
     const bool qat = s->config->kind == STAGE_QAT, continues = s->config->train.continues;
-    const enum checkpoint_what what = continues ? CHECKPOINT_TRAINING
-                                      : qat     ? CHECKPOINT_LATENT
-                                                : CHECKPOINT_MODEL;
+    const enum checkpoint_what what = continues            ? CHECKPOINT_TRAINING
+                                      : qat && !is_lora(s) ? CHECKPOINT_LATENT
+                                                           : CHECKPOINT_MODEL;
     if (load(s, path, what, false, &c))
         return err_in("from");
     s->state.sample = continues ? c.state.sample : 0;
@@ -301,7 +311,7 @@ static int summarize(const struct stage *s, const struct train *t)
     sum.steps = t->state.step;
     sum.tokens = t->state.tokens;
     sum.seconds = t->state.seconds;
-    sum.parameters = store_numel(&s->model.store);
+    sum.parameters = store_numel(&s->model.store) + store_numel(&s->model.lora.factors);
     sum.train_loss = t->state.smooth;
     sum.valid_loss = t->state.last_valid;
     sum.bits_per_byte = t->state.last_bpb;
@@ -353,7 +363,7 @@ static int train(struct stage *s)
                       .state = s->state,
                       .steps = config_steps(&s->config->train, epoch),
                       .before = steps_before(s, epoch),
-                      .blocks = qat ? &s->blocks : NULL,
+                      .blocks = qat && !is_lora(s) ? &s->blocks : NULL,
                       .teacher = s->teacher.store.n ? &s->teacher : NULL};
     fprintf(stderr, "%s: %.2fM parameters in %s, %lld steps of %lld tokens (%.2f epochs)%s\n",
             s->config->name, 1e-6 * (double)store_numel(&s->model.store),
@@ -361,6 +371,12 @@ static int train(struct stage *s)
             (long long)s->config->train.batch_tokens,
             (double)t.steps * (double)s->config->train.batch_tokens / (double)epoch,
             s->state.step ? ", resumed" : "");
+    if (is_lora(s)) {
+        struct buf text = {0};
+        stage_lora_describe(&s->model, &s->blocks, s->config, &text);
+        fprintf(stderr, "%s: %s\n", s->config->name, text.p ? text.p : "");
+        buf_free(&text);
+    }
     if (s->state.step)
         fprintf(stderr, "%s: going on from step %lld\n", s->config->name, (long long)s->state.step);
     const int rc = train_run(&t);
@@ -384,10 +400,10 @@ int stage_train(struct run *r, int stage)
     feed_free(&s.valid_feed);
     loader_close(s.train);
     loader_close(s.valid);
-    blocks_close(&s.blocks);
     transformer_free(&s.teacher);
     if (s.made)
         transformer_free(&s.model);
+    blocks_close(&s.blocks); // the model may lie in them
     corpus_close(&s.own);
     return rc;
 }

@@ -64,6 +64,18 @@ static bool save_is_due(const struct train *t)
 
 /* ---- a step ---- */
 
+/* What gradients arrive at: the weights, or the factors over them. */
+static struct store *trained(const struct train *t)
+{
+    return t->m->lora.factors.n ? &t->m->lora.factors : &t->m->store;
+}
+
+/* Scales of blocks are moved, and nothing else. */
+static bool scales_only(const struct train *t)
+{
+    return t->blocks && t->stage->qat.params == PARAMS_SCALES;
+}
+
 /* The one that reaches this learning rate. */
 static struct schedule schedule_of(const struct train *t, double lr)
 {
@@ -206,13 +218,13 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
                                         .eps = (float)c->eps,
                                         .momentum = (float)c->momentum,
                                         .nesterov = c->nesterov};
-    if (optimizers[c->optimizer].step(&t->m->store, &args) ||
+    if ((!scales_only(t) && optimizers[c->optimizer].step(trained(t), &args)) ||
         (c->ema > 0 && ema_update(&t->m->store, &ema, args.step)))
         return -1;
     const int64_t step = t->state.step + 1;
     if (move_scales(t, &args) || refit(t, step))
         return -1;
-    store_project(&t->m->store);
+    store_project(trained(t));
     return t->blocks && qat_check(&t->blocks->qat) ? err_in("step %lld", (long long)step) : 0;
 }
 
@@ -280,15 +292,16 @@ static int step(struct train *t, const struct schedule *schedule)
     struct loss sum = {0};
     if (begin_blocks(t))
         return -1;
-    store_zero_grad(&t->m->store);
+    store_zero_grad(trained(t));
     const int rc = accumulate(t, batch, &sum);
     if (rc)
         return rc;
     if (!sum.count)
         return err("step %lld: no token of the batch has a target", (long long)t->state.step + 1);
-    store_pullback(&t->m->store);
+    store_pullback(trained(t));
     const double loss = sum.nll / (double)sum.count;
-    const double norm = grad_norm(&t->m->store) / (double)sum.count;
+    const struct store *moved = scales_only(t) ? &t->blocks->qat.scales : trained(t);
+    const double norm = grad_norm(moved) / (double)sum.count;
     const double keep = 0.95, old = t->state.smooth;
     const double smooth = isnan(old) ? loss : keep * old + (1 - keep) * loss;
     if (look_healthy(t, loss, norm, smooth) || optimize(t, lr, norm, sum.count))
@@ -354,6 +367,7 @@ static size_t arena_size(const struct train *t)
                                    .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
                                    .bf16 = config_bf16(&t->stage->train),
                                    .drops = t->m->dims.dropout > 0,
+                                   .lora = t->m->lora.factors.n ? &t->stage->qat.lora : NULL,
                                    .teacher = t->teacher ? &t->teacher->dims : NULL,
                                    .rounds = acts ? &t->blocks->recipe : NULL,
                                    .weighed = acts && t->blocks->imatrix};

@@ -61,6 +61,7 @@ int transformer_init(struct transformer *m, const struct transformer_dims *dims,
 
 void transformer_free(struct transformer *m)
 {
+    lora_free(m);
     store_free(&m->store);
     rope_free(&m->rope);
     free(m->blocks);

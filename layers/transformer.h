@@ -15,6 +15,7 @@
 #include "autograd/ops/ops.h"
 #include "layers/arch.h"
 #include "layers/kv.h"
+#include "layers/lora.h"
 
 enum { LAYERS_MAX = 512 };
 
@@ -50,6 +51,7 @@ struct transformer {
     struct block *blocks;                              /* [L] */
     struct param *token_embd, *position_embd, *output; /* output: token_embd if tied */
     struct affine output_norm;
+    struct lora lora; /* beside the store's weights */
     uint64_t dropout_key;
 };
 

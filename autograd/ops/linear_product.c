@@ -12,6 +12,12 @@
 /* Rows that are handed out together at least: those of a dot, and of a panel for many. */
 enum { FEW_ROWS = 8, MANY_ROWS = 32, MANY = 8 };
 
+/* The weight's other term is trained: it is then computed with as in the rest of the training. */
+static bool learns(const struct tensor *w)
+{
+    return w->plus && (w->plus->a->needs_grad || w->plus->b->needs_grad);
+}
+
 bool linear_product_serves(const struct ctx *ctx, const struct node *node)
 {
     const struct linear *l = node->saved;
@@ -19,7 +25,8 @@ bool linear_product_serves(const struct ctx *ctx, const struct node *node)
     for (int i = 0; i < NODE_IN && ctx->recording; i++)
         frozen = frozen && !(node->in[i] && node->in[i]->needs_grad);
     for (int i = 0; i < l->n; i++)
-        all = all && linear_weight(node, i)->dt->product;
+        all = all && linear_weight(node, i)->dt->product &&
+              !(ctx->recording && learns(linear_weight(node, i)));
     return frozen && all;
 }
 

@@ -254,11 +254,17 @@ static void prepare_threads(struct ctx *ctx, struct head *h, int64_t most)
         h->scratch = ctx_thread_scratch(ctx, &h->bytes);
 }
 
+/* Of f32; or of anything, where products read the panels that it has. */
+static bool can_multiply(const struct tensor *hidden, const struct tensor *w)
+{
+    return (w->dt == &dtype_f32 || (hidden->dt == &dtype_bf16 && w->panels)) && !w->plus;
+}
+
 static bool teacher_fits(struct ctx *ctx, const struct tensor *hidden, int64_t V,
                          const struct head_voice *t)
 {
     if (t->hidden->dt != hidden->dt || tensor_rows(t->hidden) != tensor_rows(hidden) ||
-        t->w->dt != &dtype_f32 || t->w->nd != 2 || tensor_rows(t->w) != V ||
+        !can_multiply(t->hidden, t->w) || t->w->nd != 2 || tensor_rows(t->w) != V ||
         tensor_cols(t->w) != tensor_cols(t->hidden))
         ctx_fail(ctx, "head_loss: a teacher [%lld,%lld] %s, head [%lld,%lld] %s",
                  (long long)tensor_rows(t->hidden), (long long)tensor_cols(t->hidden),
@@ -271,8 +277,7 @@ static bool fits(struct ctx *ctx, const struct tensor *hidden, const struct tens
                  const struct head_loss_args *args)
 {
     const int64_t V = tensor_rows(w);
-    const bool packed = w->panels && hidden->dt == &dtype_bf16;
-    if (w->nd != 2 || tensor_cols(w) != tensor_cols(hidden) || (w->dt != &dtype_f32 && !packed))
+    if (w->nd != 2 || tensor_cols(w) != tensor_cols(hidden) || !can_multiply(hidden, w))
         ctx_fail(ctx, "head_loss: a head [%lld,%lld] of %s on hidden states of width %lld",
                  (long long)V, (long long)tensor_cols(w), w->dt->name,
                  (long long)tensor_cols(hidden));

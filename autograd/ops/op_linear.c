@@ -279,6 +279,11 @@ int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[]
         ctx->tap->see(ctx->tap, n, w, x);
     if (!ctx_run(ctx, &node))
         return -1;
-    memcpy(out, node.out, (size_t)n * sizeof *out);
-    return 0;
+    for (int i = 0; i < n; i++) {
+        const struct low_rank *p = w[i]->plus;
+        out[i] = p ? op_low_rank(ctx, x, p->a, p->b, p->scale, node.out[i]) : node.out[i];
+    }
+    if (ctx->failed)
+        memset(out, 0, (size_t)n * sizeof *out);
+    return ctx->failed ? -1 : 0;
 }

@@ -15,10 +15,16 @@ enum { LINEAR_MAX = 3 };
 /* out[i] [N,O_i] = x [N,I] w[i]^T + b[i], w[i] [O_i,I], b[i] [O_i] or NULL (b itself too); several
    weights on one input are one op. With residual [N,O_0] (n == 1): added to out[0], and its
    gradient costs nothing. w may be of any dtype with decode(), then it gets a gradient only as a
-   parameter. Where a weight has an `input` dtype, x is rounded to that first. Saves x. 0, or -1
-   with the ctx failed. */
+   parameter. Where a weight has an `input` dtype, x is rounded to that first; where it has `plus`,
+   op_low_rank() follows. Saves x. 0, or -1 with the ctx failed. */
 int op_linear(struct ctx *ctx, struct tensor *x, int n, struct tensor *const w[],
               struct tensor *const b[], struct tensor *residual, struct tensor *out[]);
+
+/* y + scale (x a^T) b^T, x [N,I], a [r,I], b [O,r], y [N,O], in place: y's values are gone, the
+   result shares its memory. Products are of f32, whatever the activations are. Saves x and
+   x a^T [N,r]. Hu et al., "LoRA", 2022, eq. 3. */
+struct tensor *op_low_rank(struct ctx *ctx, struct tensor *x, struct tensor *a, struct tensor *b,
+                           float scale, struct tensor *y);
 
 /* y [N,C] = rows tok[i] of w [V,C]. tok must stay until backward. Saves nothing. */
 struct tensor *op_embedding(struct ctx *ctx, struct tensor *w, const int32_t *tok, int64_t n);

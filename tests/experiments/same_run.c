@@ -24,9 +24,9 @@ struct names {
 static int note(void *arg, const char *name)
 {
     struct names *s = arg;
-    static const char *const groups[] = {"weights/", "optim/", "blocks/", "scales/"};
+    static const char *const groups[] = {"weights/", "optim/", "blocks/", "scales/", "lora/"};
     bool known = false;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         known |= !strncmp(name, groups[i], strlen(groups[i]));
     if (!known)
         return 0;

@@ -40,6 +40,8 @@ static int length(enum cutting how, int window, int at)
                          : 1;
 }
 
+static const struct lora_args *with_lora; // of the real model; NULL: all is trained
+
 /* The peak of a real micro-batch. */
 static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool bf16, bool train,
                         bool recompute, const struct transformer_dims *taught)
@@ -61,7 +63,12 @@ static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool
         for (int at = 0; at < T; at += (int)seqs[n++].len)
             seqs[n] = (struct sequence){.start = w * T + at, .len = length(how, w, at)};
     const struct batch b = {B * T, tok, pos, row, seqs, n};
-    assert_int_equal(transformer_init(&m, d, STORE_TRAINED), 0);
+    assert_int_equal(transformer_init(&m, d, with_lora ? STORE_FROZEN : STORE_TRAINED), 0);
+    if (with_lora) {
+        assert_int_equal(lora_add_targets(&m, with_lora), 0);
+        assert_int_equal(lora_attach(&m, with_lora->alpha, STORE_TRAINED), 0);
+        store_init(&m.lora.factors, 1);
+    }
     if (bf16)
         assert_int_equal(store_panels(&m.store), 0);
     store_init(&m.store, 1);
@@ -93,6 +100,29 @@ static size_t real_peak(const struct transformer_dims *d, enum cutting how, bool
     transformer_free(&m);
     transformer_free(&teacher);
     return peak;
+}
+
+/* Factors over a frozen model, whose blocks have panels in bf16 and are decoded in f32. */
+static void plan_equals_run_of_factors(void **state)
+{
+    const char *targets[] = {"attn_q", "attn_v", "ffn_down"};
+    const struct lora_args lora = {.rank = 3, .alpha = 6, .targets = {3, targets}};
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        const bool recompute = i & 1, tied = i & 2, bf16 = i & 4;
+        const struct transformer_dims d = dims_of(0, tied);
+        const struct plan_args a = {
+            .n_seqs = B, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16, .lora = &lora};
+        struct plan_args all = a;
+        all.lora = NULL;
+        with_lora = &lora;
+        const size_t real = real_peak(&d, WHOLE, bf16, true, recompute, NULL);
+        const size_t eval = real_peak(&d, WHOLE, bf16, false, recompute, NULL);
+        with_lora = NULL;
+        assert_int_equal(plan_train(&d, &a), real);
+        assert_int_equal(plan_eval(&d, &a), eval);
+        assert_true(eval >= plan_eval(&d, &all));
+    }
 }
 
 static void plan_equals_run(void **state)
@@ -201,9 +231,10 @@ static void bad_shapes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plan_equals_run),       cmocka_unit_test(a_teacher_counts),
-        cmocka_unit_test(plan_covers_documents), cmocka_unit_test(recompute_needs_less),
-        cmocka_unit_test(model_bytes),           cmocka_unit_test(bad_shapes_are_refused),
+        cmocka_unit_test(plan_equals_run),        cmocka_unit_test(plan_equals_run_of_factors),
+        cmocka_unit_test(a_teacher_counts),       cmocka_unit_test(plan_covers_documents),
+        cmocka_unit_test(recompute_needs_less),   cmocka_unit_test(model_bytes),
+        cmocka_unit_test(bad_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

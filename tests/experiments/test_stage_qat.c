@@ -150,6 +150,55 @@ static void learned_scales_go_on(void **state)
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
 }
 
+static int note_optim(void *arg, const char *name)
+{
+    *(int *)arg += !strncmp(name, "optim/", 6);
+    return 0;
+}
+
+/* The f32 weights of a matrix, [256,256]. */
+static void weights_of(const char *stage, float x[256 * 256])
+{
+    struct h5file *f;
+    char path[4096];
+    checkpoint_name(path, at(stage), -1);
+    if (h5file_open(&f, path) ||
+        h5file_read(f, "weights/blk.0.ffn_up.weight", H5_F32, 2, (int64_t[]){256, 256}, x))
+        fail_msg("%s", err_text());
+    h5file_close(f);
+}
+
+/* Weights stay, and have no optimizer's states; their scales learn. */
+static void scales_alone_learn(void **state)
+{
+    char path[4096];
+    struct h5file *f;
+    int states = 0;
+    size_t n, same, moved = 0;
+    (void)state;
+    static const char options[] =
+        " qat.params=scales qat.scales=learned qat.scale_lr=20 qat.teacher=none";
+    goes_on_where_it_stopped(options);
+    static float was[256 * 256], is[256 * 256];
+    weights_of("runs/t/01-pretrain", was);
+    weights_of("runs/t/02-qat", is);
+    assert_memory_equal(was, is, sizeof was);
+    checkpoint_name(path, at("runs/t/02-qat"), -1);
+    if (h5file_open(&f, path) || h5file_each(f, note_optim, &states))
+        fail_msg("%s", err_text());
+    h5file_close(f);
+    assert_int_equal(states, 0);
+    spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0 qat.scales=learned");
+    uint8_t *a = blocks_of("runs/still/02-qat", &n), *b = blocks_of("runs/t/02-qat", &same);
+    for (size_t i = 0; i < n; i++)
+        moved += i % 84 < 16 && (a[i] & 15) != (b[i] & 15);
+    assert_true(moved > 0);
+    free(a);
+    free(b);
+    assert_true(same_run_state(at("runs/t/02-qat")).last_valid <
+                same_run_state(at("runs/still/02-qat")).last_valid - 1e-3);
+}
+
 static void bf16_goes_on(void **state)
 {
     (void)state;
@@ -474,6 +523,12 @@ static void mistakes_are_found_first(void **state)
     spawn_says(folder, "there is no type 'q2_m'");
     spawn_expect(folder, 1, "check t.yaml qat.type=f16");
     spawn_says(folder, "F16 has no blocks to train in");
+    spawn_expect(folder, 1, "check t.yaml qat.params=scales");
+    spawn_says(folder, "params: scales trains nothing but scales: give scales: learned");
+    spawn_expect(folder, 1, "check t.yaml qat.params=scales qat.scales=learned qat.start=0.5");
+    spawn_says(folder, "start has no effect with params: scales");
+    spawn_expect(folder, 1, "check t.yaml qat.params=scales qat.weight_decay=0.1");
+    spawn_says(folder, "weight_decay has no effect: weights are not trained (params)");
     spawn_expect(folder, 1, "check t.yaml qat.ema=0.9");
     spawn_says(folder, "an average of weights in blocks is in no blocks");
     spawn_expect(folder, 1, "check t.yaml qat.scales=learned qat.refit=10");
@@ -491,6 +546,7 @@ int main(void)
         TEST(frozen_scales_go_on),
         TEST(learned_scales_go_on),
         TEST(learned_scales_learn),
+        TEST(scales_alone_learn),
         TEST(bf16_goes_on),
         TEST(a_late_start_goes_on),
         TEST(a_teacher_is_followed),

@@ -55,6 +55,8 @@ compare "GGUF files against gguf and llama.cpp's tools (LLAMA_BIN)" "gguf numpy"
     "$python" tests/oracle/gguf_oracle.py "$ATTAR_BIN"
 compare "training in blocks: transformers' models to gguf and llama.cpp (LLAMA_BIN)" "torch numpy h5py transformers gguf" \
     "$python" tests/oracle/qat_oracle.py "$ATTAR_BIN"
+compare "adapters against gguf and llama.cpp's --lora (LLAMA_BIN)" "gguf numpy" \
+    "$python" tests/oracle/lora_oracle.py "$ATTAR_BIN"
 compare "event files, read by TensorBoard" "numpy tensorboard" \
     "$python" tests/oracle/tensorboard_oracle.py "$ATTAR_BIN"
 compare "classes of characters against Hugging Face's" "tokenizers" charclass
