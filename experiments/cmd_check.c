@@ -14,6 +14,7 @@
 #include "experiments/flags.h"
 #include "experiments/model.h"
 #include "experiments/plan.h"
+#include "experiments/stage_lora.h"
 #include "optim/optimizer.h"
 
 struct check_args {
@@ -147,6 +148,7 @@ static int print_training(const struct config *c, int i, int vocab)
     const struct config_stage *s = &c->stages[i];
     const struct config_train *t = &s->train;
     const bool lora = s->kind == STAGE_QAT && s->qat.params == PARAMS_LORA;
+    const struct lora_args factors = stage_lora_args(s);
     int64_t rest;
     double head;
     if (model_stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))

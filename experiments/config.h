@@ -17,7 +17,6 @@
 #include "autograd/ops/rope.h"
 #include "experiments/mistake.h"
 #include "experiments/mix_args.h"
-#include "layers/lora.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
@@ -104,6 +103,12 @@ struct config_train {
 struct config_finetune {
     const char *data;                        /* .txt or .jsonl, relative to the config's folder */
     const char *prompt_key, *completion_key; /* NULL -- (.txt) */
+};
+
+struct config_lora {
+    int64_t rank;
+    double alpha;
+    struct texts targets; /* "all", or names of matrices */
 };
 
 struct config_qat {

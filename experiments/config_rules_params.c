@@ -5,6 +5,7 @@
 #include "autograd/base/spell.h"
 #include "compress/recipe.h"
 #include "experiments/config_parts.h"
+#include "layers/lora.h"
 
 static void rules_frozen(const struct config_stage *s, const struct yaml *node,
                          struct mistakes *bad)

@@ -244,7 +244,7 @@ static const struct field qat_train_fields[] = {
 };
 #undef AT
 
-#define AT(member) FIELD_AT(lora_args, member)
+#define AT(member) FIELD_AT(config_lora, member)
 static const struct field lora_fields[] = {
     {AT(rank), .type = FIELD_INT, .min = 1, .max = 65536, .def = "8",
      .doc = "columns of one factor and rows of the other"},

@@ -1,9 +1,15 @@
 #include "experiments/stage_lora.h"
 
+struct lora_args stage_lora_args(const struct config_stage *s)
+{
+    const struct config_lora *l = &s->qat.lora;
+    return (struct lora_args){.rank = l->rank, .alpha = l->alpha, .targets = l->targets};
+}
+
 int stage_lora_begin(struct transformer *m, struct blocks *b, struct checkpoint *c,
                      const struct config_stage *s, uint64_t seed, bool resumed)
 {
-    const struct lora_args *l = &s->qat.lora;
+    const struct lora_args l = stage_lora_args(s);
     // other factors' blocks do not hold what these start from, an importance matrix asks for a fit
     const bool take = c->mix.n && (resumed || (!c->lora && !s->qat.mix.imatrix));
     if (take && checkpoint_give_blocks(c, &b->qat))
@@ -11,8 +17,8 @@ int stage_lora_begin(struct transformer *m, struct blocks *b, struct checkpoint 
     for (int i = 0; i < b->qat.n && resumed; i++)
         if (!b->qat.weight[i].given)
             return err("the checkpoint's blocks are not of %s", s->qat.type);
-    if (blocks_fit(b) || blocks_freeze(b, m, config_bf16(&s->train)) || lora_add_targets(m, l) ||
-        lora_attach(m, l->alpha, STORE_TRAINED))
+    if (blocks_fit(b) || blocks_freeze(b, m, config_bf16(&s->train)) || lora_add_targets(m, &l) ||
+        lora_attach(m, l.alpha, STORE_TRAINED))
         return -1;
     store_init(&m->lora.factors, seed);
     return resumed ? checkpoint_load_factors(c, m) : 0;

@@ -5,6 +5,8 @@
 #include "experiments/blocks.h"
 #include "experiments/checkpoint.h"
 
+struct lora_args stage_lora_args(const struct config_stage *s);
+
 /* Freezes m, which was loaded from c without gradients, in the blocks of b, which are open: c's own
    where it has those of the mix, else fitted. Then gives it factors: fresh ones by the seed, or, to
    go on, c's. In bf16 the blocks themselves are the weights, in f32 what they decode to. 0, or -1

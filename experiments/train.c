@@ -13,6 +13,7 @@
 #include "experiments/exam.h"
 #include "experiments/interrupt.h"
 #include "experiments/plan.h"
+#include "experiments/stage_lora.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -361,13 +362,14 @@ static int after_step(struct train *t)
 static size_t arena_size(const struct train *t)
 {
     const bool acts = t->blocks && t->stage->qat.activations;
+    const struct lora_args lora = stage_lora_args(t->stage);
     const struct plan_args args = {.n_seqs = t->train->most,
                                    .T = t->train->T,
                                    .parts = t->train->mask_documents ? t->train->T : 1,
                                    .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
                                    .bf16 = config_bf16(&t->stage->train),
                                    .drops = t->m->dims.dropout > 0,
-                                   .lora = t->m->lora.factors.n ? &t->stage->qat.lora : NULL,
+                                   .lora = t->m->lora.factors.n ? &lora : NULL,
                                    .teacher = t->teacher ? &t->teacher->dims : NULL,
                                    .rounds = acts ? &t->blocks->recipe : NULL,
                                    .weighed = acts && t->blocks->imatrix};
