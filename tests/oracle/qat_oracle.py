@@ -139,6 +139,24 @@ stages:
     return apart
 
 
+def start(folder: Path, source: str, kind: str) -> None:
+    """A file of llama-quantize's is where training starts: before anything is learned all blocks are the file's."""
+    run(folder, f"{LLAMA}/llama-quantize", f"{source}-f16.gguf", f"{kind}.gguf", kind)
+    run(folder, ATTAR, "import", f"{kind}.gguf", f"{kind}.h5")
+    (folder / "c.yaml").write_text(f"""name: {kind}
+data: {{corpus: text.txt, tokenizer: {{type: file, path: {kind}.h5}}, split_on: none, valid: tail}}
+stages:
+  - qat: {{from: {kind}.h5, type: {kind.lower()}, steps: 1, batch_tokens: 512, lr: 0, teacher: none}}
+""")
+    run(folder, ATTAR, "run", "c.yaml")
+    run(folder, ATTAR, "export", f"runs/{kind}", f"{kind}-again.gguf")
+    theirs, ours = tensors(folder / f"{kind}.gguf"), tensors(folder / f"{kind}-again.gguf")
+    check(f"{kind}: names", theirs.keys() == ours.keys())
+    for name, t in theirs.items():
+        check(f"{kind} {name}: the file's blocks", t.tensor_type == ours[name].tensor_type
+              and t.data.tobytes() == ours[name].data.tobytes())
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -155,6 +173,12 @@ def main() -> int:
         print("== a file that is in Q4_K_M already")
         run(folder, ATTAR, "import", f"{(sys.argv[2:] or ['llama'])[0]}-Q4_K_M.gguf", "again.h5")
         train(folder, "again", "Q4_K_M", "")
+        if LLAMA:
+            print("== files of llama-quantize are where training starts", flush=True)
+            source = (sys.argv[2:] or ["llama"])[0]
+            run(folder, ATTAR, "export", f"{source}.h5", f"{source}-f16.gguf", "--type", "f16")
+            for kind in ("Q2_K", "Q3_K_M", "Q4_K_M", "Q8_0"):
+                start(folder, source, kind)
     if not LLAMA:
         print("== SKIPPED: llama.cpp's perplexity: LLAMA_BIN is not set")
     print(f"{bad} differences")

@@ -1,0 +1,118 @@
+#include "tests/experiments/qat_run.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "autograd/base/err.h"
+#include "datasets/h5file.h"
+#include "experiments/checkpoint.h"
+#include "experiments/metrics.h"
+#include "tests/datasets/scratch.h"
+#include "tests/experiments/same_run.h"
+
+static const char *folder;
+
+const char qat_run_config[] = "name: t\n"
+                              "data:\n"
+                              "  corpus: text.txt\n"
+                              "  tokenizer: {type: byte}\n"
+                              "  valid_fraction: 20%\n"
+                              "model:\n"
+                              "  n_layers: 1\n"
+                              "  d_model: 256\n"
+                              "  n_heads: 2\n"
+                              "  d_ff: 256\n"
+                              "  context: 32\n"
+                              "stages:\n"
+                              "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
+                              "  - qat:\n"
+                              "      type: q2_k\n"
+                              "      steps: 9\n"
+                              "      batch_tokens: 512\n"
+                              "      lr: 5e-4\n"
+                              "      save_every: 4\n"
+                              "      keep_last: 9\n"
+                              "  - evaluate: {compare: [pretrain, qat], reference: pretrain}\n";
+
+int qat_run_setup(void **state, const char **path)
+{
+    if (scratch_setup(state))
+        return -1;
+    *path = folder = scratch_folder(*state);
+    same_run_text(scratch_path(*state, "text.txt"), 40, 3);
+    scratch_text(scratch_path(*state, "t.yaml"), qat_run_config);
+    return 0;
+}
+
+const char *qat_run_at(const char *name)
+{
+    static char paths[4][600];
+    static int i;
+    char *path = paths[i = (i + 1) % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+void qat_run_stages(void *scratch, const char *name, const char *stages)
+{
+    char config[1500];
+    snprintf(config, sizeof config, "%s", qat_run_config);
+    char *end = strstr(config, "stages:\n");
+    assert_non_null(end);
+    snprintf(end, sizeof config - (size_t)(end - config), "stages:\n%s", stages);
+    scratch_text(scratch_path(scratch, name), config);
+}
+
+void qat_run_turn_back(const char *stage, int step)
+{
+    char path[4096];
+    for (int s = step + 1; s <= 20; s++) {
+        checkpoint_name(path, qat_run_at(stage), s);
+        remove(path);
+    }
+    snprintf(path, sizeof path, "%s/summary.json", qat_run_at(stage));
+    assert_int_equal(remove(path), 0);
+}
+
+uint8_t *qat_run_blocks(const char *stage, size_t *bytes)
+{
+    static const char name[] = "blocks/blk.0.ffn_up.weight";
+    struct h5file *f;
+    struct h5shape s;
+    char path[4096];
+    checkpoint_name(path, qat_run_at(stage), -1);
+    if (h5file_open(&f, path) || h5file_shape(f, name, &s))
+        fail_msg("%s", err_text());
+    uint8_t *x = malloc((size_t)s.n);
+    assert_int_equal(h5file_read(f, name, H5_U8, s.ndim, s.dim, x), 0);
+    h5file_close(f);
+    *bytes = (size_t)s.n;
+    return x;
+}
+
+static int divergence(void *arg, int64_t step, const json_t *line)
+{
+    struct qat_course *c = arg;
+    const double kl = metrics_number(line, "kl");
+    if (!isnan(kl) && step == 1)
+        c->first = kl;
+    if (!isnan(kl) && step >= c->from)
+        c->last = kl + (isnan(c->last) ? 0 : c->last);
+    return 0;
+}
+
+struct qat_course qat_run_course(const char *stage, int64_t from)
+{
+    struct qat_course c = {from, NAN, NAN};
+    char path[300];
+    snprintf(path, sizeof path, "runs/%s/metrics.jsonl", stage);
+    assert_int_equal(metrics_read(qat_run_at(path), divergence, &c), 0);
+    return c;
+}
