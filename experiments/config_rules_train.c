@@ -194,8 +194,7 @@ static void rules_continues(const struct config *c, struct config_stage *s, cons
     if (yaml_get(node, "schedule"))
         return;
     t->schedule = SCHEDULE_WSD;
-    if (!yaml_get(node, "decay"))
-        t->decay = (struct share){.value = 1, .relative = true};
+    t->decay = (struct share){.value = 1, .relative = true};
 }
 
 static void rules_validation(const struct config *c, const struct config_train *t,
