@@ -61,8 +61,8 @@ static int take_blocks(const struct export_file *f, struct checkpoint *c, struct
     if (!mix)
         return -1;
     if (mix != r->mix) {
-        err_warn("%s is in blocks of %s: %s rounds what they decode to again",
-                 f->checkpoint, mix->name, r->mix->name);
+        err_warn("%s is in blocks of %s: %s rounds what they decode to again", f->checkpoint,
+                 mix->name, r->mix->name);
         return 0;
     }
     if (r->n_rules || r->output || r->embedding || r->pure || r->leave_output || f->imatrix)
@@ -111,7 +111,7 @@ static int write_whole(struct export_file *f, struct checkpoint *c, const struct
     int rc = 0;
     if (f->merge && f->recipe->mix->base != &dtype_f32)
         err_warn("%s: merged weights are rounded again, to %s, which changes the model; `evaluate` "
-                 "with compare: [STAGE, STAGE@%s] says how much",
+                 "with compare: [STAGE, STAGE@%s] and reference: STAGE says how far",
                  f->checkpoint, f->recipe->mix->name, f->recipe->mix->name);
     else if (!f->merge)
         rc = take_blocks(f, c, &m);

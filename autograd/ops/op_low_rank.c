@@ -1,10 +1,12 @@
 /*
  * Two thin products beside a linear. They are a small part of its work and are all of f32: rows of
- * bf16 are widened in the thread's own memory. Each pass is one list of work:
+ * bf16 are widened in the thread's own memory. What is thin lies on its side, r rows: products fill
+ * their vectors with tokens, or columns. Tokens are cut into units of ROWS; h and g have r rows of
+ * a unit's tokens, unit by unit. Each pass is one list of work:
  *
- *   h = scale x a^T, y += h b^T              by rows of tokens
- *   g = scale dy b, dx += g a                by rows of tokens
- *   db += dy^T h, da += g^T x                by rows of db and columns of da
+ *   h = scale a x^T, y += h^T b^T            by units
+ *   g = scale b^T dy^T, dx += g^T a          by units
+ *   db^T += h dy, da += g x                  by columns
  */
 #include <omp.h>
 #include <string.h>
@@ -13,12 +15,11 @@
 #include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
-/* Tokens, and columns, that a thread takes at once; tokens that it widens of them. */
-enum { ROWS = 32, COLS = 64, DEEP = 256 };
+enum { ROWS = 128, COLS = 128 }; // tokens of a unit; columns that a thread takes at once
 
 struct low {
     float scale;
-    float *h; /* [N,r] scale x a^T */
+    float *h; /* of each unit [r,ROWS], the last one narrower */
 };
 
 struct shape {
@@ -64,11 +65,11 @@ static void forward(struct ctx *ctx, struct node *node)
             float *own = act_row(&buf, 0), *h = l->h + n0 * s.r;
             const void *from = act_place(x->dt, x->data, n0, s.I);
             void *to = act_place(y->dt, y->data, n0, s.O);
-            gemm_tile(false, true, n, s.r, s.I, act_get(x->dt, from, 0, n * s.I, own), s.I, a, s.I,
-                      false, h, s.r);
+            gemm_tile(false, true, s.r, n, s.I, a, s.I, act_get(x->dt, from, 0, n * s.I, own), s.I,
+                      false, h, n);
             rows->scale(n * s.r, l->scale, h, h);
             float *sum = act_add(y->dt, to, 0, n * s.O, false, own);
-            gemm_tile(false, true, n, s.O, s.r, h, s.r, b, s.r, true, sum, s.O);
+            gemm_tile(true, true, n, s.O, s.r, h, n, b, s.r, true, sum, s.O);
             act_put(y->dt, to, 0, n * s.O, sum);
         }
     }
@@ -81,8 +82,10 @@ struct backward {
     void *dx;
     float *da, *db; /* NULL, as dx: not wanted */
     bool fresh_x, fresh_a, fresh_b;
-    float *g; /* [N,r] scale dy b */
+    float *g; /* as h */
     struct act_buf buf;
+    char *sides; /* of the threads: [r,COLS] */
+    size_t side_bytes;
 };
 
 static void backward_rows(const struct backward *k, int64_t n0)
@@ -93,14 +96,14 @@ static void backward_rows(const struct backward *k, int64_t n0)
     const int64_t n = least(ROWS, s.N - n0);
     float *own = act_row(&k->buf, 0), *g = k->g + n0 * s.r;
     const void *dy = act_place(y->dt, y->grad, n0, s.O);
-    gemm_tile(false, false, n, s.r, s.O, act_get(y->dt, dy, 0, n * s.O, own), s.O,
-              k->node->in[2]->data, s.r, false, g, s.r);
+    gemm_tile(true, true, s.r, n, s.O, k->node->in[2]->data, s.r,
+              act_get(y->dt, dy, 0, n * s.O, own), s.O, false, g, n);
     rows->scale(n * s.r, l->scale, g, g);
     if (!k->dx)
         return;
     void *to = act_place(x->dt, k->dx, n0, s.I);
     float *sum = act_add(x->dt, to, 0, n * s.I, k->fresh_x, own);
-    gemm_tile(false, false, n, s.I, s.r, g, s.r, k->node->in[1]->data, s.I, !k->fresh_x, sum, s.I);
+    gemm_tile(true, false, n, s.I, s.r, g, n, k->node->in[1]->data, s.I, !k->fresh_x, sum, s.I);
     act_put(x->dt, to, 0, n * s.I, sum);
 }
 
@@ -117,35 +120,41 @@ static const float *columns_of(const struct dtype *dt, const void *p, int64_t ld
     return own;
 }
 
-/* Rows [o, o + COLS) of db. */
+/* out [r,cols] (acc: +)= t, as h is, times columns [c, c + cols) of p [N,ld]. */
+static void thin_columns(const struct backward *k, const float *t, const struct dtype *dt,
+                         const void *p, int64_t ld, int64_t c, int64_t cols, bool acc, float *out,
+                         int64_t ldo)
+{
+    const struct shape s = k->s;
+    for (int64_t n0 = 0, step; n0 < s.N; n0 += ROWS) {
+        const int64_t n = least(ROWS, s.N - n0);
+        const float *x = columns_of(dt, p, ld, c, cols, n0, n, act_row(&k->buf, 0), &step);
+        gemm_tile(false, false, s.r, cols, n, t + n0 * s.r, n, x, step, acc || n0, out, ldo);
+    }
+}
+
+/* Rows [o, o + COLS) of db, which stands upright. */
 static void backward_b(const struct backward *k, int64_t o)
 {
     const struct low *l = k->node->saved;
     const struct shape s = k->s;
     const struct tensor *y = k->node->out[0];
     const int64_t cols = least(COLS, s.O - o);
-    for (int64_t n0 = 0, step; n0 < s.N; n0 += DEEP) {
-        const int64_t n = least(DEEP, s.N - n0);
-        const float *dy =
-            columns_of(y->dt, y->grad, s.O, o, cols, n0, n, act_row(&k->buf, 0), &step);
-        gemm_tile(true, false, cols, s.r, n, dy, step, l->h + n0 * s.r, s.r, !k->fresh_b || n0,
-                  k->db + o * s.r, s.r);
-    }
+    float *side = (float *)(void *)(k->sides + (size_t)omp_get_thread_num() * k->side_bytes);
+    thin_columns(k, l->h, y->dt, y->grad, s.O, o, cols, false, side, cols);
+    for (int64_t j = 0; j < cols; j++)
+        for (int64_t i = 0; i < s.r; i++) {
+            float *to = k->db + (o + j) * s.r + i;
+            *to = (k->fresh_b ? 0 : *to) + side[i * cols + j];
+        }
 }
 
 /* Columns [i, i + COLS) of da. */
 static void backward_a(const struct backward *k, int64_t i)
 {
-    const struct shape s = k->s;
     const struct tensor *x = k->node->in[0];
-    const int64_t cols = least(COLS, s.I - i);
-    for (int64_t n0 = 0, step; n0 < s.N; n0 += DEEP) {
-        const int64_t n = least(DEEP, s.N - n0);
-        const float *from =
-            columns_of(x->dt, x->data, s.I, i, cols, n0, n, act_row(&k->buf, 0), &step);
-        gemm_tile(true, false, s.r, cols, n, k->g + n0 * s.r, s.r, from, step, !k->fresh_a || n0,
-                  k->da + i, s.I);
-    }
+    const int64_t I = k->s.I;
+    thin_columns(k, k->g, x->dt, x->data, I, i, least(COLS, I - i), !k->fresh_a, k->da + i, I);
 }
 
 /* The gradient of y, which had one already. */
@@ -173,8 +182,9 @@ static void backward(struct ctx *ctx, struct node *node)
     const size_t mark = ctx_mark(ctx);
     const int64_t most = s.I > s.O ? s.I : s.O;
     k.g = ctx_scratch(ctx, (size_t)(s.N * s.r) * sizeof *k.g);
-    k.buf =
-        act_buf(ctx, any_narrow(node), ROWS, most > COLS * DEEP / ROWS ? most : COLS * DEEP / ROWS);
+    k.buf = act_buf(ctx, any_narrow(node), ROWS, most > COLS ? most : COLS);
+    k.side_bytes = (size_t)(s.r * COLS) * sizeof(float);
+    k.sides = ctx_thread_scratch(ctx, &k.side_bytes);
     if (!ctx->measuring && !ctx->failed) {
         if (k.dx || k.da) {
 #pragma omp parallel for schedule(static)

@@ -471,6 +471,47 @@ static void parameters_lie_in_a_file(void **state)
     assert_int_equal(closed, 1);
 }
 
+/* A frozen matrix in halves has the panels that its values in f32 have; latents are let go. */
+static void halves_have_panels(void **state)
+{
+    enum { O = 3 * PANEL + 5, I = 40 };
+    static uint16_t half[O * I];
+    struct store s[2];
+    size_t bytes = 0;
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        s[k] = (struct store){0};
+        add(&s[k], "matrix", O, I, 0.5f);
+        add(&s[k], "gain", 0, 9, 0);
+        assert_int_equal(store_alloc(&s[k], STORE_FROZEN), 0);
+        for (int i = 0; i < O * I; i++)
+            s[k].p[0].latent[i] = (float)((i * 37) % 201 - 100) / 64;
+        for (int i = 0; i < 9; i++)
+            s[k].p[1].latent[i] = (float)i;
+    }
+    struct tensor t = {.dt = &dtype_f16, .nd = 2, .dim = {O, I}, .data = half};
+    for (int r = 0; r < O; r++)
+        dtype_f16.encode(&t, r, s[0].latent + r * I, NULL);
+    assert_int_equal(store_map(&s[1].p[0], &dtype_f16, half), 0);
+    mem_fail_at(1);
+    assert_int_equal(store_let_go(&s[1]), -1);
+    mem_fail_at(0);
+    assert_int_equal(store_let_go(&s[1]), 0);
+    assert_null(s[1].latent);
+    assert_ptr_equal(s[1].p[0].used.data, half);
+    const float *gain = s[1].p[1].used.data;
+    for (int i = 0; i < 9; i++)
+        assert_true(gain[i] == (float)i);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(store_panels(&s[k]), 0);
+        store_project(&s[k]);
+        bytes = store_panels_bytes(&s[k]);
+    }
+    assert_memory_equal(s[0].packed, s[1].packed, bytes);
+    store_free(&s[0]);
+    store_free(&s[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +526,7 @@ int main(void)
         cmocka_unit_test(a_value_is_used),
         cmocka_unit_test(chain_without_memory),
         cmocka_unit_test(parameters_lie_in_a_file),
+        cmocka_unit_test(halves_have_panels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
