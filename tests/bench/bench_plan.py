@@ -1,16 +1,18 @@
 """Is the planned time right? Trains models of 1M to 124M parameters on contexts of 128 to 2048 tokens for a few steps
 and holds tokens/s against what `attar bench` planned before the first of them ran.
 
-  bench_plan.py ATTAR [--size 1M ...] [--steps N] [--again] [--draw] [--dry]
+  bench_plan.py ATTAR [--size 1M ...] [--steps N] [--rounds N] [--again] [--draw] [--dry]
 
-Each run adds a line to results/plan.jsonl; what is there from this machine and commit is skipped, so that the command
-goes on where it was stopped (--again: all anew; --dry: nothing is added). In the end it draws results/plan.svg
-(--draw: does only that).
+Small models are planned and run several times (--rounds: so often), each time by a process of its own, and the medians
+count: their plans rest on milliseconds. Each point adds a line to results/plan.jsonl; what is there from this machine
+and commit is skipped, so that the command goes on where it was stopped (--again: all anew; --dry: nothing is added). In
+the end it draws results/plan.svg (--draw: does only that).
 """
 
 import argparse
 import json
 import math
+import statistics
 import subprocess
 import sys
 
@@ -22,6 +24,7 @@ SIZES = {  # about so many parameters
     "25M": {"d": 512, "layers": 6, "heads": 8, "kv-heads": 8, "ff": 1536, "vocab": 4096},
     "124M": {"d": 768, "layers": 12, "heads": 12, "kv-heads": 12, "ff": 2048, "vocab": 50257, "tie": True},
 }
+ROUNDS = {"1M": 5, "6M": 5, "25M": 1, "124M": 1}
 CONTEXTS = (128, 512, 2048)
 PRECISIONS = ("f32", "bf16")
 TOKENS = 4096  # of a step
@@ -59,12 +62,16 @@ def measure(a: argparse.Namespace) -> None:
                         old["commit"].rstrip("+") == results.commit().rstrip("+"):
                     continue
                 print(f"-- {size}, {precision}, {seq} tokens", flush=True)
-                out = run([a.attar, "bench", "--train", "--json", "--precision", precision, "--seq", str(seq),
-                           "--batch", str(TOKENS // seq), "--steps", str(a.steps), *flags(SIZES[size])])
-                record = {"size": size, "precision": precision, "seq": seq} | {name: out[name] for name in KEPT}
-                record["ratio"] = out["planned_tokens_per_s"] / out["tokens_per_s"]
-                print(f"planned {out['planned_tokens_per_s']:.0f} tokens/s, measured {out['tokens_per_s']:.0f}, "
-                      f"ratio {record['ratio']:.2f}", flush=True)
+                command = [a.attar, "bench", "--train", "--json", "--precision", precision, "--seq", str(seq),
+                           "--batch", str(TOKENS // seq), "--steps", str(a.steps), *flags(SIZES[size])]
+                runs = [run(command) for _ in range(a.rounds or ROUNDS[size])]
+                record = {"size": size, "precision": precision, "seq": seq} | {name: runs[0][name] for name in KEPT}
+                for name in ("planned_tokens_per_s", "tokens_per_s"):
+                    record[name] = statistics.median(r[name] for r in runs)
+                ratios = [r["planned_tokens_per_s"] / r["tokens_per_s"] for r in runs]
+                record |= {"ratio": statistics.median(ratios), "rounds": len(runs), "ratios": ratios}
+                print(f"planned {record['planned_tokens_per_s']:.0f} tokens/s, measured {record['tokens_per_s']:.0f}, "
+                      f"ratio {record['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
                 if not a.dry:
                     results.append("plan", record)
 
@@ -128,6 +135,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description="hold planned against measured training speed")
     p.add_argument("attar")
     p.add_argument("--steps", type=int, default=5)
+    p.add_argument("--rounds", type=int, default=0)
     p.add_argument("--size", choices=SIZES, nargs="+", default=list(SIZES))
     for flag in ("--again", "--draw", "--dry"):
         p.add_argument(flag, action="store_true")
