@@ -48,6 +48,8 @@ class Arm:
     @property
     def cost(self) -> float:
         """In plain training's tokens, as a part of the extra tokens."""
+        if "fused" in self.stage:  # a base model of its own, and two decays, for two arms
+            return (1 / SHARE + 1) / 2
         return 0 if not self.stage else 1.05 if "pretrain" in self.stage or self.teacherless else 1.4
 
     @property
@@ -71,7 +73,10 @@ def screen() -> list[Arm]:
             arm("Q4_K_M", lr=5e-4), arm("Q4_K_M", lr=5e-4, **low), arm("Q3_K_M", lr=1e-3, **low),
             arm("Q4_K_M", lr=1e-3, **low), arm("Q3_K_M", lr=2e-3, **low), arm("Q2_K", lr=1e-3, **low, imatrix="IMATRIX"),
             arm("Q2_K", lr=5e-4, **low), arm("Q2_K", lr=1e-3, **low, ste="plain"), arm("Q2_K", lr=1e-3, **low, kl_weight=0.5),
-            arm("Q2_K", lr=1e-3, **low, batch_tokens="8Ki")]
+            arm("Q2_K", lr=1e-3, **low, batch_tokens="8Ki"), arm("Q2_K", lr=1e-3, **low, refit=50),
+            arm("Q4_K_M", lr=5e-4, **low, activations="true"), arm("Q2_K", lr=1e-3, **low, start=0.25),
+            Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
+            Arm("fused", "Q2_K", {"fused": {"type": "q2_k", "stage": "03-qat"}})]
 
 
 def post_training() -> list[Arm]:
@@ -155,18 +160,19 @@ class Unit:
         return out
 
     def run(self, name: str, stages: list, fresh: bool = False) -> Path:
-        """A run of the config's text with other stages, which start from files; its folder."""
+        """A run of the config's text with other stages, which start from files; its folder. What is finished stays."""
+        kind = next(iter(stages[0]))
+        if not fresh and (self.runs / name / f"01-{kind}" / "summary.json").exists():
+            return self.runs / name
         self.call(self.a.attar, "run", self.config, *(["--fresh"] if fresh else []), f"out={self.runs}", f"name={name}",
                   f"seed={self.seed}", f"stages={yaml(stages)}", "model=")
         return self.runs / name
 
     def make_base(self) -> None:
-        stage = {"pretrain": {"tokens": self.a.tokens}}
-        text = self.config.read_text(encoding="utf-8")
-        for key in ("batch_tokens", "lr", "warmup"):  # the first stage's
-            stage["pretrain"][key] = re.search(rf"^      {key}: (\S+)$", text, re.M)[1]
-        self.call(self.a.attar, "run", self.config, f"out={self.runs}", f"name={self.name('base')}", f"seed={self.seed}",
-                  f"stages={yaml([stage])}")
+        stage = {"pretrain": {"tokens": self.a.tokens} | self.base_stage()}
+        if not (self.base_model.parent / "summary.json").exists():
+            self.call(self.a.attar, "run", self.config, f"out={self.runs}", f"name={self.name('base')}",
+                      f"seed={self.seed}", f"stages={yaml([stage])}")
         self.base_hash = hashlib.sha256(self.base_model.read_bytes()).hexdigest()[:16]
         self.files.mkdir(exist_ok=True)
 
@@ -203,15 +209,32 @@ class Unit:
             return None
         return to
 
+    def base_stage(self) -> dict:
+        """The config's own."""
+        text = self.config.read_text(encoding="utf-8")
+        return {key: re.search(rf"^      {key}: (\S+)$", text, re.M)[1] for key in ("batch_tokens", "lr", "warmup")}
+
+    def fused(self, options: dict) -> Path:
+        """A base model without its decay, the decay in F32, and the decay in blocks instead; the stage that is asked for."""
+        name, first = self.name(f"fused {options['type']}"), number(self.a.tokens) - self.extra
+        decay = {"from": "stable", "continues": "true", "tokens": self.extra, "batch_tokens": self.base_stage()["batch_tokens"]}
+        stable = {"name": "stable", "tokens": first, "schedule": "wsd", "decay": 0} | self.base_stage()
+        stages = [{"pretrain": stable}, {"pretrain": {"name": "twin"} | decay}, {"qat": {"type": options["type"]} | decay}]
+        self.call(self.a.attar, "run", self.config, f"out={self.runs}", f"name={name}", f"seed={self.seed}",
+                  f"stages={yaml(stages)}")
+        return self.runs / name / options["stage"]
+
     def trained(self, arm: Arm) -> Path:
-        """The run of an arm that trains."""
+        """The folder of the stage that trains."""
         (kind, options), = arm.stage.items()
+        if kind == "fused":
+            return self.fused(options)
         options = {"from": self.base_model, "tokens": self.extra, "batch_tokens": "4Ki"} | options
         if "imatrix" in options:
             options["imatrix"] = self.imatrix()
         # by what it does: the arm that a screen chose is trained once
         return self.run(self.name(f"{kind} {arm.kind} {sha(json.dumps(arm.stage, sort_keys=True).encode())[:8]}"),
-                        [{kind: options}])
+                        [{kind: options}]) / f"01-{kind}"
 
     def make(self, arm: Arm) -> tuple[Path | None, dict]:
         """The arm's file, and what is known of its making."""
@@ -229,10 +252,10 @@ class Unit:
             to.unlink(missing_ok=True)
             return self.quantized(dense, arm.name.split("then ")[1], arm.kind, to), {}
         folder = self.trained(arm)
-        summary = json.loads(next(folder.glob("01-*/summary.json")).read_text(encoding="utf-8"))
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         to.unlink(missing_ok=True)
-        self.export(folder, to, "" if "qat" in arm.stage else arm.kind)
-        return to, {"model": folder / "01-qat" / "checkpoint.h5", "seconds": summary["seconds"], "trained_tokens": summary["tokens"],
+        self.export(folder, to, arm.kind if arm.kind == "F32" else "")
+        return to, {"model": folder / "checkpoint.h5", "seconds": summary["seconds"], "trained_tokens": summary["tokens"],
                     "training_forward_loss": summary["valid_loss"], "wall_s": round(time.monotonic() - seconds, 1)}
 
     def measure(self, files: list[Path]) -> list[dict]:
@@ -265,7 +288,7 @@ class Unit:
                 if not file:
                     continue
                 model = more.pop("model", None)
-                blocks = "qat" in arm.stage
+                blocks = model and arm.kind != "F32"
                 rows = self.measure([file, model] if blocks else [file])
                 if blocks:  # the same, computed in f32
                     more |= {"weights_loss": rows[1]["loss"], "weights_kl": rows[1]["kld"]}
