@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "autograd/base/err.h"
+#include "datasets/h5file.h"
 #include "experiments/summary.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/qat_run.h"
@@ -93,7 +95,7 @@ static void weights_of(const char *stage, float x[256 * 256])
 {
     struct h5file *f;
     char path[4096];
-    checkpoint_name(path, at(stage), -1);
+    checkpoint_name(path, qat_run_at(stage), -1);
     if (h5file_open(&f, path) ||
         h5file_read(f, "weights/blk.0.ffn_up.weight", H5_F32, 2, (int64_t[]){256, 256}, x))
         fail_msg("%s", err_text());
@@ -115,20 +117,21 @@ static void scales_alone_learn(void **state)
     weights_of("runs/t/01-pretrain", was);
     weights_of("runs/t/02-qat", is);
     assert_memory_equal(was, is, sizeof was);
-    checkpoint_name(path, at("runs/t/02-qat"), -1);
+    checkpoint_name(path, qat_run_at("runs/t/02-qat"), -1);
     if (h5file_open(&f, path) || h5file_each(f, note_optim, &states))
         fail_msg("%s", err_text());
     h5file_close(f);
     assert_int_equal(states, 0);
     spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0 qat.scales=learned");
-    uint8_t *a = blocks_of("runs/still/02-qat", &n), *b = blocks_of("runs/t/02-qat", &same);
+    uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
+            *b = qat_run_blocks("runs/t/02-qat", &same);
     for (size_t i = 0; i < n; i++)
         moved += i % 84 < 16 && (a[i] & 15) != (b[i] & 15);
     assert_true(moved > 0);
     free(a);
     free(b);
-    assert_true(same_run_state(at("runs/t/02-qat")).last_valid <
-                same_run_state(at("runs/still/02-qat")).last_valid - 1e-3);
+    assert_true(same_run_state(qat_run_at("runs/t/02-qat")).last_valid <
+                same_run_state(qat_run_at("runs/still/02-qat")).last_valid - 1e-3);
 }
 
 static void bf16_goes_on(void **state)
@@ -263,18 +266,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(frozen_scales_go_on),
-        TEST(learned_scales_go_on),
-        TEST(learned_scales_learn),
-        TEST(scales_alone_learn),
-        TEST(bf16_goes_on),
-        TEST(a_late_start_goes_on),
-        TEST(a_teacher_is_followed),
-        TEST(the_blocks_are_the_model),
-        TEST(a_stage_may_follow),
-        TEST(refits_go_on),
-        TEST(activations_go_on),
-        TEST(mistakes_are_found_first),
+        TEST(frozen_scales_go_on),   TEST(learned_scales_go_on),
+        TEST(learned_scales_learn),  TEST(scales_alone_learn),
+        TEST(bf16_goes_on),          TEST(a_late_start_goes_on),
+        TEST(a_teacher_is_followed), TEST(the_blocks_are_the_model),
+        TEST(a_stage_may_follow),    TEST(refits_go_on),
+        TEST(activations_go_on),     TEST(mistakes_are_found_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
