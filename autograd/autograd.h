@@ -270,6 +270,7 @@ struct store {
     size_t n_scratch;
     void *file; /* what the parameters of store_map() lie in, or NULL */
     void (*close)(void *file);
+    char *copy; /* of store_copy(), or NULL */
 };
 
 /* Declares a parameter, before store_alloc(). 0 or -1. */
@@ -291,6 +292,12 @@ int store_map(struct param *p, const struct dtype *dt, const void *data);
 /* Of STORE_FROZEN, some of whose matrices store_map() has since put into other memory: what is left
    in the latents moves to memory of its own, and the latents are freed. 0, or -1 with err() set. */
 int store_let_go(struct store *s);
+
+/* Behind store_map() for all parameters: those that lie in the file are copied into memory of the
+   store's own, in large pages, and the file is closed. One token more is as much reading as there
+   are weights, and a CPU reads large pages faster. 0 (also where nothing lies in a file), or -1
+   with err() set and all as it was. */
+int store_copy(struct store *s);
 
 struct param *store_find(const struct store *s, const char *name);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/base/arena.h"
+#include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/rng.h"
 #include "autograd/kernels/gemm_bf16.h"
@@ -95,6 +97,7 @@ void store_free(struct store *s)
     free(s->latent);
     free(s->grad);
     free(s->p);
+    free(s->copy);
     if (s->close)
         s->close(s->file);
     *s = (struct store){0};
@@ -128,6 +131,38 @@ int store_let_go(struct store *s)
     }
     free(s->latent);
     s->latent = NULL;
+    return 0;
+}
+
+/* By all threads. */
+static void copy_bytes(char *to, const char *from, size_t n)
+{
+    enum { PIECE = 1 << 20 };
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < n; at += PIECE)
+        memcpy(to + at, from + at, n - at < PIECE ? n - at : PIECE);
+}
+
+int store_copy(struct store *s)
+{
+    size_t bytes = 0, at = 0;
+    if (!s->close)
+        return 0;
+    for (int i = 0; i < s->n; i++)
+        bytes += s->p[i].own ? 0 : (tensor_bytes(&s->p[i].used) + ARENA_ALIGN - 1) / ARENA_ALIGN;
+    if (!(s->copy = mem_slab(bytes, ARENA_ALIGN)))
+        return err_in("a copy of the weights");
+    for (int i = 0; i < s->n; i++) {
+        struct tensor *t = &s->p[i].used;
+        if (s->p[i].own)
+            continue;
+        copy_bytes(s->copy + at, t->data, tensor_bytes(t));
+        t->data = s->copy + at;
+        at += (tensor_bytes(t) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    }
+    s->close(s->file);
+    s->close = NULL;
+    s->file = NULL;
     return 0;
 }
 

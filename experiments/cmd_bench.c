@@ -25,6 +25,7 @@ struct bench_flags {
     const char *model;
     struct ints n_prompt, n_gen;
     int64_t repetitions;
+    bool repack;
     int output; /* enum speed_model_form */
 };
 
@@ -70,6 +71,8 @@ static const struct field table[] = {
      .when = "model", .doc = "tokens written one by one, also 32,128; 0: no such test"},
     {AT(repetitions), .type = FIELD_INT, .letter = 'r', .min = 1, .max = 1e6, .def = "5",
      .when = "model", .doc = "runs of each test"},
+    {AT(repack), .type = FIELD_BOOL, .when = "model",
+     .doc = "copy a GGUF file's weights into large pages first"},
     {AT(output), .type = FIELD_ENUM, .letter = 'o', .names = forms, .def = "md", .when = "model",
      .doc = "form of the table"},
     {0},
@@ -233,6 +236,7 @@ static int run_model(const struct bench_flags *f)
                                        .gen = &f->n_gen,
                                        .threads = &threads,
                                        .repetitions = f->repetitions,
+                                       .repack = f->repack,
                                        .form = (enum speed_model_form)f->output};
     struct buf out = {0};
     const int rc = speed_model(&a, &out);

@@ -62,6 +62,8 @@ static const struct field table[] = {
      .doc = "its size in bytes: 2Gi"},
     {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
      .doc = "threads to compute with at most; 0: as many as there are cores"},
+    {AT(repack), .type = FIELD_BOOL,
+     .doc = "copy a GGUF file's weights into large pages: faster, and as much memory again"},
     {0},
 };
 
@@ -226,7 +228,9 @@ static int run(struct generate_args *a)
         fprintf(stderr, "seed: %lld\n", (long long)(a->seed = (int64_t)time(NULL)));
     a->sampler.seed = a->seed;
     interrupt_catch();
-    const int rc = a->prompts ? cmd_generate_many(a, &m, tok) : one(a, &m, tok);
+    int rc = a->repack ? store_copy(&m.store) : 0;
+    if (!rc)
+        rc = a->prompts ? cmd_generate_many(a, &m, tok) : one(a, &m, tok);
     tokenizer_free(tok);
     transformer_free(&m);
     return rc;

@@ -14,6 +14,7 @@ struct generate_args {
     int64_t n_predict, ctx_size, seed, threads;
     int cache_type;
     struct adapter_args adapter;
+    bool repack;
     struct sampler_args sampler;
     struct texts reverse_prompt;
     /* with --prompts */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
@@ -326,6 +327,7 @@ static int open_path(const char *path, struct transformer *m, struct tokenizer *
         free(g);
         return -1;
     }
+    file_enlarge(g->base, g->size);
     const int rc = open_model(g, m, tok, use);
     if (!rc && use == STORE_MAPPED) {
         m->store.file = g;

@@ -282,8 +282,10 @@ int speed_model(const struct speed_model_args *a, struct buf *out)
     if (model_path_open(a->model, &s.m, &s.tok, &s.path))
         return -1;
     double *seconds = mem_new((size_t)a->repetitions, sizeof *seconds);
-    const int rc =
-        !seconds || opened(&s, a->model, longest) || all_tests(a, &s, seconds, out) ? -1 : 0;
+    const int rc = !seconds || (a->repack && store_copy(&s.m.store)) ||
+                           opened(&s, a->model, longest) || all_tests(a, &s, seconds, out)
+                       ? -1
+                       : 0;
     free(seconds);
     closed(&s);
     return rc;

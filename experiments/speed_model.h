@@ -11,6 +11,7 @@ struct speed_model_args {
     const char *model; /* as for -m of the other commands */
     const struct ints *prompt, *gen, *threads;
     int64_t repetitions;
+    bool repack; /* store_copy() first */
     enum speed_model_form form;
 };
 

@@ -59,6 +59,11 @@ void file_unmap(const void *bytes, size_t n)
     munmap((void *)(uintptr_t)bytes, n);
 }
 
+void file_enlarge(const void *bytes, size_t n)
+{
+    madvise((void *)(uintptr_t)bytes, n, MADV_HUGEPAGE);
+}
+
 void file_forget(const void *bytes, size_t n)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

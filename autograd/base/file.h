@@ -15,6 +15,10 @@ int file_read(const char *path, size_t max, struct buf *b);
 int file_map(const char *path, const void **bytes, size_t *n);
 void file_unmap(const void *bytes, size_t n);
 
+/* Asks for large pages, which are read faster, for n mapped bytes: where the file system has them,
+   and memory does not yet hold the file in small ones. */
+void file_enlarge(const void *bytes, size_t n);
+
 /* Lets go of what memory holds of n mapped bytes: they are read again when they are wanted. */
 void file_forget(const void *bytes, size_t n);
 

@@ -300,10 +300,11 @@ VEC_INLINE void vec_row_32(const struct dots_job *j, const struct vec_traits *f,
 
 /* ---- */
 
+/* VEC_ACTS activations pass by all rows before the next ones come: they stay in the cache. */
 VEC_INLINE void vec_product(const struct dots_job *j, const struct vec_traits *f, bool small)
 {
-    for (int64_t r = 0; r < j->rows; r++)
-        for (int64_t i = 0; i < j->n; i += VEC_ACTS) {
+    for (int64_t i = 0; i < j->n; i += VEC_ACTS)
+        for (int64_t r = 0; r < j->rows; r++) {
             const int64_t n = j->n - i < VEC_ACTS ? j->n - i : VEC_ACTS;
             float y[VEC_ACTS] = {0};
             if (small)

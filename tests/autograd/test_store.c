@@ -467,6 +467,21 @@ static void parameters_lie_in_a_file(void **state)
     const float *x = vector->used.data;
     assert_ptr_equal(vector->used.dt, &dtype_f32);
     assert_true(x[0] == 1 && x[1] == 2 && x[2] == -3);
+    // a copy does without the file
+    mem_fail_at(1);
+    assert_int_equal(store_copy(&s), -1);
+    mem_fail_at(0);
+    assert_ptr_equal(s.p[0].used.data, matrix);
+    assert_int_equal(store_copy(&s), 0);
+    assert_int_equal(closed, 1);
+    memset(matrix, 0xff, sizeof matrix);
+    for (int i = 0; i < s.n; i++) {
+        const float *y = s.p[i].used.data;
+        if (&s.p[i] != vector)
+            assert_true(y[0] == 1 && y[1] == 2 && y[2] == 3 && y[3] == 0);
+    }
+    assert_ptr_equal(vector->used.data, x);
+    assert_int_equal(store_copy(&s), 0); // nothing is left to copy
     store_free(&s);
     assert_int_equal(closed, 1);
 }
