@@ -232,6 +232,30 @@ static void others_go_on_from_it(void **state)
     assert_true(fabs(perplexity("perplexity -m runs/next -f text.txt") / p - 1) < 1e-6);
 }
 
+/* A file that is in blocks already: factors are trained over those very blocks. */
+static void a_file_in_blocks_is_the_base(void **state)
+{
+    static const char block[] = "blocks/blk.0.attn_v.weight";
+    size_t n, k;
+    scratch_text(scratch_path(*state, "file.yaml"),
+                 "name: file\n"
+                 "data:\n"
+                 "  corpus: text.txt\n"
+                 "  tokenizer: {type: file, path: m.h5}\n"
+                 "  valid_fraction: 20%\n"
+                 "stages:\n"
+                 "  - qat: {from: m.h5, type: q2_k, params: lora, steps: 2, batch_tokens: 512,\n"
+                 "          teacher: none, lr: 1e-2}\n");
+    spawn_expect(folder, 0, "run t.yaml qat.params=all qat.lora= qat.steps=20 qat.teacher=none");
+    spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
+    spawn_expect(folder, 0, "import m.gguf m.h5");
+    spawn_expect(folder, 0, "run file.yaml");
+    void *a = dataset("runs/t/02-qat", block, &n), *b = dataset("runs/file/01-qat", block, &k);
+    assert_int_equal(n, k);
+    assert_memory_equal(a, b, n);
+    free(a), free(b);
+}
+
 static void mistakes_are_found_first(void **state)
 {
     static const struct {
@@ -277,6 +301,7 @@ int main(void)
         TEST(stages),
         TEST(others_go_on_from_it),
         TEST(mistakes_are_found_first),
+        TEST(a_file_in_blocks_is_the_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
