@@ -262,7 +262,7 @@ static const struct field qat_fields[] = {
      .doc = "mix of block formats, by llama-quantize's name: q4_k_m, q3_k_m, q2_k ..."},
     MIX_ARGS_FIELDS(config_qat, mix),
     {AT(params), .type = FIELD_ENUM, .names = params_names, .def = "all",
-     .doc = "what is trained: all, scales of blocks alone, or factors (LoRA) over frozen blocks"},
+     .doc = "what is trained: all, scales alone, or factors (LoRA) over frozen blocks"},
     {AT(lora), .type = FIELD_MAP, .fields = lora_fields, .when = "params=lora",
      .doc = "factors over the weights, which stay as they are; type may be f16 or f32, too"},
     {AT(ste), .type = FIELD_ENUM, .names = ste_names, .def = "clipped", .when = "params=all",
@@ -316,7 +316,7 @@ static const struct field export_fields[] = {
      .doc = "of the GGUF file, as `attar quantize` takes it: q4_k_m, q8_0, f16 ..."},
     MIX_ARGS_FIELDS(config_export, mix),
     {AT(merge), .type = FIELD_BOOL, .def = "false",
-     .doc = "add factors (LoRA) to the weights, which rounds them again; else they are an adapter"},
+     .doc = "add factors (LoRA) to the weights, which rounds again; else: an adapter beside"},
     {0},
 };
 #undef AT
