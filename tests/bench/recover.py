@@ -68,7 +68,9 @@ def screen() -> list[Arm]:
                    qat(kind, **options))
 
     low = {"min_lr_ratio": 0}
-    return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, **low), arm("Q2_K", lr=2e-3, **low),
+    return [arm("Q2_K", lr=3e-4, **low), arm("Q4_K_M", lr=1e-4, **low), arm("Q3_K_M", lr=2e-4, **low),
+            arm("Q2_K", lr=3e-4, **low, scales="learned"), arm("Q2_K", lr=1e-4, **low), arm("Q4_K_M", lr=2e-4, **low),
+            arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, **low), arm("Q2_K", lr=2e-3, **low),
             arm("Q2_K", lr=1e-3, **low, scales="learned"), arm("Q2_K", lr=1e-3, **low, batch_tokens="2Ki"),
             arm("Q4_K_M", lr=5e-4), arm("Q4_K_M", lr=5e-4, **low), arm("Q3_K_M", lr=1e-3, **low),
             arm("Q4_K_M", lr=1e-3, **low), arm("Q3_K_M", lr=2e-3, **low), arm("Q2_K", lr=1e-3, **low, imatrix="IMATRIX"),
