@@ -188,13 +188,14 @@ static int move_scales(const struct train *t, const struct optimizer_args *weigh
                                                                         &args);
 }
 
-/* Frozen scales follow their weights, but not behind the last step: what is exported has been
-   trained. */
-static int refit(struct train *t, int64_t step)
+/* Frozen scales follow their weights, but not behind the last step, nor where the rate has fallen
+   below half of the stage's: what a refit costs has to be made good by weights that still move. */
+static int refit(struct train *t, int64_t step, double lr)
 {
     const int64_t every = t->stage->qat.refit;
     int64_t moved, all;
-    if (!t->blocks || !t->blocks->qat.attached || !every || step % every || step == t->steps)
+    if (!t->blocks || !t->blocks->qat.attached || !every || step % every || step == t->steps ||
+        lr < 0.5 * t->stage->train.lr)
         return 0;
     if (blocks_refit(t->blocks, &moved, &all))
         return -1;
@@ -223,7 +224,7 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
         (c->ema > 0 && ema_update(&t->m->store, &ema, args.step)))
         return -1;
     const int64_t step = t->state.step + 1;
-    if (move_scales(t, &args) || refit(t, step))
+    if (move_scales(t, &args) || refit(t, step, lr))
         return -1;
     store_project(trained(t));
     return t->blocks && qat_check(&t->blocks->qat) ? err_in("step %lld", (long long)step) : 0;

@@ -38,15 +38,16 @@ static void refits_do_not_throw_back(void **state)
 {
     int n = 0;
     (void)state;
-    // (refits in steps that hardly move weights any more are not made good)
-    spawn_expect(folder, 0,
-                 "run t.yaml name=frozen qat.steps=60 qat.save_every=0 qat.lr=3e-3 "
-                 "qat.min_lr_ratio=0.1");
-    spawn_expect(folder, 0,
-                 "run t.yaml name=t qat.steps=60 qat.save_every=0 qat.lr=3e-3 "
-                 "qat.min_lr_ratio=0.1 qat.refit=10");
+    spawn_expect(folder, 0, "run t.yaml name=frozen qat.steps=60 qat.save_every=0");
+    spawn_expect(folder, 0, "run t.yaml name=t qat.steps=60 qat.save_every=0 qat.refit=10");
     assert_int_equal(metrics_read(qat_run_at("runs/t/02-qat/metrics.jsonl"), refits, &n), 0);
-    assert_int_equal(n, 5); // not behind the last step
+    assert_int_equal(n, 3); // not where the rate is below half
+    spawn_expect(folder, 0,
+                 "run t.yaml name=flat qat.steps=4 qat.save_every=0 qat.schedule=constant "
+                 "qat.refit=2");
+    n = 0;
+    assert_int_equal(metrics_read(qat_run_at("runs/flat/02-qat/metrics.jsonl"), refits, &n), 0);
+    assert_int_equal(n, 1); // nor behind the last step
     const double frozen = qat_run_course("frozen/02-qat", 51).last;
     const double refitted = qat_run_course("t/02-qat", 51).last;
     if (!(refitted < 1.1 * frozen))
