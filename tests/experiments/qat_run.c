@@ -70,6 +70,21 @@ void qat_run_stages(void *scratch, const char *name, const char *stages)
     scratch_text(scratch_path(scratch, name), config);
 }
 
+void qat_run_next(void *scratch, const char *name, const char *tokenizer, const char *stages)
+{
+    char config[1500], file[64];
+    snprintf(config, sizeof config,
+             "name: %s\n"
+             "data:\n"
+             "  corpus: text.txt\n"
+             "  tokenizer: {type: file, path: %s}\n"
+             "  valid_fraction: 20%%\n"
+             "stages:\n%s",
+             name, tokenizer, stages);
+    snprintf(file, sizeof file, "%s.yaml", name);
+    scratch_text(scratch_path(scratch, file), config);
+}
+
 void qat_run_turn_back(const char *stage, int step)
 {
     char path[4096];
@@ -81,19 +96,30 @@ void qat_run_turn_back(const char *stage, int step)
     assert_int_equal(remove(path), 0);
 }
 
-uint8_t *qat_run_blocks(const char *stage, size_t *bytes)
+void *qat_run_dataset(const char *stage, const char *name, size_t *bytes)
 {
-    static const char name[] = "blocks/blk.0.ffn_up.weight";
     struct h5file *f;
     struct h5shape s;
     char path[4096];
+    void *x = NULL;
     checkpoint_name(path, qat_run_at(stage), -1);
-    if (h5file_open(&f, path) || h5file_shape(f, name, &s))
+    if (h5file_open(&f, path))
         fail_msg("%s", err_text());
-    uint8_t *x = malloc((size_t)s.n);
-    assert_int_equal(h5file_read(f, name, H5_U8, s.ndim, s.dim, x), 0);
+    if (h5file_has(f, name)) {
+        if (h5file_shape(f, name, &s))
+            fail_msg("%s", err_text());
+        *bytes = (size_t)s.n * (s.type == H5_U8 ? 1 : sizeof(float));
+        x = malloc(*bytes);
+        assert_int_equal(h5file_read(f, name, s.type, s.ndim, s.dim, x), 0);
+    }
     h5file_close(f);
-    *bytes = (size_t)s.n;
+    return x;
+}
+
+uint8_t *qat_run_blocks(const char *stage, size_t *bytes)
+{
+    uint8_t *x = qat_run_dataset(stage, "blocks/blk.0.ffn_up.weight", bytes);
+    assert_non_null(x);
     return x;
 }
 

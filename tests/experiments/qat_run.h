@@ -17,10 +17,17 @@ const char *qat_run_at(const char *name);
 /* Writes a config of that name with other stages. */
 void qat_run_stages(void *scratch, const char *name, const char *stages);
 
+/* Writes a config NAME.yaml of stages that start from files, with the same text and this
+   tokenizer's file. */
+void qat_run_next(void *scratch, const char *name, const char *tokenizer, const char *stages);
+
 /* Steps behind `step` of a stage's folder never were. */
 void qat_run_turn_back(const char *stage, int step);
 
-/* Blocks of the matrix ffn_up in a stage's last checkpoint, to be freed. */
+/* Bytes of a dataset in a stage's last checkpoint, to be freed; NULL: there is none. */
+void *qat_run_dataset(const char *stage, const char *name, size_t *bytes);
+
+/* Blocks of the matrix ffn_up there. */
 uint8_t *qat_run_blocks(const char *stage, size_t *bytes);
 
 /* Divergence from the teacher in a stage ("t/02-qat"): of the first step, and the sum from step

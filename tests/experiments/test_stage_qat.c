@@ -224,13 +224,7 @@ static void a_teacher_is_followed(void **state)
 static void a_stage_may_follow(void **state)
 {
     (void)state;
-    scratch_text(scratch_path(*state, "next.yaml"),
-                 "name: next\n"
-                 "data:\n"
-                 "  corpus: text.txt\n"
-                 "  tokenizer: {type: file, path: runs/t/02-qat/checkpoint.h5}\n"
-                 "  valid_fraction: 20%\n"
-                 "stages:\n"
+    qat_run_next(*state, "next", "runs/t/02-qat/checkpoint.h5",
                  "  - qat: {from: runs/t/02-qat/checkpoint.h5, type: q2_k, steps: 1,\n"
                  "          batch_tokens: 512, lr: 0}\n");
     spawn_expect(folder, 0, "run t.yaml");

@@ -125,13 +125,7 @@ static void a_file_in_blocks_is_the_start(void **state)
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
     spawn_expect(folder, 0, "import m.gguf m.h5");
     spawn_says(folder, "m.h5, in blocks of Q2_K");
-    scratch_text(scratch_path(*state, "next.yaml"),
-                 "name: next\n"
-                 "data:\n"
-                 "  corpus: text.txt\n"
-                 "  tokenizer: {type: file, path: m.gguf}\n"
-                 "  valid_fraction: 20%\n"
-                 "stages:\n"
+    qat_run_next(*state, "next", "m.gguf",
                  "  - qat: {from: m.h5, type: q2_k, steps: 1, batch_tokens: 512, lr: 0,\n"
                  "          teacher: none, scales: learned}\n"
                  "  - qat: {name: other, from: m.h5, type: q4_k_s, pure: true, steps: 1,\n"
