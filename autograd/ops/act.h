@@ -75,4 +75,8 @@ static inline void act_put(const struct dtype *dt, void *p, int64_t i, int64_t n
         rows->narrow(n, row, (uint16_t *)p + i * n);
 }
 
+/* The gradient of y is added to that of in, a tensor of its shape; where that is new, in takes over
+   y's buffer, if it may, or gets a copy. */
+void act_pass_on(struct ctx *ctx, struct tensor *y, struct tensor *in, bool may_take);
+
 #endif

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "autograd/kernels/rows.h"
 #include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
@@ -23,35 +21,10 @@ static void forward(struct ctx *ctx, struct node *node)
     ctx_release(ctx, mark);
 }
 
-/* Adds the gradient of y to that of in; where that is new, in takes over its buffer or gets a
-   copy. */
-static void give(struct ctx *ctx, struct node *node, int i, bool may_take)
-{
-    struct tensor *in = node->in[i], *y = node->out[0];
-    bool fresh, taken = false;
-    void *dx = may_take ? ctx_grad_take(ctx, y, in, &fresh, &taken) : ctx_grad(ctx, in, &fresh);
-    const int64_t N = tensor_rows(in), C = tensor_cols(in);
-    const size_t mark = ctx_mark(ctx);
-    const struct act_buf buf = act_buf(ctx, in->dt != &dtype_f32 || y->dt != &dtype_f32, 2, C);
-    if (!ctx->measuring && !ctx->failed && dx && !taken) {
-#pragma omp parallel for schedule(static)
-        for (int64_t n = 0; n < N; n++) {
-            const float *dy = act_get(y->dt, y->grad, n, C, act_row(&buf, 0));
-            float *dxn = act_add(in->dt, dx, n, C, fresh, act_row(&buf, 1));
-            if (fresh)
-                memcpy(dxn, dy, (size_t)C * sizeof *dxn);
-            else
-                rows->add(C, dxn, dy, dxn);
-            act_put(in->dt, dx, n, C, dxn);
-        }
-    }
-    ctx_release(ctx, mark);
-}
-
 static void backward(struct ctx *ctx, struct node *node)
 {
-    give(ctx, node, 1, false); // first the copy, then the buffer itself may go on
-    give(ctx, node, 0, true);
+    act_pass_on(ctx, node->out[0], node->in[1], false); // first the copy, then the buffer goes on
+    act_pass_on(ctx, node->out[0], node->in[0], true);
 }
 
 static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "autograd/ops/act.h"
 #include "autograd/ops/ops.h"
 
@@ -34,25 +32,7 @@ static void forward(struct ctx *ctx, struct node *node)
 
 static void backward(struct ctx *ctx, struct node *node)
 {
-    struct tensor *x = node->in[0], *y = node->out[0];
-    bool fresh, taken;
-    void *dx = ctx_grad_take(ctx, y, x, &fresh, &taken);
-    const int64_t N = tensor_rows(x), C = tensor_cols(x);
-    const size_t mark = ctx_mark(ctx);
-    const struct act_buf buf = act_buf(ctx, x->dt != &dtype_f32, 2, C);
-    if (!ctx->measuring && !ctx->failed && dx && !taken) {
-#pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < N; i++) {
-            const float *dy = act_get(y->dt, y->grad, i, C, act_row(&buf, 0));
-            float *dxi = act_add(x->dt, dx, i, C, fresh, act_row(&buf, 1));
-            if (fresh)
-                memcpy(dxi, dy, (size_t)C * sizeof *dxi);
-            else
-                rows->add(C, dxi, dy, dxi);
-            act_put(x->dt, dx, i, C, dxi);
-        }
-    }
-    ctx_release(ctx, mark);
+    act_pass_on(ctx, node->out[0], node->in[0], true);
 }
 
 static void cost(const struct ctx *ctx, const struct node *node, bool backward, struct cost *c)
