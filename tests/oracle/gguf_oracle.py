@@ -2,13 +2,12 @@
 """GGUF files of attar against the gguf package and, where LLAMA_BIN points to them, llama.cpp's
 tools: every type of every architecture loads, types are llama-quantize's tensor by tensor, and
 perplexities agree.   gguf_oracle.py ATTAR"""
-import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
 
+import differences
+from differences import check, perplexities, run
 from gguf import GGUFReader, dequantize
 
 ATTAR = os.path.abspath(sys.argv[1])
@@ -16,52 +15,22 @@ LLAMA = os.environ.get("LLAMA_BIN")
 TYPES = ("Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_1 Q4_K_S Q4_K_M Q5_0 Q5_1 Q5_K_S Q5_K_M Q6_K Q8_0 "
          "IQ4_NL IQ4_XS TQ1_0 TQ2_0 F16 BF16 F32").split()
 ARCHS = {
-    "llama": "n_kv_heads: 2, ",
-    "llama-tied": "n_kv_heads: 8, tie_embeddings: true, ",
-    "llama-narrow": "n_kv_heads: 4, ",
-    "qwen2": "n_kv_heads: 4, ",
-    "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true, ",
+    "llama": "n_kv_heads: 2",
+    "llama-tied": "n_kv_heads: 8, tie_embeddings: true",
+    "llama-narrow": "n_kv_heads: 4",
+    "qwen2": "n_kv_heads: 4",
+    "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true",
     "gpt2": "",
 }
-bad = []
-
-
-def run(*argv, **kw):
-    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
-    if r.returncode:
-        raise SystemExit(" ".join(argv) + "\n" + r.stdout[-2000:])
-    return r.stdout
-
-
-def check(what, ok):
-    if not ok:
-        bad.append(what)
-        print("  WRONG:", what)
-
 
 def types_of(path):
     return {t.name: t.tensor_type.name for t in GGUFReader(path).tensors}
 
 
-def perplexities(text):
-    """{chunks: perplexity so far}; llama-perplexity does not always print the last."""
-    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
-
-
 def train(folder, name):
-    narrow = "narrow" in name
-    d_model, d_ff = (160, 416) if narrow else (256, 512)
-    with open(f"{folder}/text.txt", "w") as f:
-        f.write(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
-    with open(f"{folder}/{name}.yaml", "w") as f:
-        f.write(f"""name: {name}
-data: {{corpus: text.txt, tokenizer: {{type: bpe, vocab_size: 512}}, split_on: none, valid: tail}}
-model: {{arch: {name.split('-')[0]}, n_layers: 9, d_model: {d_model}, n_heads: 8, {ARCHS[name]}
-        d_ff: {d_ff}, context: 128}}
-stages:
-  - pretrain: {{steps: 30, batch_tokens: 512, lr: 2e-3}}
-""")
-    run(ATTAR, "run", f"{name}.yaml", cwd=folder)
+    sizes = "d_model: 160, d_ff: 416" if "narrow" in name else "d_model: 256, d_ff: 512"
+    differences.train(ATTAR, folder, name, f"n_layers: 9, {sizes}" + (f", {ARCHS[name]}" if ARCHS[name] else ""),
+                      "  - pretrain: {steps: 30, batch_tokens: 512, lr: 2e-3}\n")
 
 
 def compare_values(path, ours):
@@ -124,8 +93,7 @@ def main():
                     run(ATTAR, "quantize", "--imatrix", their, f32, f"{folder}/mine.gguf", "Q2_K_S")
     if not LLAMA:
         print("== SKIPPED: llama.cpp's tools: LLAMA_BIN is not set")
-    print(f"{len(bad)} differences")
-    return 1 if bad else 0
+    return differences.ended()
 
 
 sys.exit(main())

@@ -3,58 +3,32 @@
 frozen blocks of each architecture, exported as blocks and an adapter, give the same perplexity in
 attar's checkpoint, in attar from the two files, and in llama-perplexity.   lora_oracle.py ATTAR"""
 import os
-import re
-import subprocess
 import sys
 import tempfile
 
+import differences
+from differences import check, perplexities, run
 from gguf import GGUFReader
 
 ATTAR = os.path.abspath(sys.argv[1])
 LLAMA = os.environ.get("LLAMA_BIN")
 ARCHS = {
-    "llama": "n_kv_heads: 2, ",
-    "llama-tied": "n_kv_heads: 8, tie_embeddings: true, ",
-    "qwen2": "n_kv_heads: 4, ",
-    "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true, ",
+    "llama": "n_kv_heads: 2",
+    "llama-tied": "n_kv_heads: 8, tie_embeddings: true",
+    "qwen2": "n_kv_heads: 4",
+    "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true",
     "gpt2": "",
 }
 TYPES = {"llama": "q4_k_m", "llama-tied": "q2_k", "qwen2": "q3_k_m", "qwen3": "q4_0", "gpt2": "f16"}
-bad = []
-
-
-def run(*argv, **kw):
-    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
-    if r.returncode:
-        raise SystemExit(" ".join(argv) + "\n" + r.stdout[-2000:])
-    return r.stdout
-
-
-def check(what, ok):
-    if not ok:
-        bad.append(what)
-        print("  WRONG:", what)
-
-
-def perplexity(text):
-    """The last running value; llama-perplexity does not always print that of the last chunk."""
-    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
 
 
 def train(folder, name):
-    with open(f"{folder}/text.txt", "w") as f:
-        f.write(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
-    with open(f"{folder}/{name}.yaml", "w") as f:
-        f.write(f"""name: {name}
-data: {{corpus: text.txt, tokenizer: {{type: bpe, vocab_size: 512}}, split_on: none, valid: tail}}
-model: {{arch: {name.split('-')[0]}, n_layers: 3, d_model: 256, n_heads: 8, {ARCHS[name]}
-        d_ff: 512, context: 128}}
-stages:
-  - pretrain: {{steps: 15, batch_tokens: 512, lr: 2e-3}}
+    differences.train(ATTAR, folder, name,
+                      "n_layers: 3, d_model: 256, d_ff: 512" + (f", {ARCHS[name]}" if ARCHS[name] else ""),
+                      f"""  - pretrain: {{steps: 15, batch_tokens: 512, lr: 2e-3}}
   - qat: {{type: {TYPES[name]}, params: lora, lora: {{rank: 6, alpha: 9}}, teacher: none, steps: 20,
           batch_tokens: 512, lr: 5e-3}}
 """)
-    run(ATTAR, "run", f"{name}.yaml", cwd=folder)
 
 
 def check_file(path, arch):
@@ -79,10 +53,10 @@ def main():
             run(ATTAR, "export", stage, base)
             factors = check_file(lora, name.split("-")[0])
             args = ("-f", f"{folder}/text.txt", "-c", "128", "--chunks", "8")
-            own = perplexity(run(ATTAR, "perplexity", "-m", stage, *args))
-            alone = perplexity(run(ATTAR, "perplexity", "-m", base, *args))
-            ours = {1.0: perplexity(run(ATTAR, "perplexity", "-m", base, "--lora", lora, *args)),
-                    0.5: perplexity(run(ATTAR, "perplexity", "-m", base, "--lora-scaled", f"{lora}:0.5", *args))}
+            own = perplexities(run(ATTAR, "perplexity", "-m", stage, *args))
+            alone = perplexities(run(ATTAR, "perplexity", "-m", base, *args))
+            ours = {1.0: perplexities(run(ATTAR, "perplexity", "-m", base, "--lora", lora, *args)),
+                    0.5: perplexities(run(ATTAR, "perplexity", "-m", base, "--lora-scaled", f"{lora}:0.5", *args))}
             last = max(own)
             print(f"== {name} over {TYPES[name]}, {factors} factors: checkpoint {own[last]:.4f}, from files "
                   f"{ours[1.0][last]:.4f}, blocks alone {alone[last]:.4f}", flush=True)
@@ -92,7 +66,7 @@ def main():
             if not LLAMA:
                 continue
             for scale, flags in ((1.0, ("--lora", lora)), (0.5, ("--lora-scaled", f"{lora}:0.5"))):
-                theirs = perplexity(run(f"{LLAMA}/llama-perplexity", "-m", base, *flags, *args, "-t", "2",
+                theirs = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", base, *flags, *args, "-t", "2",
                                         "-b", "128"))
                 last = max(theirs)
                 apart = abs(ours[scale][last] / theirs[last] - 1)
@@ -102,8 +76,7 @@ def main():
             print(f"perplexities with adapters within {100 * worst:.3f}% of llama.cpp's")
         else:
             print("== SKIPPED: llama.cpp's --lora: LLAMA_BIN is not set")
-    print(f"{len(bad)} differences")
-    return 1 if bad else 0
+    return differences.ended()
 
 
 sys.exit(main())

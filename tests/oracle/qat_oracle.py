@@ -8,16 +8,16 @@ package, to what attar says they decode to, to the bit; llama.cpp's perplexity o
 """
 
 import os
-import re
 import struct
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import differences
 import h5py
 import numpy as np
 import torch
+from differences import check, perplexities, run
 from gguf import GGUFReader, dequantize
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -39,22 +39,6 @@ MODELS = {
                                                initializer_range=0.05, bos_token_id=0, eos_token_id=0)),
 }
 ALL = "Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K Q8_0 IQ4_NL TQ1_0 TQ2_0".split()
-bad = 0
-
-
-def check(what: str, good: bool, note: str = "") -> None:
-    global bad
-    if not good:
-        bad += 1
-        print(f"  WRONG: {what} {note}", flush=True)
-
-
-def run(folder: Path, *command: object) -> str:
-    done = subprocess.run(list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout[-2000:]}")
-    return done.stdout
-
 
 def save(folder: Path, name: str) -> torch.nn.Module:
     torch.manual_seed(7)
@@ -80,13 +64,13 @@ def log_probabilities(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_logits(folder: Path, name: str, model: torch.nn.Module) -> None:
-    run(folder, ATTAR, "perplexity", "-m", f"{name}.h5", "-f", "text.txt", "-c", 64, "--chunks", 2,
-        "--kl-divergence-base", f"{name}.kld")
+    run(ATTAR, "perplexity", "-m", f"{name}.h5", "-f", "text.txt", "-c", 64, "--chunks", 2,
+        "--kl-divergence-base", f"{name}.kld", cwd=folder)
     tokens, ours = log_probabilities(folder / f"{name}.kld")
     with torch.no_grad():
         theirs = model(torch.from_numpy(tokens.astype(np.int64))).logits.log_softmax(-1)[:, 32:63].numpy()
     off = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-    check(f"{name}: logits", off < 1e-3, f"{off:.2e}")
+    check(f"{name}: logits {off:.2e} apart", off < 1e-3)
     print(f"  logits within {off:.1e} of transformers'", flush=True)
 
 
@@ -101,7 +85,7 @@ def check_file(name: str, checkpoint: Path, blocks: Path, decoded: Path) -> None
         for tensor, data in h5["blocks"].items():
             if isinstance(data, h5py.Dataset) and tensor in file:
                 check(f"{name} {tensor}: bytes", file[tensor].data.tobytes() == data[()].tobytes())
-        check(f"{name}: blocks", sum(t in h5["blocks"] for t in file) >= 9, "few tensors are in blocks")
+        check(f"{name}: few tensors are in blocks", sum(t in h5["blocks"] for t in file) >= 9)
     check(f"{name}: names", file.keys() == values.keys())
     for tensor, t in file.items():
         ours = np.asarray(values[tensor].data, np.float32).reshape(-1)
@@ -109,14 +93,10 @@ def check_file(name: str, checkpoint: Path, blocks: Path, decoded: Path) -> None
         check(f"{name} {tensor} ({t.tensor_type.name}): values", ours.tobytes() == theirs.tobytes())
 
 
-def perplexities(text: str) -> dict[int, float]:
-    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
-
-
 def perplexity_apart(folder: Path, file: Path) -> float:
     flags = ("-m", file, "-f", "text.txt", "-c", CONTEXT, "--chunks", 8)
-    ours = perplexities(run(folder, ATTAR, "perplexity", *flags))
-    theirs = perplexities(run(folder, f"{LLAMA}/llama-perplexity", *flags, "-t", 2, "-b", CONTEXT))
+    ours = perplexities(run(ATTAR, "perplexity", *flags, cwd=folder))
+    theirs = perplexities(run(f"{LLAMA}/llama-perplexity", *flags, "-t", 2, "-b", CONTEXT, cwd=folder))
     last = max(theirs)
     return abs(ours[last] / theirs[last] - 1)
 
@@ -129,10 +109,10 @@ data: {{corpus: text.txt, tokenizer: {{type: file, path: {source}.h5}}, split_on
 stages:
   - qat: {{from: {source}.h5, type: {kind.lower()}, steps: 6, batch_tokens: 512, lr: 1e-3{more}}}
 """)
-    run(folder, ATTAR, "run", "c.yaml")
+    run(ATTAR, "run", "c.yaml", cwd=folder)
     blocks, decoded = folder / f"{name}.gguf", folder / f"{name}-f32.gguf"
-    run(folder, ATTAR, "export", f"runs/{name}", blocks)
-    run(folder, ATTAR, "export", f"runs/{name}", decoded, "--type", "f32")
+    run(ATTAR, "export", f"runs/{name}", blocks, cwd=folder)
+    run(ATTAR, "export", f"runs/{name}", decoded, "--type", "f32", cwd=folder)
     check_file(name, folder / f"runs/{name}/01-qat/checkpoint.h5", blocks, decoded)
     apart = perplexity_apart(folder, blocks) if LLAMA else 0
     check(f"{name}: perplexity is {100 * apart:.3f} % from llama.cpp's", apart < 0.003)
@@ -141,15 +121,15 @@ stages:
 
 def start(folder: Path, source: str, kind: str) -> None:
     """A file of llama-quantize's is where training starts: before anything is learned all blocks are the file's."""
-    run(folder, f"{LLAMA}/llama-quantize", f"{source}-f16.gguf", f"{kind}.gguf", kind)
-    run(folder, ATTAR, "import", f"{kind}.gguf", f"{kind}.h5")
+    run(f"{LLAMA}/llama-quantize", f"{source}-f16.gguf", f"{kind}.gguf", kind, cwd=folder)
+    run(ATTAR, "import", f"{kind}.gguf", f"{kind}.h5", cwd=folder)
     (folder / "c.yaml").write_text(f"""name: {kind}
 data: {{corpus: text.txt, tokenizer: {{type: file, path: {kind}.h5}}, split_on: none, valid: tail}}
 stages:
   - qat: {{from: {kind}.h5, type: {kind.lower()}, steps: 1, batch_tokens: 512, lr: 0, teacher: none}}
 """)
-    run(folder, ATTAR, "run", "c.yaml")
-    run(folder, ATTAR, "export", f"runs/{kind}", f"{kind}-again.gguf")
+    run(ATTAR, "run", "c.yaml", cwd=folder)
+    run(ATTAR, "export", f"runs/{kind}", f"{kind}-again.gguf", cwd=folder)
     theirs, ours = tensors(folder / f"{kind}.gguf"), tensors(folder / f"{kind}-again.gguf")
     check(f"{kind}: names", theirs.keys() == ours.keys())
     for name, t in theirs.items():
@@ -161,28 +141,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "text.txt").write_text(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
-        run(folder, ATTAR, "tokenizer", "train", "--vocab-size", VOCAB, "-o", "tok.json", "text.txt")
+        run(ATTAR, "tokenizer", "train", "--vocab-size", VOCAB, "-o", "tok.json", "text.txt", cwd=folder)
         for name in sys.argv[2:] or MODELS:
             print("==", name, flush=True)
             model = save(folder, name)
-            run(folder, ATTAR, "import", name, f"{name}.h5")
+            run(ATTAR, "import", name, f"{name}.h5", cwd=folder)
             check_logits(folder, name, model)
             kinds = ALL if name == "llama" else ("Q2_K", "Q3_K_M", "Q4_K_M")
             apart = [train(folder, name, kind, ", scales: learned" if i % 2 else "") for i, kind in enumerate(kinds)]
             print(f"  {len(kinds)} types" + (f", perplexities within {100 * max(apart):.3f} %" if LLAMA else ""), flush=True)
         print("== a file that is in Q4_K_M already")
-        run(folder, ATTAR, "import", f"{(sys.argv[2:] or ['llama'])[0]}-Q4_K_M.gguf", "again.h5")
+        run(ATTAR, "import", f"{(sys.argv[2:] or ['llama'])[0]}-Q4_K_M.gguf", "again.h5", cwd=folder)
         train(folder, "again", "Q4_K_M", "")
         if LLAMA:
             print("== files of llama-quantize are where training starts", flush=True)
             source = (sys.argv[2:] or ["llama"])[0]
-            run(folder, ATTAR, "export", f"{source}.h5", f"{source}-f16.gguf", "--type", "f16")
+            run(ATTAR, "export", f"{source}.h5", f"{source}-f16.gguf", "--type", "f16", cwd=folder)
             for kind in ("Q2_K", "Q3_K_M", "Q4_K_M", "Q8_0"):
                 start(folder, source, kind)
     if not LLAMA:
         print("== SKIPPED: llama.cpp's perplexity: LLAMA_BIN is not set")
-    print(f"{bad} differences")
-    return 1 if bad else 0
+    return differences.ended()
 
 
 if __name__ == "__main__":
