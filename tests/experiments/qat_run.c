@@ -16,6 +16,7 @@
 #include "experiments/metrics.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/same_run.h"
+#include "tests/experiments/spawn.h"
 
 static const char *folder;
 
@@ -121,6 +122,14 @@ uint8_t *qat_run_blocks(const char *stage, size_t *bytes)
     uint8_t *x = qat_run_dataset(stage, "blocks/blk.0.ffn_up.weight", bytes);
     assert_non_null(x);
     return x;
+}
+
+void qat_run_refused(const char *args, const char *says)
+{
+    char command[300];
+    snprintf(command, sizeof command, "check t.yaml %s", args);
+    spawn_expect(folder, 1, command);
+    spawn_says(folder, says);
 }
 
 static int divergence(void *arg, int64_t step, const json_t *line)

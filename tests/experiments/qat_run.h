@@ -30,6 +30,9 @@ void *qat_run_dataset(const char *stage, const char *name, size_t *bytes);
 /* Blocks of the matrix ffn_up there. */
 uint8_t *qat_run_blocks(const char *stage, size_t *bytes);
 
+/* `check t.yaml ARGS` is refused, and says this. */
+void qat_run_refused(const char *args, const char *says);
+
 /* Divergence from the teacher in a stage ("t/02-qat"): of the first step, and the sum from step
    `from` on; NAN: there is none. */
 struct qat_course {

@@ -236,24 +236,19 @@ static void a_stage_may_follow(void **state)
 static void mistakes_are_found_first(void **state)
 {
     (void)state;
-    spawn_expect(folder, 1, "check t.yaml qat.type=q2_m");
-    spawn_says(folder, "there is no type 'q2_m'");
-    spawn_expect(folder, 1, "check t.yaml qat.type=f16");
-    spawn_says(folder, "F16 has no blocks to train in");
-    spawn_expect(folder, 1, "check t.yaml qat.params=scales");
-    spawn_says(folder, "params: scales trains nothing but scales: give scales: learned");
-    spawn_expect(folder, 1, "check t.yaml qat.params=scales qat.scales=learned qat.start=0.5");
-    spawn_says(folder, "start has no effect with params: scales");
-    spawn_expect(folder, 1, "check t.yaml qat.params=scales qat.weight_decay=0.1");
-    spawn_says(folder, "weight_decay has no effect: weights are not trained (params)");
-    spawn_expect(folder, 1, "check t.yaml qat.ema=0.9");
-    spawn_says(folder, "an average of weights in blocks is in no blocks");
-    spawn_expect(folder, 1, "check t.yaml qat.scales=learned qat.refit=10");
-    spawn_says(folder, "refit");
-    spawn_expect(folder, 1, "check t.yaml qat.teacher=yes");
-    spawn_says(folder, "teacher: 'yes' is neither true nor none");
-    spawn_expect(folder, 1, "check t.yaml qat.teacher=none qat.kl_weight=0.5");
-    spawn_says(folder, "kl_weight has no effect: there is no teacher");
+    qat_run_refused("qat.type=q2_m", "there is no type 'q2_m'");
+    qat_run_refused("qat.type=f16", "F16 has no blocks to train in");
+    qat_run_refused("qat.params=scales",
+                    "params: scales trains nothing but scales: give scales: learned");
+    qat_run_refused("qat.params=scales qat.scales=learned qat.start=0.5",
+                    "start has no effect with params: scales");
+    qat_run_refused("qat.params=scales qat.weight_decay=0.1",
+                    "weight_decay has no effect: weights are not trained (params)");
+    qat_run_refused("qat.ema=0.9", "an average of weights in blocks is in no blocks");
+    qat_run_refused("qat.scales=learned qat.refit=10", "refit");
+    qat_run_refused("qat.teacher=yes", "teacher: 'yes' is neither true nor none");
+    qat_run_refused("qat.teacher=none qat.kl_weight=0.5",
+                    "kl_weight has no effect: there is no teacher");
 }
 
 int main(void)
