@@ -278,6 +278,20 @@ const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len)
     return t->vocab.bytes + t->vocab.token[id].at;
 }
 
+bool tokenizer_same_ids(const struct tokenizer *a, const struct tokenizer *b)
+{
+    const int n = tokenizer_vocab_size(a);
+    if (n != tokenizer_vocab_size(b))
+        return false;
+    for (int i = 0; i < n; i++) {
+        size_t length[2];
+        const char *x = tokenizer_bytes(a, i, &length[0]), *y = tokenizer_bytes(b, i, &length[1]);
+        if (!x != !y || (x && (length[0] != length[1] || memcmp(x, y, length[0]) != 0)))
+            return false;
+    }
+    return true;
+}
+
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, struct buf *out)
 {
     bool spaced = t->space != TOKENIZER_NO_SPACE; // the next text starts with a space of ours

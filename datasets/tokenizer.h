@@ -138,6 +138,9 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, str
 /* The bytes of one token, *len of them, not terminated; NULL (no err) if id is no token. */
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len);
 
+/* Do ids mean the same bytes in both? */
+bool tokenizer_same_ids(const struct tokenizer *a, const struct tokenizer *b);
+
 /* Appends the token as tokenizer.json and GGUF write it: in the byte alphabet, or with U+2581 for
    spaces and <0x0A> for bytes; added tokens as they are. Nothing for an id that is no token. */
 void tokenizer_text(const struct tokenizer *t, int32_t id, struct buf *out);

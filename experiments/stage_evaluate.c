@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "autograd/base/mem.h"
@@ -32,21 +31,6 @@ static void model_of(const struct run *r, const char *name, struct subject *s)
         run_stage_model(r, i, s->path);
 }
 
-/* Do ids mean the same texts? What is measured are the corpus' ids. */
-static bool same_tokens(const struct tokenizer *a, const struct tokenizer *b)
-{
-    const int n = tokenizer_vocab_size(a);
-    if (n != tokenizer_vocab_size(b))
-        return false;
-    for (int i = 0; i < n; i++) {
-        size_t length[2];
-        const char *x = tokenizer_bytes(a, i, &length[0]), *y = tokenizer_bytes(b, i, &length[1]);
-        if (!x != !y || (x && (length[0] != length[1] || memcmp(x, y, length[0]) != 0)))
-            return false;
-    }
-    return true;
-}
-
 static void subject_close(struct subject *s)
 {
     transformer_free(&s->m);
@@ -60,7 +44,7 @@ static int subject_open(struct run *r, const char *name, struct subject *s)
     const bool gguf = model_gguf_is(s->path);
     if (gguf ? model_gguf_use(s->path, &s->m, &s->tok) : checkpoint_use(s->path, &s->m, &s->tok))
         return -1;
-    if (same_tokens(s->tok, r->tok))
+    if (tokenizer_same_ids(s->tok, r->tok)) // what is measured are the corpus' ids
         return 0;
     subject_close(s);
     return err("%s has another tokenizer than the corpus: their losses cannot be compared", name);

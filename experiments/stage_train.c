@@ -190,7 +190,7 @@ static int load_teacher(struct stage *s)
     const struct config_qat *q = &s->config->qat;
     char path[RUN_PATH];
     struct tokenizer *tok;
-    struct buf json = {0};
+    int rc = 0;
     if (s->config->kind != STAGE_QAT || (q->teacher_stage < 0 && !q->teacher_path))
         return 0;
     if (q->teacher_stage >= 0)
@@ -199,9 +199,7 @@ static int load_teacher(struct stage *s)
         snprintf(path, sizeof path, "%s", q->teacher_path);
     if (checkpoint_use(path, &s->teacher, &tok))
         return err_in("teacher");
-    int rc = tokenizer_write(tok, &json);
-    if (!rc && (json.n != s->run->tokenizer_json.n ||
-                memcmp(json.p, s->run->tokenizer_json.p, json.n) != 0))
+    if (!tokenizer_same_ids(tok, s->run->tok))
         rc = err("teacher: %s has another tokenizer than the corpus", path);
     if (!rc && s->teacher.dims.vocab != s->model.dims.vocab)
         rc = err("teacher: %s has a vocabulary of %d, the model one of %d", path,
@@ -209,7 +207,6 @@ static int load_teacher(struct stage *s)
     if (!rc && s->teacher.dims.context < s->model.dims.context)
         rc = err("teacher: %s has a context of %d, the model one of %d", path,
                  s->teacher.dims.context, s->model.dims.context);
-    buf_free(&json);
     tokenizer_free(tok);
     return rc;
 }

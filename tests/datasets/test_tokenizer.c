@@ -211,6 +211,19 @@ static void memory_runs_out(void **state)
     }
 }
 
+static void ids_mean_the_same(void **state)
+{
+    (void)state;
+    struct tokenizer *t[] = {tokenizer_new_byte(), tokenizer_new_byte(), trained("gpt-2", 300),
+                             trained("gpt-2", 301), trained("qwen2", 300)};
+    assert_true(tokenizer_same_ids(t[0], t[1]) && tokenizer_same_ids(t[2], t[2]));
+    assert_false(tokenizer_same_ids(t[0], t[2]) || tokenizer_same_ids(t[2], t[0]));
+    assert_false(tokenizer_same_ids(t[2], t[3]) || tokenizer_same_ids(t[3], t[2]));
+    assert_false(tokenizer_same_ids(t[2], t[4])); // as many, learnt from other pieces
+    for (int i = 0; i < 5; i++)
+        tokenizer_free(t[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +231,7 @@ int main(void)
         cmocka_unit_test(any_bytes_round_trip),
         cmocka_unit_test(added_tokens),
         cmocka_unit_test(ids_that_are_none),
+        cmocka_unit_test(ids_mean_the_same),
         cmocka_unit_test(threads_share_it),
         cmocka_unit_test(memory_runs_out),
     };
