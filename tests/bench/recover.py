@@ -2,7 +2,7 @@
 (experiments/configs/recover-*.yaml), post-training files of attar and llama-quantize, and training in blocks, all
 measured as exported GGUF files: loss, and mean KL divergence from the base model in F32, on the validation part.
 
-  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--type Q2_K] [--plan] [--dry] [--tokens 8M]
+  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--type Q2_K] [--arm RE] [--plan] [--dry] [--tokens 8M]
 
 The unit of work is a seed of a size: its base model, then its arms. Prints the plan with its hours first (--plan: that
 is all). An arm adds a line to results/recover.jsonl; what is there of the same base and options is skipped, and a run
@@ -33,7 +33,7 @@ SIZES = ("2m", "5m")
 RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
 SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
 # What the screen chose; the rate by type. Everything else is the stage's default.
-LR = {"Q2_K": 1e-3, "Q3_K_M": 1e-3, "Q4_K_M": 5e-4}
+LR = {"Q2_K": 3e-4, "Q3_K_M": 2e-4, "Q4_K_M": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,16 @@ def screen() -> list[Arm]:
                    qat(kind, **options))
 
     low = {"min_lr_ratio": 0}
-    return [arm("Q2_K", lr=3e-4, **low), arm("Q4_K_M", lr=1e-4, **low), arm("Q3_K_M", lr=2e-4, **low),
-            arm("Q2_K", lr=3e-4, **low, scales="learned"), arm("Q2_K", lr=1e-4, **low), arm("Q4_K_M", lr=2e-4, **low),
-            arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q2_K", lr=1e-3, **low), arm("Q2_K", lr=2e-3, **low),
-            arm("Q2_K", lr=1e-3, **low, scales="learned"), arm("Q2_K", lr=1e-3, **low, batch_tokens="2Ki"),
-            arm("Q4_K_M", lr=5e-4), arm("Q4_K_M", lr=5e-4, **low), arm("Q3_K_M", lr=1e-3, **low),
-            arm("Q4_K_M", lr=1e-3, **low), arm("Q3_K_M", lr=2e-3, **low), arm("Q2_K", lr=1e-3, **low, imatrix="IMATRIX"),
-            arm("Q2_K", lr=5e-4, **low), arm("Q2_K", lr=1e-3, **low, ste="plain"), arm("Q2_K", lr=1e-3, **low, kl_weight=0.5),
-            arm("Q2_K", lr=1e-3, **low, batch_tokens="8Ki"), arm("Q2_K", lr=1e-3, **low, refit=50),
-            arm("Q4_K_M", lr=5e-4, **low, activations="true"), arm("Q2_K", lr=1e-3, **low, start=0.25),
-            Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
+    chosen = {kind: {"lr": rate} | low for kind, rate in LR.items()}
+    two, four = chosen["Q2_K"], chosen["Q4_K_M"]
+    return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q4_K_M", lr=5e-4),
+            *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)),
+            *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
+            arm("Q2_K", **two, batch_tokens="2Ki"), arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki"),
+            arm("Q2_K", **two, optimizer="muon"), arm("Q2_K", **two, beta2=0.99), arm("Q2_K", **two, ema=0.95),
+            arm("Q2_K", **two, scales="learned"), arm("Q2_K", **two, scales="learned", scale_lr=0.3), arm("Q2_K", **two, refit=50), arm("Q2_K", **two, imatrix="IMATRIX"),
+            arm("Q2_K", **two, ste="plain"), arm("Q2_K", **two, kl_weight=0.5), arm("Q2_K", **two, start=0.25),
+            arm("Q4_K_M", **four, activations="true"), Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
             Arm("fused", "Q2_K", {"fused": {"type": "q2_k", "stage": "03-qat"}})]
 
 
@@ -282,8 +282,8 @@ class Unit:
         return r
 
     def arms(self, tier: str, arms: list[Arm], done: set) -> None:
-        left = [arm for arm in arms if (self.base_hash, self.stage_hash(arm), arm.name) not in done and
-                (not arm.stage or arm.kind in (*self.a.type, "F32"))]
+        left = [arm for arm in arms if (self.base_hash, *what(arm)) not in done and
+                (not arm.stage or arm.kind in (*self.a.type, "F32") and re.search(self.a.arm, arm.name))]
         if tier != "post-training":
             for arm in left:
                 file, more = self.make(arm)
@@ -302,21 +302,26 @@ class Unit:
                 self.record(tier, arm, row, {})
 
 
+def what(arm: Arm) -> tuple:
+    """What an arm is, beside its base model, whose hash stands for the config's data, model and pre-training."""
+    return arm.name, arm.kind, json.dumps(arm.stage, sort_keys=True)
+
+
 def key(r: dict) -> tuple:
-    return r["base"], r["config"], r["arm"]
+    return r["base"], r["arm"], r["type"], json.dumps(r["options"], sort_keys=True)
 
 
 def plan(a: argparse.Namespace, units: list[Unit], records: list[dict]) -> None:
     """Hours that are left, by unit; at the speed of the newest record of that size, if there is one."""
     total = 0.0
-    done = {(r["size"], r["seed"], r["arm"], r["config"]) for r in records}
+    done = {(r["size"], r["seed"], *key(r)[1:]) for r in records}
     for u in units:
         rates = [r["trained_tokens"] / r["seconds"] * 1.4 for r in records if r["size"] == u.size and r["arm"] == "qat"]
         rate = rates[-1] if rates else RATE[u.size]
         base = 0 if (u.base_model.parent / "summary.json").exists() else number(a.tokens) / rate
         hours = {"base": base / 3600}
         for tier, arms in tiers(u.size, u.seed).items():
-            left = [x for x in arms if (u.size, u.seed, x.name, u.stage_hash(x)) not in done]
+            left = [x for x in arms if (u.size, u.seed, *what(x)) not in done]
             if not a.only or tier in (*a.only, "post-training"):
                 hours[tier] = sum(x.cost * u.extra / rate + 60e3 / rate for x in left) / 3600
         total += sum(hours.values())
@@ -332,6 +337,7 @@ def main() -> None:
     p.add_argument("--size", choices=SIZES, nargs="+", default=SIZES)
     p.add_argument("--seed", type=int, nargs="+", default=SEEDS)
     p.add_argument("--type", choices=TYPES, nargs="+", default=TYPES, help="of trained files: what else there is waits")
+    p.add_argument("--arm", default="", help="regular expression: only arms of that name")
     p.add_argument("--tokens", default="8M", help="of pre-training")
     for flag in ("--plan", "--dry"):
         p.add_argument(flag, action="store_true")
