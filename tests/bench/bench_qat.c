@@ -5,8 +5,10 @@
  *
  * fit: scales are searched. project: latents are rounded into the kept blocks, which become panels
  * for products in bf16; plain: the same matrix without blocks, packed. pullback: gradients clipped.
+ * learned: with scales that are moved before and get gradients behind; the optimizer apart.
  * Million weights a second of the fastest pass; GB/s of what project must move (a latent is read,
- * its block read and written, its panel written) beside what copying moves.
+ * its block read and written, its panel written) beside what copying moves; by_floor: times by that
+ * of copying as many bytes (fit: a latent is read, its block written).
  */
 #include <omp.h>
 #include <stdio.h>
@@ -31,7 +33,7 @@ static void die(const char *what)
     exit(1);
 }
 
-static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t cols)
+static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t cols, bool learned)
 {
     const int64_t dim[] = {rows, cols};
     *b = (struct bench){.store = {0}};
@@ -42,7 +44,7 @@ static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t 
         die(err_text());
     store_init(&b->store, 1);
     store_project(&b->store);
-    qat_init(&b->qat, &(struct qat_options){.clipped = true, .packed = true});
+    qat_init(&b->qat, &(struct qat_options){.clipped = true, .packed = true, .learned = learned});
     b->copy = mem_slab((size_t)(rows * cols), sizeof *b->copy);
     if (!b->copy || qat_add(&b->qat, &b->store.p[0], dt) || qat_ready(&b->qat))
         die(err_text());
@@ -87,36 +89,56 @@ static double fastest(void (*pass)(struct bench *), struct bench *b, double seco
     return best;
 }
 
+/* Seconds of the fastest pass. */
+struct times {
+    double plain, copy, fit, project, pullback;
+};
+
+static struct times measure(const struct dtype *dt, int64_t rows, int64_t cols, bool learned,
+                            double seconds)
+{
+    struct bench b;
+    struct times t;
+    make(&b, dt, rows, cols, learned);
+    t.plain = fastest(project, &b, seconds);
+    t.copy = fastest(copy, &b, seconds);
+    t.fit = fastest(fit, &b, seconds);
+    if (qat_attach(&b.qat))
+        die(err_text());
+    t.project = fastest(project, &b, seconds);
+    store_zero_grad(&b.store);
+    store_pullback(&b.store); // zeroed: it has none
+    t.pullback = fastest(pullback, &b, seconds);
+    if (qat_check(&b.qat))
+        die(err_text());
+    qat_free(&b.qat);
+    store_free(&b.store);
+    free(b.copy);
+    return t;
+}
+
 int main(int argc, char **argv)
 {
     const struct dtype *dt = argc > 1 ? codecs_find(argv[1]) : NULL;
     const int64_t rows = argc > 3 ? atoll(argv[2]) : 4096, cols = argc > 3 ? atoll(argv[3]) : 2048;
     const double seconds = argc > 4 ? atof(argv[4]) : 0.5;
-    struct bench b;
     if (!dt || !dt->encode || rows < 1 || cols < dt->block || cols % dt->block) {
         fprintf(stderr, "usage: bench_qat TYPE [ROWS COLUMNS [SECONDS]]\n");
         return 2;
     }
-    make(&b, dt, rows, cols);
-    const double n = (double)(rows * cols), block = (double)dt->bytes / dt->block;
-    const double plain = fastest(project, &b, seconds), copied = fastest(copy, &b, seconds);
-    const double fitted = fastest(fit, &b, seconds);
-    if (qat_attach(&b.qat))
-        die(err_text());
-    const double projected = fastest(project, &b, seconds);
-    store_zero_grad(&b.store);
-    store_pullback(&b.store); // zeroed: it has none
-    const double pulled = fastest(pullback, &b, seconds);
-    if (qat_check(&b.qat))
-        die(err_text());
+    const struct times t = measure(dt, rows, cols, false, seconds);
+    const struct times l = measure(dt, rows, cols, true, seconds);
+    const double n = (double)(rows * cols), m = n / 1e6, block = (double)dt->bytes / dt->block;
     const double moved = n * (sizeof(float) + 2 * block + sizeof(uint16_t));
-    const double speed = 2 * sizeof(float) * n / copied; // of memory, bytes a second
+    const double speed = 2 * sizeof(float) * n / t.copy; // of memory, bytes a second
     printf("{\"type\": \"%s\", \"bits\": %.4f, \"threads\": %d, \"weights\": %.0f, "
-           "\"fit_mweights_s\": %.1f, \"project_mweights_s\": %.1f, \"plain_mweights_s\": %.1f, "
-           "\"pullback_mweights_s\": %.1f, \"project_gb_s\": %.2f, \"copy_gb_s\": %.2f, "
-           "\"project_ms\": %.3f, \"floor_ms\": %.3f, \"by_floor\": %.3f}\n",
-           dt->name, 8 * block, omp_get_max_threads(), n, n / fitted / 1e6, n / projected / 1e6,
-           n / plain / 1e6, n / pulled / 1e6, moved / projected / 1e9, speed / 1e9, 1e3 * projected,
-           1e3 * moved / speed, projected * speed / moved);
+           "\"fit_mweights_s\": %.1f, \"fit_by_floor\": %.2f, \"project_mweights_s\": %.1f, "
+           "\"plain_mweights_s\": %.1f, \"pullback_mweights_s\": %.1f, \"project_gb_s\": %.2f, "
+           "\"copy_gb_s\": %.2f, \"project_ms\": %.3f, \"floor_ms\": %.3f, \"by_floor\": %.3f, "
+           "\"learned_project_mweights_s\": %.1f, \"learned_pullback_mweights_s\": %.1f}\n",
+           dt->name, 8 * block, omp_get_max_threads(), n, m / t.fit,
+           t.fit * speed / (n * (sizeof(float) + block)), m / t.project, m / t.plain,
+           m / t.pullback, moved / t.project / 1e9, speed / 1e9, 1e3 * t.project,
+           1e3 * moved / speed, t.project * speed / moved, m / l.project, m / l.pullback);
     return 0;
 }

@@ -2,12 +2,13 @@
  * Training speed: random tokens of fixed shape; a step is forward, mean cross-entropy, backward,
  * clipping and AdamW, as train_torch.py has it. Also the memory of one forward and backward pass.
  *
- *   bench_train [--shape tiny|small|gpt2] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
+ *   bench_train [--shape tiny|small|gpt2|recover] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
  *               [--precision f32|bf16] [--recompute 1 --memory 1] [--micro SEQUENCES]
- *               [--qat Q2_K|Q3_K_M|Q4_K_M|Q6_K [--scales frozen|learned]]
+ *               [--qat Q2_K|Q3_K_M|Q4_K_M|Q6_K [--scales frozen|learned] [--rank 8]]
  *
- * --shape: defaults of what the model and the batch look like, the same as train_torch.py's. bf16:
- * activations and products, with f32 master weights. qat: training in the blocks of that mix.
+ * --shape: defaults of what the model and the batch look like, the same as train_torch.py's;
+ * recover: of configs/recover-5m.yaml. bf16: activations and products, with f32 master weights.
+ * qat: training in the blocks of that mix; with a rank: of factors over them, which stay.
  *
  * Prints one JSON line: tokens_per_s is the median over the steps after the warm-up, first_step_s
  * the time from main to the end of the first step, arena_mib what a step needs beside the weights.
@@ -38,6 +39,7 @@ struct bench {
     long threads, steps, warmup, bf16, recompute, memory, shape;
     long micro;       /* sequences at once; 0: all that `attar run` would take by default */
     long qat, scales; /* place in mixes; 1: learned */
+    long rank;        /* of factors over the blocks; 0: all is trained */
 };
 
 static const struct bench shapes[] = {
@@ -45,8 +47,9 @@ static const struct bench shapes[] = {
     {512, 8, 8, 8, 1536, 8192, 512, 4, .threads = 2, .steps = 20, .warmup = 4},
     {768, 12, 12, 12, 3072, 50257, 512, 4, .arch = ARCH_GPT2, .tie = true, .context = 1024,
      .threads = 2, .steps = 20, .warmup = 4},
+    {256, 6, 4, 2, 768, 2048, 256, 16, .tie = true, .threads = 2, .steps = 20, .warmup = 4},
 };
-static const char *const shape_names[] = {"tiny", "small", "gpt2", NULL};
+static const char *const shape_names[] = {"tiny", "small", "gpt2", "recover", NULL};
 static const char *const precisions[] = {"f32", "bf16", NULL};
 static const char *const mixes[] = {"none", "Q2_K", "Q3_K_M", "Q4_K_M", "Q6_K", NULL};
 static const char *const scales[] = {"frozen", "learned", NULL};
@@ -76,6 +79,7 @@ static const struct {
     {"--recompute", offsetof(struct bench, recompute), NULL},
     {"--qat", offsetof(struct bench, qat), mixes},
     {"--scales", offsetof(struct bench, scales), scales},
+    {"--rank", offsetof(struct bench, rank), NULL},
     {"--memory", offsetof(struct bench, memory), NULL}, // only the plan: nothing is computed
 };
 
@@ -187,12 +191,13 @@ static void pass(struct transformer *m, struct ctx *ctx, const struct data *x, l
 static double step(struct transformer *m, struct blocks *blocks, struct ctx *ctx,
                    const struct data *x, long done)
 {
+    struct store *s = m->lora.factors.n ? &m->lora.factors : &m->store;
     struct loss loss = {0};
-    store_zero_grad(&m->store);
+    store_zero_grad(s);
     for (long i = 0; i < x->parts; i++)
         pass(m, ctx, x, i, &loss);
-    store_pullback(&m->store);
-    const double count = (double)loss.count, norm = grad_norm(&m->store) / count;
+    store_pullback(s);
+    const double count = (double)loss.count, norm = grad_norm(s) / count;
     const struct optimizer_args args = {.step = done + 1,
                                         .lr = 1e-3f,
                                         .grad_scale = (float)(fmin(1, 1 / (norm + 1e-6)) / count),
@@ -200,12 +205,12 @@ static double step(struct transformer *m, struct blocks *blocks, struct ctx *ctx
                                         .beta1 = 0.9f,
                                         .beta2 = 0.95f,
                                         .eps = 1e-8f};
-    if (optimizers[OPTIMIZER_ADAMW].step(&m->store, &args))
+    if (optimizers[OPTIMIZER_ADAMW].step(s, &args))
         die(err_text());
     if (blocks && blocks->qat.scales.n &&
         optimizers[OPTIMIZER_ADAMW].step(&blocks->qat.scales, &args))
         die(err_text());
-    store_project(&m->store);
+    store_project(s);
     if (blocks && qat_check(&blocks->qat))
         die(err_text());
     return loss.nll / count;
@@ -217,10 +222,21 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static struct lora_args factors(const struct bench *b)
+{
+    static const char *all = "all";
+    return (struct lora_args){.rank = b->rank, .alpha = (double)b->rank, .targets = {1, &all}};
+}
+
 static size_t plan(const struct bench *b, const struct transformer_dims *dims)
 {
-    const struct plan_args args = {
-        .n_seqs = b->micro, .T = b->seq, .parts = 1, .bf16 = b->bf16, .recompute = b->recompute};
+    const struct lora_args lora = factors(b);
+    const struct plan_args args = {.n_seqs = b->micro,
+                                   .T = b->seq,
+                                   .parts = 1,
+                                   .bf16 = b->bf16,
+                                   .recompute = b->recompute,
+                                   .lora = b->rank ? &lora : NULL};
     const size_t bytes = plan_train(dims, &args);
     if (!bytes)
         die(err_text());
@@ -240,6 +256,7 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
            "\"vocab\": %ld, \"seq\": %ld, \"batch\": %ld, \"micro\": %ld, \"threads\": %ld, "
            "\"tie\": %s, "
            "\"recompute\": %s, \"qat\": \"%s\", \"scales\": \"%s\", \"params\": %lld, "
+           "\"rank\": %ld, \"trained\": %lld, "
            "\"steps\": %ld, \"tokens_per_s\": %.1f, \"step_ms\": %.2f, "
            "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"first_step_s\": %.3f, "
            "\"peak_rss_mib\": %.1f, \"arena_mib\": %.2f, \"loss\": %.4f}\n",
@@ -247,9 +264,35 @@ static void report(const struct bench *b, const struct transformer *m, size_t ar
            precisions[b->bf16], b->d, b->layers, b->heads, b->kv_heads, b->ff, b->vocab, b->seq,
            b->batch, b->micro, b->threads, b->tie ? "true" : "false",
            b->recompute ? "true" : "false", mixes[b->qat], scales[b->scales],
-           (long long)store_numel(&m->store), b->steps, median,
+           (long long)store_numel(&m->store), b->rank,
+           (long long)store_numel(b->rank ? &m->lora.factors : &m->store), b->steps, median,
            1e3 * (double)(b->batch * b->seq) / median, rate[0], rate[b->steps - 1], first,
            (double)usage.ru_maxrss / 1024, (double)arena / 0x1p20, loss);
+}
+
+/* The model, random, in blocks if it is to be; or under factors. */
+static void make(const struct bench *b, const struct transformer_dims *dims, struct transformer *m,
+                 struct blocks *blocks)
+{
+    const struct config_qat qat = {.type = mixes[b->qat],
+                                   .ste = STE_CLIPPED,
+                                   .scales = b->scales ? SCALES_LEARNED : SCALES_FROZEN};
+    const struct lora_args lora = factors(b);
+    if (transformer_init(m, dims, b->rank ? STORE_FROZEN : STORE_TRAINED))
+        die(err_text());
+    if (b->bf16 && !b->rank && store_panels(&m->store))
+        die(err_text());
+    store_init(&m->store, 1);
+    if (b->qat && blocks_open(blocks, &qat, b->bf16, ".", m))
+        die(err_text());
+    if (!b->rank && b->qat && blocks_begin(blocks, m))
+        die(err_text());
+    if (!b->rank)
+        return;
+    if (blocks_fit(blocks) || blocks_freeze(blocks, m, b->bf16) || lora_add_targets(m, &lora) ||
+        lora_attach(m, lora.alpha, STORE_TRAINED) || (b->bf16 && store_panels(&m->store)))
+        die(err_text());
+    store_init(&m->lora.factors, 1);
 }
 
 int main(int argc, char **argv)
@@ -261,6 +304,8 @@ int main(int argc, char **argv)
     b.micro = b.micro ? b.micro : config_micro_batch(&plain, b.seq) / b.seq;
     if (b.batch % b.micro)
         die("--micro does not divide --batch");
+    if (b.rank && !b.qat)
+        die("--rank wants blocks: --qat");
     omp_set_num_threads((int)b.threads);
     if (gemm_init(argv, GEMM_SPIN))
         die(err_text());
@@ -272,19 +317,13 @@ int main(int argc, char **argv)
         return 0;
     }
     struct transformer m;
+    struct blocks blocks;
     struct ctx ctx;
-    if (transformer_init(&m, &dims, STORE_TRAINED) || ctx_init(&ctx, arena) ||
-        (b.bf16 && store_panels(&m.store)))
+    if (ctx_init(&ctx, arena))
         die(err_text());
     ctx.recompute = b.recompute;
     ctx.act = b.bf16 ? &dtype_bf16 : &dtype_f32;
-    store_init(&m.store, 1);
-    struct blocks blocks;
-    const struct config_qat qat = {.type = mixes[b.qat],
-                                   .ste = STE_CLIPPED,
-                                   .scales = b.scales ? SCALES_LEARNED : SCALES_FROZEN};
-    if (b.qat && (blocks_open(&blocks, &qat, b.bf16, ".", &m) || blocks_begin(&blocks, &m)))
-        die(err_text());
+    make(&b, &dims, &m, &blocks);
     const size_t n = (size_t)(b.batch * b.seq);
     struct data x = {.tok = mem_new(n, sizeof *x.tok),
                      .pos = mem_new(n, sizeof *x.pos),

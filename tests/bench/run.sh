@@ -162,6 +162,14 @@ qat_cost() {
     done
 }
 
+# all parameters in blocks against factors over blocks that stay: the model of recover-5m.yaml, and one of 35.7M
+qlora() {
+    for shape in recover small; do
+        few="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2"
+        versus qlora-$shape step_ms all factors -- $few --qat Q4_K_M -- $few --qat Q4_K_M --rank 8
+    done
+}
+
 # training in blocks against quantizing after training: hours; RECOVER_RUNS keeps its checkpoints, and it goes on there
 recover() {
     [ -f "$ATTAR_DATA/mixed.txt.xz" ] || { skip "recover: no mixed.txt.xz"; return; }
@@ -287,7 +295,7 @@ xz_baseline() {
     rm -rf "$parts"
 }
 
-for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs qat_cost recover decode parallel xz_baseline shakespeare quickstart; do
+for m in train train_small train_gpt2 gemm gemm16 precision recompute attention plan startup tokenizer corpus codecs qat_cost qlora recover decode parallel xz_baseline shakespeare quickstart; do
     case $wanted in "  " | *" $m "*) echo "== $m"; $m ;; esac
 done
 [ -n "$dry" ] || [ ! -f README.md ] || "$python" tests/bench/tables.py || failed=$((failed + 1))
