@@ -73,6 +73,9 @@ enum checkpoint_what { CHECKPOINT_MODEL, CHECKPOINT_TRAINING, CHECKPOINT_LATENT,
 /* Into a model that transformer_init() made from c->dims. 0, or -1 with err() set. */
 int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what);
 
+/* A model of shapes, each of the type of its blocks: enough for plans. 0, or -1 with err() set. */
+int checkpoint_shapes(struct checkpoint *c, struct transformer *m);
+
 /* The blocks themselves take the place of `used` in a frozen model that was loaded: for export. */
 int checkpoint_use_blocks(struct checkpoint *c, struct transformer *m);
 

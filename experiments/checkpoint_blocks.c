@@ -103,8 +103,8 @@ int checkpoint_read_mix(struct checkpoint *c)
     return h5file_get_text(c->file, group, mix_name, &c->mix);
 }
 
-/* 1: t became the tensor's blocks, data to be freed; 0: it has none; -1 with err() set. */
-static int read_blocks(struct h5file *f, const struct param *p, struct tensor *t)
+/* 1: the tensor is in blocks of *dt; 0: it is not; -1 with err() set. */
+static int read_type(struct h5file *f, const struct param *p, const struct dtype **dt)
 {
     char name[CHECKPOINT_NAME];
     struct buf type = {0};
@@ -113,13 +113,23 @@ static int read_blocks(struct h5file *f, const struct param *p, struct tensor *t
         return 0;
     if (h5file_get_text(f, group, p->name, &type))
         return -1;
-    const struct dtype *dt = codecs_find(type.p ? type.p : "");
-    int rc = 0;
-    if (!dt || !dt->decode || tensor_cols(&p->used) % dt->block)
+    *dt = codecs_find(type.p ? type.p : "");
+    int rc = 1;
+    if (!*dt || !(*dt)->decode || tensor_cols(&p->used) % (*dt)->block)
         rc = err("%s: %s of type '%.40s'", h5file_path(f), name, type.p ? type.p : "");
     buf_free(&type);
-    if (rc)
-        return rc;
+    return rc;
+}
+
+/* 1: t became the tensor's blocks, data to be freed; 0: it has none; -1 with err() set. */
+static int read_blocks(struct h5file *f, const struct param *p, struct tensor *t)
+{
+    char name[CHECKPOINT_NAME];
+    const struct dtype *dt;
+    const int is = read_type(f, p, &dt);
+    if (is <= 0)
+        return is;
+    name_of(name, p->name);
     *t = (struct tensor){.dt = dt, .nd = p->used.nd};
     memcpy(t->dim, p->used.dim, sizeof t->dim);
     const int64_t dim[] = {tensor_rows(t), (int64_t)tensor_row_bytes(t)};
@@ -130,6 +140,18 @@ static int read_blocks(struct h5file *f, const struct param *p, struct tensor *t
         return 1;
     free(t->data);
     return -1;
+}
+
+int checkpoint_shapes(struct checkpoint *c, struct transformer *m)
+{
+    if (transformer_init(m, &c->dims, STORE_SHAPES))
+        return -1;
+    for (int i = 0; i < m->store.n; i++)
+        if (read_type(c->file, &m->store.p[i], &m->store.p[i].used.dt) < 0) {
+            transformer_free(m);
+            return -1;
+        }
+    return 0;
 }
 
 int checkpoint_decode_blocks(struct checkpoint *c, struct transformer *m)

@@ -153,12 +153,15 @@ static void rules_from(const struct config *c, int i, int before, const struct y
         s->checkpoint = s->from;
 }
 
-/* A name in `compare`: a stage or a checkpoint, which may be quantized first, or a GGUF file. */
+/* A name in `compare`: a stage or a checkpoint, which may be quantized first; or a GGUF file, also
+   by the stage that exports it. */
 static void rules_compared(struct config *c, int i, const char *name, struct place at, bool silent,
                            struct mistakes *bad)
 {
     const char *type, *model = pool_text(&c->pool, name, config_compare_name(name, &type));
-    const bool gguf = model && ends_in(model, ".gguf");
+    const int k = model ? config_stage_find(c, model) : -1;
+    const bool file = k >= 0 && k < i && c->stages[k].kind == STAGE_EXPORT;
+    const bool gguf = file || (model && ends_in(model, ".gguf"));
     if (model && !gguf)
         resolve(c, i, model, at, silent, bad);
     if (type && gguf)

@@ -301,7 +301,7 @@ static const struct field finetune_fields[] = {
 #define AT(member) FIELD_AT(config_evaluate, member)
 static const struct field evaluate_fields[] = {
     {AT(compare), .type = FIELD_TEXTS,
-     .doc = "stages or checkpoints .h5 to measure, @TYPE: quantized first; or .gguf files"},
+     .doc = "stages or .h5 to measure, @TYPE: quantized first; or stages `export`, or .gguf"},
     {AT(reference), .type = FIELD_TEXT,
      .doc = "stage, .h5 or .gguf: the mean KL divergence from its predictions is measured"},
     {AT(tokens), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "0",

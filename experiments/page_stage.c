@@ -155,7 +155,8 @@ static void add_charts(struct buf *b, const struct report_stage *s)
 
 /* ---- tables ---- */
 
-static void add_row(struct buf *b, const struct summary_row *row, const struct summary_row *first)
+static void add_row(struct buf *b, const struct summary_row *row, const struct summary_row *first,
+                    bool trained)
 {
     buf_text(b, "<tr><td class=\"l\">");
     html_string(b, row->name);
@@ -175,6 +176,10 @@ static void add_row(struct buf *b, const struct summary_row *row, const struct s
     page_number(b, row->bits_per_byte, 4);
     buf_text(b, "</td><td>");
     page_number(b, row->kld, 5);
+    if (trained) {
+        buf_text(b, "</td><td>");
+        page_number(b, row->trained_loss - row->loss, 5);
+    }
     buf_text(b, "</td><td>");
     page_count(b, row->tokens);
     buf_text(b, "</td></tr>\n");
@@ -182,13 +187,19 @@ static void add_row(struct buf *b, const struct summary_row *row, const struct s
 
 static void add_rows(struct buf *b, const struct summary *u)
 {
+    bool trained = false;
     if (!u->n_rows)
         return;
+    for (int64_t i = 0; i < u->n_rows; i++)
+        trained |= isfinite(u->row[i].trained_loss);
     buf_text(b, "<div class=\"card scroll\"><table><thead><tr><th class=\"l\">Model</th>"
                 "<th>Size</th><th>Loss</th><th>Perplexity</th><th>to the first</th>"
-                "<th>Bits/byte</th><th>KL divergence</th><th>Tokens</th></tr></thead>\n<tbody>\n");
+                "<th>Bits/byte</th><th>KL divergence</th>");
+    if (trained)
+        buf_text(b, "<th>Training forward minus it</th>");
+    buf_text(b, "<th>Tokens</th></tr></thead>\n<tbody>\n");
     for (int64_t i = 0; i < u->n_rows; i++)
-        add_row(b, &u->row[i], &u->row[0]);
+        add_row(b, &u->row[i], &u->row[0], trained);
     buf_text(b, "</tbody></table></div>\n");
 }
 

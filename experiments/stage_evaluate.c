@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "autograd/base/mem.h"
+#include "experiments/adapter.h"
 #include "experiments/checkpoint.h"
 #include "experiments/contrast.h"
 #include "experiments/export.h"
@@ -20,21 +21,51 @@ struct subject {
     struct tokenizer *tok;
     char path[RUN_PATH];
     const char *type; /* quantized as that first; NULL: as it is */
+    int stage;        /* of the run, whose model or file it is; -1: a path */
 };
+
+static const struct config_stage *stage_of(const struct run *r, const struct subject *s)
+{
+    return s->stage >= 0 ? &r->config->stages[s->stage] : NULL;
+}
 
 /* A name in `compare` is a stage's or a path, and may have a @TYPE behind it. */
 static void model_of(const struct run *r, const char *name, struct subject *s)
 {
     snprintf(s->path, RUN_PATH, "%.*s", (int)config_compare_name(name, &s->type), name);
-    const int i = config_stage_find(r->config, s->path);
-    if (i >= 0)
-        run_stage_model(r, i, s->path);
+    s->stage = config_stage_find(r->config, s->path);
+    if (s->stage >= 0 && stage_of(r, s)->kind == STAGE_EXPORT)
+        stage_export_path(r, s->stage, s->path);
+    else if (s->stage >= 0)
+        run_stage_model(r, s->stage, s->path);
 }
 
 static void subject_close(struct subject *s)
 {
     transformer_free(&s->m);
     tokenizer_free(s->tok);
+}
+
+/* The factors that a stage has exported beside its file, if there are any. 0, or -1 with err(). */
+static int use_adapter(const struct run *r, struct subject *s)
+{
+    const struct config_stage *c = stage_of(r, s);
+    char from[RUN_PATH];
+    struct checkpoint source;
+    struct buf path = {0};
+    if (!c || c->kind != STAGE_EXPORT || c->export.merge)
+        return 0;
+    if (c->parent >= 0)
+        run_stage_model(r, c->parent, from);
+    else
+        snprintf(from, sizeof from, "%s", c->checkpoint);
+    if (checkpoint_open(&source, from))
+        return -1;
+    export_adapter_path(s->path, &path);
+    const int rc = path.failed || (source.lora && adapter_use(&s->m, path.p, 1)) ? -1 : 0;
+    buf_free(&path);
+    checkpoint_close(&source);
+    return rc;
 }
 
 /* The model as it lies in the file: a GGUF's weights stay in their blocks. 0, or -1 with err(). */
@@ -44,10 +75,14 @@ static int subject_open(struct run *r, const char *name, struct subject *s)
     const bool gguf = model_gguf_is(s->path);
     if (gguf ? model_gguf_use(s->path, &s->m, &s->tok) : checkpoint_use(s->path, &s->m, &s->tok))
         return -1;
-    if (tokenizer_same_ids(s->tok, r->tok)) // what is measured are the corpus' ids
-        return 0;
-    subject_close(s);
-    return err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
+    int rc = 0;
+    if (!tokenizer_same_ids(s->tok, r->tok)) // what is measured are the corpus' ids
+        rc = err("%s has another tokenizer than the corpus: their losses cannot be compared", name);
+    if (!rc)
+        rc = use_adapter(r, s);
+    if (rc)
+        subject_close(s);
+    return rc;
 }
 
 /* Bytes of the file that a stage `export` of this run makes of the checkpoint, by the recipe or by
@@ -87,22 +122,20 @@ static int quantize(const struct run *r, struct subject *s, struct summary_row *
     return rc;
 }
 
-/* Bytes of the file of a model that was trained in blocks: once more, as `export` takes them. */
+/* Bytes of the file of a model that was trained in blocks. */
 static int blocks_size(const struct run *r, struct subject *s, struct summary_row *row)
 {
     struct checkpoint c;
     struct transformer m;
-    struct tokenizer *tok;
     struct recipe recipe;
     if (checkpoint_open(&c, s->path))
         return -1;
     int rc = 0;
     if (c.mix.n && !(rc = recipe_init(&recipe, &(struct recipe_options){.type = c.mix.p}))) {
-        rc = checkpoint_use(s->path, &m, &tok);
+        rc = checkpoint_shapes(&c, &m);
         if (!rc) {
-            rc = checkpoint_use_blocks(&c, &m) ? -1 : size_of(r, &c, &m, tok, &recipe, &row->size);
+            rc = size_of(r, &c, &m, s->tok, &recipe, &row->size);
             transformer_free(&m);
-            tokenizer_free(tok);
         }
         recipe_free(&recipe);
     }
@@ -125,6 +158,27 @@ static int prepare(const struct run *r, struct subject *s, struct summary_row *r
     return s->type                  ? quantize(r, s, row)
            : model_gguf_is(s->path) ? file_size(s->path, &row->size)
                                     : blocks_size(r, s, row);
+}
+
+/* What the stage that trained the model in blocks has said of it at its end, in the precision of
+   its forward pass, if it was the same text. 0, or -1 with err() set. */
+static int trained_loss(const struct run *r, const struct subject *s,
+                        const struct config_evaluate *e, double *loss)
+{
+    const struct config_stage *c = stage_of(r, s);
+    char path[RUN_PATH];
+    struct checkpoint from;
+    *loss = NAN;
+    if (c && c->kind == STAGE_EXPORT)
+        c = c->parent >= 0 ? &r->config->stages[c->parent] : NULL;
+    if (!c || c->kind != STAGE_QAT || s->type || e->tokens || c->train.eval_tokens)
+        return 0;
+    run_stage_model(r, (int)(c - r->config->stages), path);
+    if (checkpoint_open(&from, path))
+        return -1;
+    *loss = from.state.last_valid;
+    checkpoint_close(&from);
+    return 0;
 }
 
 static int measure(struct run *r, struct transformer *m, struct transformer *reference,
@@ -174,6 +228,8 @@ static int evaluate_one(struct run *r, struct transformer *reference,
         return -1;
     int rc = prepare(r, &s, row);
     if (!rc)
+        rc = trained_loss(r, &s, e, &row->trained_loss);
+    if (!rc)
         rc = measure(r, &s.m, reference, e, row);
     subject_close(&s);
     return rc < 0 ? err_in("%s", name) : rc;
@@ -181,9 +237,14 @@ static int evaluate_one(struct run *r, struct transformer *reference,
 
 static void print_rows(const struct summary_row *row, int n, bool apart)
 {
+    bool trained = false;
+    for (int i = 0; i < n; i++)
+        trained |= isfinite(row[i].trained_loss);
     printf("%-32s %10s %12s %14s %12s %12s", "model", "loss", "perplexity", "bits per byte",
            "tokens", "GGUF, bytes");
-    printf(apart ? " %24s\n" : "\n", "KL from the reference");
+    if (apart)
+        printf(" %24s", "KL from the reference");
+    printf(trained ? " %20s\n" : "\n", "training minus it");
     for (int i = 0; i < n; i++, row++) {
         char size[32] = "";
         if (row->size)
@@ -192,6 +253,8 @@ static void print_rows(const struct summary_row *row, int n, bool apart)
                row->bits_per_byte, (long long)row->tokens, size);
         if (apart)
             printf("      %8.5f \302\261 %7.5f", row->kld, row->kld_error);
+        if (isfinite(row->trained_loss))
+            printf(" %+20.5f", row->trained_loss - row->loss);
         printf("\n");
     }
 }

@@ -52,15 +52,11 @@ static const struct key summary_keys[] = {
 };
 
 static const struct key row_keys[] = {
-    KEY(summary_row, name, KEY_TEXT),
-    KEY(summary_row, loss, KEY_NUMBER),
-    KEY(summary_row, perplexity, KEY_NUMBER),
-    KEY(summary_row, bits_per_byte, KEY_NUMBER),
-    KEY(summary_row, kld, KEY_NUMBER),
-    KEY(summary_row, kld_error, KEY_NUMBER),
-    KEY(summary_row, tokens, KEY_COUNT),
-    KEY(summary_row, size, KEY_COUNT),
-    {NULL, KEY_TEXT, 0},
+    KEY(summary_row, name, KEY_TEXT),           KEY(summary_row, loss, KEY_NUMBER),
+    KEY(summary_row, perplexity, KEY_NUMBER),   KEY(summary_row, bits_per_byte, KEY_NUMBER),
+    KEY(summary_row, kld, KEY_NUMBER),          KEY(summary_row, kld_error, KEY_NUMBER),
+    KEY(summary_row, trained_loss, KEY_NUMBER), KEY(summary_row, tokens, KEY_COUNT),
+    KEY(summary_row, size, KEY_COUNT),          {NULL, KEY_TEXT, 0},
 };
 
 static const struct key fact_keys[] = {

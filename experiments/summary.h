@@ -16,6 +16,8 @@ struct summary_row {
                               standard error */
     int64_t tokens;        /* scored                                                  */
     int64_t size;          /* of the model's file, bytes; 0: unknown                  */
+    double trained_loss;   /* the same text in the forward pass of the stage that trained it in
+                              blocks; NAN: there is none, or of other text */
 };
 
 /* Anything else worth a line: {"bits per weight", "3.91"}. */

@@ -38,11 +38,32 @@ static void make(struct transformer *m, enum arch arch, bool tied, int d_ff, enu
     store_init(&m->store, 7);
 }
 
-static void begin(struct blocks *b, const char *mix, struct transformer *m)
+/* imatrix, in the folder: NULL, none. */
+static void begin(struct blocks *b, const char *mix, const char *folder, const char *imatrix,
+                  struct transformer *m)
 {
-    const struct config_qat c = {.type = mix, .ste = STE_CLIPPED};
-    if (blocks_open(b, &c, false, ".", m) || blocks_begin(b, m))
+    const struct config_qat c = {.type = mix, .ste = STE_CLIPPED, .mix.imatrix = imatrix};
+    if (blocks_open(b, &c, false, folder, m) || blocks_begin(b, m))
         fail_msg("%s: %s", mix, err_text());
+}
+
+/* Of all matrices but the embedding: later columns are worth more. */
+static void write_importance(const struct transformer *m, const char *path)
+{
+    struct imatrix im = {0};
+    for (int i = 0; i < m->store.n; i++) {
+        const struct param *p = &m->store.p[i];
+        if (p->used.nd < 2 || p == m->token_embd || p == m->position_embd)
+            continue;
+        struct imatrix_entry *e = imatrix_add(&im, p->name, tensor_cols(&p->used));
+        assert_non_null(e);
+        e->count[0] = 2;
+        for (int64_t c = 0; c < e->cols; c++)
+            e->sum[c] = (float)(1 + c * c % 97 + c);
+    }
+    if (imatrix_finish(&im) || imatrix_write(&im, path))
+        fail_msg("%s", err_text());
+    imatrix_free(&im);
 }
 
 static void save(const char *path, const struct transformer *m, const struct blocks *b)
@@ -107,14 +128,16 @@ static void every_mix_ships_what_it_trained(void **state)
 {
     const struct recipe_mix *mix;
     const char *h5 = scratch_path(*state, "m.h5"), *gguf = scratch_path(*state, "m.gguf");
+    const char *im = scratch_path(*state, "im.gguf");
     for (int i = 0; (mix = recipe_mix_at(i)); i++)
         for (int k = 0; k < 3 && mix->base->block > 1; k++) {
             struct transformer m;
             struct blocks b;
-            if (!strcmp(mix->name, "Q2_K_S")) // which asks for importance
-                continue;
+            const bool asks = !strcmp(mix->name, "Q2_K_S");
             make(&m, k == 2 ? ARCH_GPT2 : ARCH_LLAMA, k != 0, k == 1 ? 288 : 256, STORE_TRAINED);
-            begin(&b, mix->name, &m);
+            if (asks)
+                write_importance(&m, im);
+            begin(&b, mix->name, ".", asks ? im : NULL, &m);
             for (size_t j = 0; j < m.store.len; j++) // off the fit
                 m.store.latent[j] *= 1 + 0.05f * (float)(j % 5);
             store_project(&m.store);
@@ -122,6 +145,36 @@ static void every_mix_ships_what_it_trained(void **state)
             blocks_close(&b);
             transformer_free(&m);
         }
+}
+
+/* Scales are fitted by importance where there is one, and as ever where there is none. */
+static void importance_weighs_the_fit(void **state)
+{
+    struct transformer m;
+    struct blocks b;
+    int weighed = 0;
+    make(&m, ARCH_LLAMA, false, 256, STORE_TRAINED);
+    write_importance(&m, scratch_path(*state, "im.gguf"));
+    begin(&b, "q3_k_m", scratch_folder(*state), "im.gguf", &m);
+    for (int i = 0; i < b.qat.n; i++) {
+        const struct qat_weight *w = &b.qat.weight[i];
+        struct tensor t = w->blocks;
+        const size_t row = tensor_row_bytes(&t);
+        float mean[256];
+        assert_int_equal(tensor_cols(&t), 256);
+        for (int c = 0; c < 256; c++)
+            mean[c] = (float)(1 + c * c % 97 + c) / 2;
+        t.data = malloc(tensor_bytes(&t));
+        const float *x = w->p->latent;
+        t.dt->encode(&t, 0, x, w->p == m.token_embd ? NULL : mean);
+        assert_memory_equal(t.data, w->blocks.data, row);
+        t.dt->encode(&t, 0, x, NULL);
+        weighed += memcmp(t.data, w->blocks.data, row) != 0;
+        free(t.data);
+    }
+    assert_int_equal(weighed, b.qat.n - 1); // all but the embedding
+    blocks_close(&b);
+    transformer_free(&m);
 }
 
 /* What goes on from a checkpoint has its latents and its blocks, and not other ones. */
@@ -132,7 +185,7 @@ static void training_goes_on_in_the_same_blocks(void **state)
     struct blocks b, again;
     struct checkpoint c;
     make(&m, ARCH_LLAMA, false, 512, STORE_TRAINED);
-    begin(&b, "q3_k_m", &m);
+    begin(&b, "q3_k_m", ".", NULL, &m);
     for (size_t j = 0; j < m.store.len; j++)
         m.store.latent[j] *= 1 + 0.05f * (float)(j % 5);
     store_project(&m.store);
@@ -303,11 +356,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(every_mix_ships_what_it_trained),
-        TEST(training_goes_on_in_the_same_blocks),
-        TEST(packed_trains_the_same),
-        TEST(activations_are_inferences),
-        TEST(embedding_and_head_have_their_types),
+        TEST(every_mix_ships_what_it_trained),     TEST(importance_weighs_the_fit),
+        TEST(training_goes_on_in_the_same_blocks), TEST(packed_trains_the_same),
+        TEST(activations_are_inferences),          TEST(embedding_and_head_have_their_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

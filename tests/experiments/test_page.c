@@ -64,6 +64,8 @@ static void page_is_whole_and_self_contained(void **state)
         "cross_entropy",
         "pretrain@q3_k_m",
         "qat &lt;script&gt;",
+        "Training forward minus it",
+        "-0.00130",
         "from checkpoint.h5 of step 300",
         "loss is nan",
         "# &lt;b&gt;&amp;", // of the config

@@ -128,7 +128,8 @@ static void mistakes_are_found_before_anything_runs(void **state)
     assert_mistake("small.from=scratch", "only pretrain can start from scratch");
     assert_mistake("evaluate.compare=pretrain@q4_k_x", "there is no type 'q4_k_x'");
     assert_mistake("evaluate.compare=pretrian@q4_k_m", "did you mean 'pretrain'?");
-    assert_mistake("evaluate.compare=small@q4_k_m", "makes no model");
+    assert_mistake("evaluate.compare=small@q4_k_m", "a GGUF file is measured as it is");
+    assert_mistake("evaluate.reference=small", "makes no model");
     assert_mistake("evaluate.compare=a.gguf@q4_k_m", "a GGUF file is measured as it is");
     assert_mistake("evaluate.reference=pretrian", "did you mean 'pretrain'?");
 }

@@ -220,6 +220,39 @@ static void a_teacher_is_followed(void **state)
     assert_true(chain > 0 && fabs(given - chain) <= 0);
 }
 
+/* With a kl_weight of a half the weights go half the way of either loss. */
+static void the_loss_is_a_mix(void **state)
+{
+    enum { N = 256 * 256 };
+    static float start[N], kl[N], ce[N], mix[N];
+    static const char *const options[] = {"name=kl qat.kl_weight=1", "name=ce qat.teacher=none",
+                                          "name=mix qat.kl_weight=0.5"};
+    char args[400];
+    double most = 0, off = 0, apart = 0;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        snprintf(args, sizeof args,
+                 "run t.yaml %s qat.steps=1 qat.optimizer=sgd qat.momentum=0 qat.nesterov=false "
+                 "qat.weight_decay=0 qat.grad_clip=0 qat.lr=0.1 qat.schedule=constant qat.warmup=0 "
+                 "qat.precision=f32",
+                 options[i]);
+        spawn_expect(folder, 0, args);
+    }
+    weights_of("runs/kl/01-pretrain", start);
+    weights_of("runs/kl/02-qat", kl);
+    weights_of("runs/ce/02-qat", ce);
+    weights_of("runs/mix/02-qat", mix);
+    for (int i = 0; i < N; i++) {
+        const double a = (double)kl[i] - (double)start[i], b = (double)ce[i] - (double)start[i];
+        const double c = (double)mix[i] - (double)start[i];
+        most = fmax(most, fmax(fabs(a), fabs(b)));
+        apart = fmax(apart, fabs(a - b));
+        off = fmax(off, fabs(c - (a + b) / 2));
+    }
+    if (!(off < 1e-3 * most && apart > 0.1 * most))
+        fail_msg("%g from the middle of what is %g apart", off, apart);
+}
+
 /* The next stage starts from the weights that were rounded if it rounds them, too. */
 static void a_stage_may_follow(void **state)
 {
@@ -255,12 +288,19 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(frozen_scales_go_on),   TEST(learned_scales_go_on),
-        TEST(learned_scales_learn),  TEST(scales_alone_learn),
-        TEST(bf16_goes_on),          TEST(a_late_start_goes_on),
-        TEST(a_teacher_is_followed), TEST(the_blocks_are_the_model),
-        TEST(a_stage_may_follow),    TEST(refits_go_on),
-        TEST(activations_go_on),     TEST(mistakes_are_found_first),
+        TEST(frozen_scales_go_on),
+        TEST(learned_scales_go_on),
+        TEST(learned_scales_learn),
+        TEST(scales_alone_learn),
+        TEST(bf16_goes_on),
+        TEST(a_late_start_goes_on),
+        TEST(a_teacher_is_followed),
+        TEST(the_blocks_are_the_model),
+        TEST(a_stage_may_follow),
+        TEST(refits_go_on),
+        TEST(the_loss_is_a_mix),
+        TEST(activations_go_on),
+        TEST(mistakes_are_found_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

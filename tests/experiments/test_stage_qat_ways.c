@@ -206,13 +206,46 @@ static void the_plan_comes_true(void **state)
     }
 }
 
+/* A stage's file is measured by the stage's name, and held against what training saw: no other
+   weights, but products in bf16 there and of bytes here. */
+static void the_file_is_measured(void **state)
+{
+    struct summary sum;
+    struct stat s;
+    qat_run_stages(*state, "ship.yaml",
+                   "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
+                   "  - qat: {type: q3_k_m, steps: 9, batch_tokens: 512, lr: 5e-4}\n"
+                   "  - export: {type: q3_k_m}\n"
+                   "  - export: {name: again, from: qat, type: q2_k}\n"
+                   "  - evaluate: {compare: [pretrain, qat, export, again], reference: qat}\n"
+                   "  - evaluate: {name: part, compare: [export], tokens: 64}\n");
+    spawn_expect(folder, 0, "run ship.yaml");
+    spawn_says(folder, "training minus it");
+    assert_int_equal(summary_read(&sum, qat_run_at("runs/t/05-evaluate/summary.json")), 0);
+    assert_int_equal(stat(qat_run_at("runs/t/03-export/t-Q3_K_M.gguf"), &s), 0);
+    const struct summary_row *trained = &sum.row[1], *file = &sum.row[2], *other = &sum.row[3];
+    assert_true(file->size == (int64_t)s.st_size && file->size == trained->size);
+    assert_true(isnan(sum.row[0].trained_loss)); // was not in blocks
+    assert_true(fabs(file->trained_loss - same_run_state(qat_run_at("runs/t/02-qat")).last_valid) <=
+                1e-6);
+    assert_true(fabs(file->trained_loss - file->loss) < 5e-3);
+    assert_true(fabs(trained->trained_loss - trained->loss) < 5e-3);
+    assert_true(file->kld > 0 && other->kld > 10 * file->kld && other->trained_loss > 0);
+    summary_free(&sum);
+    assert_int_equal(summary_read(&sum, qat_run_at("runs/t/06-part/summary.json")), 0);
+    assert_true(isnan(sum.row[0].trained_loss)); // of other text
+    summary_free(&sum);
+    spawn_expect(folder, 1, "check ship.yaml evaluate.compare=export@q2_k");
+    spawn_says(folder, "a GGUF file is measured as it is");
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
         TEST(refits_do_not_throw_back), TEST(a_stage_continues),
         TEST(bits_are_taken_in_turn),   TEST(a_file_in_blocks_is_the_start),
-        TEST(the_plan_comes_true),
+        TEST(the_plan_comes_true),      TEST(the_file_is_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

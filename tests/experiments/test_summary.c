@@ -38,8 +38,8 @@ static void all_members_read_back(void **state)
 {
     (void)state;
     const struct summary_row row[] = {
-        {"pretrain", 2.5, exp(2.5), 1.25, NAN, NAN, 1000, 0},
-        {"pretrain@q3_k_m", 2.75, exp(2.75), NAN, 0.0625, 0.25, 999, 123456},
+        {"pretrain", 2.5, exp(2.5), 1.25, NAN, NAN, 1000, 0, NAN},
+        {"pretrain@q3_k_m", 2.75, exp(2.75), NAN, 0.0625, 0.25, 999, 123456, 2.8125},
     };
     const struct summary_fact fact[] = {{"bits per weight", "3.91"}, {"a \"b\" <c>", "\n"}};
     struct summary w, r;
@@ -93,6 +93,7 @@ static void all_members_read_back(void **state)
     assert_true(isnan(r.row[0].kld) && r.row[0].bits_per_byte == 1.25);
     assert_true(r.row[1].kld == 0.0625 && r.row[1].kld_error == 0.25 &&
                 isnan(r.row[1].bits_per_byte));
+    assert_true(isnan(r.row[0].trained_loss) && r.row[1].trained_loss == 2.8125);
     assert_int_equal(r.n_facts, 2);
     assert_string_equal(r.fact[1].name, fact[1].name);
     assert_string_equal(r.fact[1].value, fact[1].value);

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Adapters of attar against the gguf package and llama.cpp's --lora (LLAMA_BIN): factors trained over
 frozen blocks of each architecture, exported as blocks and an adapter, give the same perplexity in
-attar's checkpoint, in attar from the two files, and in llama-perplexity.   lora_oracle.py ATTAR"""
+attar's checkpoint, in attar from the two files, and in llama-perplexity; so does somebody's adapter of
+the head.   lora_oracle.py ATTAR"""
 import os
 import sys
 import tempfile
 
 import differences
 from differences import check, perplexities, run
-from gguf import GGUFReader
+import numpy as np
+from gguf import GGUFReader, GGUFWriter
 
 ATTAR = os.path.abspath(sys.argv[1])
 LLAMA = os.environ.get("LLAMA_BIN")
@@ -44,6 +46,34 @@ def check_file(path, arch):
     return len(shapes)
 
 
+def write_head(base, path):
+    """Random factors of the head of that file."""
+    head = next(t for t in GGUFReader(base).tensors if t.name == "output.weight")
+    width, vocab = (int(n) for n in head.shape)
+    rng = np.random.default_rng(3)
+    w = GGUFWriter(path, "llama")
+    for key, value in (("general.type", "adapter"), ("adapter.type", "lora")):
+        w.add_string(key, value)
+    w.add_float32("adapter.lora.alpha", 8)
+    w.add_tensor("output.weight.lora_a", rng.normal(0, width ** -0.5, (4, width)).astype(np.float32))
+    w.add_tensor("output.weight.lora_b", rng.normal(0, 0.1, (vocab, 4)).astype(np.float32))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def check_head(base, path, args):
+    write_head(base, path)
+    alone = perplexities(run(ATTAR, "perplexity", "-m", base, *args))
+    ours = perplexities(run(ATTAR, "perplexity", "-m", base, "--lora", path, *args))
+    theirs = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", base, "--lora", path, *args, "-t", "2", "-b", "128"))
+    last = max(ours)
+    print(f"== an adapter of the head: {ours[last]:.4f}, llama.cpp's {theirs[last]:.4f}, without it {alone[last]:.4f}", flush=True)
+    check("the head's factors change little: nothing is shown", abs(ours[last] / alone[last] - 1) > 0.02)
+    check(f"an adapter of the head: {ours[last]}, llama.cpp's {theirs[last]}", abs(ours[last] / theirs[last] - 1) < 0.003)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         worst = 0
@@ -72,6 +102,8 @@ def main():
                 apart = abs(ours[scale][last] / theirs[last] - 1)
                 worst = max(worst, apart)
                 check(f"{name}, scale {scale}: {ours[scale][last]}, llama.cpp's {theirs[last]}", apart < 0.003)
+            if name == "llama":
+                check_head(base, f"{folder}/head.gguf", args)
         if LLAMA:
             print(f"perplexities with adapters within {100 * worst:.3f}% of llama.cpp's")
         else:

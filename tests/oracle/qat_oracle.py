@@ -4,7 +4,7 @@
 
 Random models of each architecture, saved by transformers, are imported (their logits must be transformers'), trained in
 blocks for a few steps, and exported. The file must hold the checkpoint's blocks to the byte, and decode, by the gguf
-package, to what attar says they decode to, to the bit; llama.cpp's perplexity of it must be ours within 0.3 %.
+package and by llama.cpp, to what attar says they decode to, to the bit; llama.cpp's perplexity must be ours within 0.3 %.
 """
 
 import os
@@ -93,6 +93,16 @@ def check_file(name: str, checkpoint: Path, blocks: Path, decoded: Path) -> None
         check(f"{name} {tensor} ({t.tensor_type.name}): values", ours.tobytes() == theirs.tobytes())
 
 
+def check_llama(folder: Path, name: str, blocks: Path, decoded: Path) -> None:
+    """What llama.cpp decodes the file to."""
+    run(f"{LLAMA}/llama-quantize", "--allow-requantize", blocks, f"{name}-theirs.gguf", "F32", cwd=folder)
+    theirs, ours = tensors(folder / f"{name}-theirs.gguf"), tensors(decoded)
+    check(f"{name}: llama.cpp's names", theirs.keys() == ours.keys())
+    for tensor, t in theirs.items():
+        check(f"{name} {tensor}: llama.cpp's values ({t.tensor_type.name})",
+              t.tensor_type.name == "F32" and t.data.tobytes() == ours[tensor].data.tobytes())
+
+
 def perplexity_apart(folder: Path, file: Path) -> float:
     flags = ("-m", file, "-f", "text.txt", "-c", CONTEXT, "--chunks", 8)
     ours = perplexities(run(ATTAR, "perplexity", *flags, cwd=folder))
@@ -114,6 +124,8 @@ stages:
     run(ATTAR, "export", f"runs/{name}", blocks, cwd=folder)
     run(ATTAR, "export", f"runs/{name}", decoded, "--type", "f32", cwd=folder)
     check_file(name, folder / f"runs/{name}/01-qat/checkpoint.h5", blocks, decoded)
+    if LLAMA:
+        check_llama(folder, name, blocks, decoded)
     apart = perplexity_apart(folder, blocks) if LLAMA else 0
     check(f"{name}: perplexity is {100 * apart:.3f} % from llama.cpp's", apart < 0.003)
     return apart
