@@ -189,14 +189,11 @@ int qat_keep(struct qat *q, int i)
 
 /* ---- the link ---- */
 
-/* Rounds a row and decodes it to y; on a grid y may be NULL. False: it is not finite. What is on a
-   grid is, as its scales are. */
+/* Rounds a row and decodes it to y; on a grid y may be NULL. False: it is not finite. */
 static bool put(struct qat_weight *w, int64_t row, const float *x, float *y)
 {
-    if (w->grid) {
-        grid_project(&w->blocks, row, x, y);
-        return true;
-    }
+    if (w->grid)
+        return grid_project(&w->blocks, row, x, y);
     w->blocks.dt->round(&w->blocks, row, x);
     w->blocks.dt->decode(&w->blocks, row, y);
     return all_finite(y, tensor_cols(&w->blocks));
@@ -206,46 +203,22 @@ static void project(const struct reparam *r, int64_t row, int64_t n, const float
 {
     struct qat_weight *w = r->state;
     for (int64_t i = 0; i < n; i++, x += r->cols, y = y ? y + r->cols : NULL) {
-        const bool odd = !all_finite(x, r->cols);
         if (w->s >= 0)
             qat_scales_move(w, row + i);
-        if (!put(w, row + i, x, y) || odd)
+        if (!put(w, row + i, x, y))
             qat_note(w->of, w, row + i, QAT_NOT_FINITE);
-    }
-}
-
-/* No gradient for what lies outside [lo, hi]. */
-static void clip(int n, float lo, float hi, const float *x, float *g)
-{
-    for (int i = 0; i < n; i++)
-        g[i] = x[i] >= lo && x[i] <= hi ? g[i] : 0;
-}
-
-static void pullback_block(const struct grid *g, const void *block, const float *x, float *dx)
-{
-    const float first = (float)(g->level ? g->level[g->lo] : g->lo);
-    const float last = (float)(g->level ? g->level[g->hi] : g->hi);
-    struct grid_scales s;
-    g->get(block, &s);
-    for (int j = 0; j < g->subs; j++, x += g->size, dx += g->size) {
-        const float step = s.d * (float)s.scale[j];
-        const float min = g->min_hi ? s.dmin * (float)s.min[j] : 0;
-        const float a = step * first - min, b = step * last - min;
-        clip(g->size, a < b ? a : b, a < b ? b : a, x, dx);
     }
 }
 
 static void pullback(const struct reparam *r, int64_t row, int64_t n, const float *x, float *g)
 {
     const struct qat_weight *w = r->state;
-    const struct dtype *dt = w->blocks.dt;
-    for (int64_t i = 0; i < n && w->s >= 0; i++) // before clipping: they want all of the gradient
-        qat_scales_pull(w, row + i, x + i * r->cols, g + i * r->cols);
-    if (!w->grid || !w->of->options.clipped)
-        return;
-    const char *block = (const char *)w->blocks.data + (size_t)row * tensor_row_bytes(&w->blocks);
-    for (int64_t i = 0; i < n * r->cols; i += dt->block, block += dt->bytes)
-        pullback_block(w->grid, block, x + i, g + i);
+    for (int64_t i = 0; i < n && w->grid; i++, x += r->cols, g += r->cols) {
+        if (w->s >= 0) // before clipping: they want all of the gradient
+            qat_scales_pull(w, row + i, x, g);
+        if (w->of->options.clipped)
+            grid_clip(&w->blocks, row + i, x, g);
+    }
 }
 
 static const struct reparam_op op = {"qat", project, pullback, NULL};

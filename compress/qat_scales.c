@@ -15,6 +15,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "autograd/base/half.h"
 #include "autograd/base/mem.h"
@@ -24,11 +25,6 @@
 
 static const float ROOM = 16.0f / 15;     // of d above the fit: codes can grow
 static const float COLLAPSED = 1.0f / 16; // of the smallest code
-
-static bool is_flat(const struct grid *g)
-{
-    return g->scale_lo == g->scale_hi;
-}
 
 static int declare(struct qat *q, const struct qat_weight *w, const char *what)
 {
@@ -80,55 +76,27 @@ static float half_rounded(float x)
     return half_float(half_of(x));
 }
 
-/* To the nearest whole number, |x| < 2^22, without a call. */
-static float whole(float x)
+/* Moves of a grid's scales, as yet none. */
+static struct fit_moves still(const struct grid *g)
 {
-    return x + 0x1.8p23f - 0x1.8p23f;
+    return (struct fit_moves){.coded = !grid_flat(g),
+                              .scale_lo = (float)g->scale_lo,
+                              .scale_hi = (float)g->scale_hi,
+                              .min_hi = (float)g->min_hi,
+                              .collapsed = COLLAPSED};
 }
 
-/* Moves are small: a polynomial of relative error 1e-7, the same bits everywhere, is enough. */
-static float exponential(float x)
+/* Codes for the d and dmin of sc. */
+static enum fit_moved encode(const struct grid *g, struct fit_moves *f, struct grid_scales *sc)
 {
-    return fabsf(x) < 0.125f ? 1 + x * (1 + x * (1.0f / 2 + x * (1.0f / 6 + x * (1.0f / 24))))
-                             : expf(x);
-}
-
-/* x / d as a code of lo ... hi, never 0; x is kept where codes can follow. */
-static int code_of(float *x, float d, int lo, int hi)
-{
-    float r = *x / d;
-    if (r > (float)hi + 0.5f || r < (float)lo - 0.5f) {
-        r = r > 0 ? (float)hi + 0.5f : (float)lo - 0.5f;
-        *x = r * d;
-    }
-    const int code = (int)whole(r);
-    return code > hi ? hi : code < lo ? lo : code || lo > 0 ? code : r < 0 ? -1 : 1;
-}
-
-/* The block's scales for latents s [subs], m [subs] or NULL. False: one is lost. */
-static bool codes(const struct grid *g, float *s, float *m, struct grid_scales *sc)
-{
-    bool sound = true;
-    if (is_flat(g)) {
-        sc->d = half_rounded(s[0]);
-        sound = !(s[0] < 0 || s[0] > 0) || sc->d < 0 || sc->d > 0;
-        if (m)
-            sc->dmin = half_rounded(m[0]);
-        return sound;
-    }
+    f->d = sc->d;
+    f->dmin = sc->dmin;
+    const enum fit_moved moved = fit->move(f);
     for (int j = 0; j < g->subs; j++) {
-        const bool dead = !(s[j] < 0 || s[j] > 0) || !(sc->d < 0 || sc->d > 0);
-        sc->scale[j] = (int16_t)(dead ? 0 : code_of(&s[j], sc->d, g->scale_lo, g->scale_hi));
-        sound = sound && (dead || fabsf(s[j]) >= COLLAPSED * fabsf(sc->d));
-        if (!m)
-            continue;
-        float r = sc->dmin < 0 || sc->dmin > 0 ? m[j] / sc->dmin : 0;
-        r = r > 0 ? fminf(r, (float)g->min_hi + 0.5f) : 0;
-        m[j] = r * sc->dmin;
-        const int code = (int)whole(r);
-        sc->min[j] = (int16_t)(code > g->min_hi ? g->min_hi : code);
+        sc->scale[j] = f->scale[j];
+        sc->min[j] = f->min[j];
     }
-    return sound;
+    return moved;
 }
 
 void qat_scales_take(struct qat_weight *w, int64_t row, bool room)
@@ -138,91 +106,125 @@ void qat_scales_take(struct qat_weight *w, int64_t row, bool room)
     char *block = first_block(w, row);
     float *s = at(w, w->s, w->of->value, row), *m = at(w, w->m, w->of->value, row);
     for (int64_t i = 0; i < tensor_cols(&w->blocks); i += dt->block, block += dt->bytes) {
+        struct fit_moves f = still(g);
         struct grid_scales sc = {0};
         g->get(block, &sc);
         for (int j = 0; j < g->subs; j++) {
-            s[j] = sc.d * (float)sc.scale[j];
-            if (m)
-                m[j] = sc.dmin * (float)sc.min[j];
+            f.s[j] = sc.d * (float)sc.scale[j];
+            f.m[j] = g->min_hi ? sc.dmin * (float)sc.min[j] : 0;
         }
-        if (room && !is_flat(g)) {
+        if (room && f.coded) {
             sc.d = half_rounded(sc.d * ROOM);
             sc.dmin = half_rounded(sc.dmin * ROOM);
-        }
-        if (room) {
-            codes(g, s, m, &sc);
+            encode(g, &f, &sc);
             g->set(block, &sc);
         }
+        memcpy(s, f.s, (size_t)g->subs * sizeof *s);
         s += g->subs;
-        m = m ? m + g->subs : NULL;
+        if (!m)
+            continue;
+        memcpy(m, f.m, (size_t)g->subs * sizeof *m);
+        m += g->subs;
     }
+}
+
+/* Moves that are no small ones are made here; exp() of the others is the kernel's polynomial. */
+static void leap(int64_t n, float *s, float *ds)
+{
+    for (int64_t j = 0; j < n; j++)
+        if (!(fabsf(ds[j]) < 0.125f)) {
+            s[j] *= expf(ds[j]);
+            ds[j] = 0;
+        }
+}
+
+/* So many sub-blocks from s, m and their moves into f, and the moves become 0. m NULL: there are no
+   mins. */
+static void load(struct fit_moves *f, int n, const float *s, float *ds, const float *m, float *dm)
+{
+    const size_t bytes = (size_t)n * sizeof(float);
+    memcpy(f->s, s, bytes);
+    memcpy(f->ds, ds, bytes);
+    memset(ds, 0, bytes);
+    if (!m)
+        return;
+    memcpy(f->m, m, bytes);
+    memcpy(f->dm, dm, bytes);
+    memset(dm, 0, bytes);
+}
+
+/* A block of codes. */
+static enum fit_moved move_codes(const struct grid *g, char *block, struct fit_moves *f)
+{
+    struct grid_scales sc = {0};
+    g->get(block, &sc);
+    for (int j = 0; j < g->subs; j++)
+        f->unit[j] = fabsf(sc.d * (float)sc.scale[j]);
+    const enum fit_moved moved = encode(g, f, &sc);
+    if (moved != FIT_MOVED_ODD)
+        g->set(block, &sc);
+    return moved;
+}
+
+/* Blocks, each of one scale. */
+static enum fit_moved move_flat(const struct qat_weight *w, char *block, int n, struct fit_moves *f)
+{
+    const struct grid *g = w->grid;
+    const size_t bytes = (size_t)w->blocks.dt->bytes;
+    struct grid_scales sc;
+    for (int j = 0; j < n && w->m >= 0; j++) {
+        g->get(block + (size_t)j * bytes, &sc);
+        f->unit[j] = fabsf(sc.d);
+    }
+    enum fit_moved moved = fit->move(f);
+    for (int j = 0; j < n && moved != FIT_MOVED_ODD; j++) {
+        sc = (struct grid_scales){.d = half_rounded(f->s[j]), .dmin = half_rounded(f->m[j])};
+        if (!isfinite(sc.d) || !isfinite(sc.dmin))
+            return FIT_MOVED_ODD;
+        if ((f->s[j] < 0 || f->s[j] > 0) && !(sc.d < 0 || sc.d > 0))
+            moved = FIT_MOVED_LOST;
+        g->set(block + (size_t)j * bytes, &sc);
+    }
+    return moved;
 }
 
 void qat_scales_move(struct qat_weight *w, int64_t row)
 {
     const struct grid *g = w->grid;
     const struct dtype *dt = w->blocks.dt;
+    const struct qat *q = w->of;
+    const int64_t subs = tensor_cols(&w->blocks) / g->size;
+    const int most = grid_flat(g) ? FIT_LANES : g->subs; // a block of codes at a time
     char *block = first_block(w, row);
-    float *s = at(w, w->s, w->of->value, row), *m = at(w, w->m, w->of->value, row);
-    float *ds = at(w, w->s, w->of->scales.latent, row),
-          *dm = at(w, w->m, w->of->scales.latent, row);
-    for (int64_t i = 0; i < tensor_cols(&w->blocks); i += dt->block, block += dt->bytes) {
-        struct grid_scales sc = {0};
-        bool finite = true;
-        g->get(block, &sc);
-        for (int j = 0; j < g->subs; j++, s++, ds++) {
-            const float unit = fabsf(sc.d * (float)sc.scale[j]);
-            *s *= exponential(*ds);
-            *ds = 0;
-            finite = finite && isfinite(*s);
-            if (!m)
-                continue;
-            *m += unit * *dm;
-            *dm = 0;
-            finite = finite && isfinite(*m);
-            m++, dm++;
-        }
-        const bool sound = finite && codes(g, s - g->subs, m ? m - g->subs : NULL, &sc);
-        finite = finite && isfinite(sc.d) && isfinite(sc.dmin);
-        if (!finite)
-            qat_note(w->of, w, row, QAT_NOT_FINITE);
-        else if (!sound)
-            qat_note(w->of, w, row, QAT_COLLAPSED);
-        if (finite)
-            g->set(block, &sc);
+    float *s = at(w, w->s, q->value, row), *m = at(w, w->m, q->value, row);
+    float *ds = at(w, w->s, q->scales.latent, row), *dm = at(w, w->m, q->scales.latent, row);
+    leap(subs, s, ds);
+    for (int64_t j = 0, n; j < subs; j += n, block += n / g->subs * dt->bytes) {
+        struct fit_moves f = still(g);
+        n = subs - j < most ? subs - j : most;
+        load(&f, (int)n, s + j, ds + j, m ? m + j : NULL, m ? dm + j : NULL);
+        const enum fit_moved moved =
+            f.coded ? move_codes(g, block, &f) : move_flat(w, block, (int)n, &f);
+        memcpy(s + j, f.s, (size_t)n * sizeof *s);
+        if (m)
+            memcpy(m + j, f.m, (size_t)n * sizeof *m);
+        if (moved)
+            qat_note(w->of, w, row, moved == FIT_MOVED_ODD ? QAT_NOT_FINITE : QAT_COLLAPSED);
     }
 }
 
 void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, const float *dy)
 {
-    static const float ones[GRID_SUBS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    static const float none[GRID_SUBS];
     const struct grid *g = w->grid;
-    const struct dtype *dt = w->blocks.dt;
+    const int64_t subs = tensor_cols(&w->blocks) / g->size;
     const float lo = (float)(g->level ? g->level[g->lo] : g->lo);
     const float hi = (float)(g->level ? g->level[g->hi] : g->hi);
     const float f = 1 / sqrtf((float)g->size * fmaxf(fabsf(lo), fabsf(hi)));
-    const char *block = first_block(w, row);
     const float *s = at(w, w->s, w->of->value, row);
     float *ds = at(w, w->s, w->of->scales.grad, row), *dm = at(w, w->m, w->of->scales.grad, row);
-    int8_t q[GRID_BLOCK];
-    float v[GRID_BLOCK], step[GRID_SUBS], min[GRID_SUBS], sum[GRID_SUBS], lost[GRID_SUBS];
-    for (int64_t b = 0; b < tensor_cols(&w->blocks); b += dt->block, block += dt->bytes) {
-        struct grid_scales sc = {0};
-        g->get(block, &sc);
-        g->unpack(block, q);
-        for (int j = 0; j < g->subs; j++) {
-            step[j] = sc.d * (float)sc.scale[j];
-            min[j] = g->min_hi ? sc.dmin * (float)sc.min[j] : 0;
-        }
-        fit->spread(dt->block, g->size, g->level, q, ones, none, v);
-        fit->pull(dt->block, g->size, lo, hi, x + b, dy + b, v, step, min, sum, lost);
-        for (int j = 0; j < g->subs; j++) {
-            const bool dead = !(step[j] < 0 || step[j] > 0);
-            *ds++ = dead ? 0 : *s * f * sum[j];
-            s++;
-            if (dm)
-                *dm++ = -lost[j] * fabsf(step[j]);
-        }
-    }
+    grid_pull(&w->blocks, row, x, dy, ds, dm);
+    for (int64_t j = 0; j < subs; j++)
+        ds[j] = s[j] * f * ds[j];
+    for (int64_t j = 0; dm && j < subs; j++)
+        dm[j] = -dm[j];
 }

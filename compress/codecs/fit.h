@@ -55,6 +55,17 @@ struct fit {
     fit_lanes d, dmin, scale, min, err, sv, svv, svx;
 };
 
+/* Learned scales on their way: so many sub-blocks, 0 in the lanes behind them. */
+struct fit_moves {
+    bool coded; /* scales and mins are codes; else only s and m are wanted */
+    float d, dmin, scale_lo, scale_hi, min_hi;
+    float collapsed; /* of d: |s| below this is lost */
+    fit_lanes s, m, unit, ds, dm;
+    int8_t scale[FIT_LANES], min[FIT_LANES];
+};
+
+enum fit_moved { FIT_MOVED, FIT_MOVED_ODD, FIT_MOVED_LOST };
+
 struct fits {
     const char *name;
     int width;                 /* lanes of its vectors */
@@ -72,15 +83,21 @@ struct fits {
     /* y [n] <- v s[i / size] - m[i / size], v the level of code q */
     void (*spread)(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
                    float *y);
-    /* q [n] <- the code of lo ... hi whose level is nearest to (x + m) / s; NaN counts as 0 */
-    void (*snap)(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
+    /* q [n] <- the code of lo ... hi whose level is nearest to (x + m) / s; NaN counts as 0. False:
+       an x is not finite */
+    bool (*snap)(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
                  const float *m, int8_t *q);
+    /* g [n] <- 0 where x is not in [low, high] [n / size] */
+    void (*clip)(int n, int size, const float *low, const float *high, const float *x, float *g);
     /* Straight-through gradients of sub-blocks of `size` elements, n in all. u = (x + m) / s, v [n]
-       the levels of their codes, g [n] the gradient of their values:
+       the levels of their codes q [n], g [n] the gradient of their values:
          ds [n / size] <- sum of g (v - u where u is in [lo, hi], else v)
          lost [n / size] <- sum of g where it is not; both all outside where s is 0 */
-    void (*pull)(int n, int size, float lo, float hi, const float *x, const float *g,
-                 const float *v, const float *s, const float *m, float *ds, float *lost);
+    void (*pull)(int n, int size, bool table, float lo, float hi, const float *x, const float *g,
+                 const int8_t *q, const float *s, const float *m, float *ds, float *lost);
+    /* s <- s exp(ds), |ds| below 1/8; m <- m + unit dm; and, where they are codes, scale <- s / d
+       and min <- m / dmin, rounded, a scale never to 0. s and m stay where codes can follow. */
+    enum fit_moved (*move)(struct fit_moves *f);
 };
 
 /* The table for cpu_level(): chosen before main, and again by fit_init() after cpu_set_level(). */

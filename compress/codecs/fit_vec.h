@@ -377,75 +377,7 @@ static void codes(struct fit *f)
     CASES(f, affine_codes, signed_codes);
 }
 
-/* ---- values and codes in their order ---- */
-
-static void spread(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
-                   float *y)
-{
-    int8_t v[GRID_BLOCK];
-    if (table) {
-        for (int i = 0; i < n; i += 16)
-            bytes_lookup(levels, q + i, v + i);
-        q = v;
-    }
-    for (int j = 0; j < n; j += size, s++, m++)
-        for (int i = j; i < j + size; i += VF_N)
-            vf_store(y + i, vf_set(*s) * vf_load_i8(q + i) - vf_set(*m));
-}
-
-static void snap(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
-                 const float *m, int8_t *q)
-{
-    const vf least = vf_set((float)lo), most = vf_set((float)hi);
-    const int subs = n / size;
-    fit_lanes inverses = {0};
-    memcpy(inverses, s, (size_t)subs * sizeof *s);
-    for (int j = 0; j < subs; j += VF_N)
-        vf_store(inverses + j, inverse(vf_load(inverses + j)));
-    for (int j = 0; j < n; j += size, m++) {
-        const vf inv = vf_set(inverses[j / size]), min = vf_set(*m);
-        for (int i = j; i < j + size; i += VF_N) {
-            vf t = (vf_load(x + i) + min) * inv;
-            t = vf_number(t);
-            t = table ? nearest_code(t) : vf_round(vf_min(vf_max(t, least), most));
-            vf_store_i8(q + i, t);
-        }
-    }
-}
-
-/* The sum of 16 in the one order that all widths share. */
-INLINE float sum16(float *a)
-{
-    for (int w = 8; w; w /= 2)
-        for (int l = 0; l < w; l++)
-            a[l] += a[l + w];
-    return a[0];
-}
-
-static void pull(int n, int size, float lo, float hi, const float *x, const float *g,
-                 const float *v, const float *s, const float *m, float *ds, float *lost)
-{
-    const vf zero = vf_set(0), least = vf_set(lo), most = vf_set(hi);
-    const int subs = n / size;
-    for (int j = 0; j < subs; j++) {
-        const bool dead = !(s[j] < 0 || s[j] > 0);
-        const vf inv = vf_set(dead ? 0 : 1 / s[j]), min = vf_set(m[j]);
-        fit_lanes sum = {0}, out = {0};
-        for (int i = j * size; i < (j + 1) * size; i += FIT_LANES)
-            for (int l = 0; l < FIT_LANES; l += VF_N) {
-                const vf u = (vf_load(x + i + l) + min) * inv, gi = vf_load(g + i + l);
-                const vf level = vf_load(v + i + l);
-                // outside: u < lo or u > hi; NaN, which is nothing's fault but x's, is inside
-                vf in = vf_pick_less(u, least, zero, vf_pick_less(most, u, zero, vf_set(1)));
-                in = dead ? zero : in;
-                const vf d = vf_pick_less(zero, in, level - u, level);
-                vf_store(sum + l, vf_load(sum + l) + gi * d);
-                vf_store(out + l, vf_load(out + l) + gi * (vf_set(1) - in));
-            }
-        ds[j] = sum16(sum);
-        lost[j] = sum16(out);
-    }
-}
+#include "compress/codecs/fit_rows.h"
 
 const struct fits FIT_TABLE = {
     .name = FIT_NAME,
@@ -458,5 +390,7 @@ const struct fits FIT_TABLE = {
     .codes = codes,
     .spread = spread,
     .snap = snap,
+    .clip = clip,
     .pull = pull,
+    .move = move,
 };

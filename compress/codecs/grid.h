@@ -42,6 +42,7 @@ struct grid_search {
 
 struct grid {
     bool wide;              /* d is an f32, else an f16 */
+    int d_at;               /* where it lies in a block that has nothing else, and no f32 */
     int subs, size;         /* sub-blocks of a block, elements of a sub-block */
     int scale_lo, scale_hi; /* codes of scales; both 1: the block has d alone */
     int min_hi;             /* codes of mins: 0 ... min_hi; 0: there is no min */
@@ -68,8 +69,22 @@ const struct grid *codecs_grid(const struct dtype *dt);
 void grid_decode(const struct tensor *t, int64_t row, float *x);
 void grid_round(struct tensor *t, int64_t row, const float *x);
 
-/* grid_round(), and y [cols], if it is not NULL, <- what grid_decode() then reads. */
-void grid_project(struct tensor *t, int64_t row, const float *x, float *y);
+/* grid_round(), and y [cols], if it is not NULL, <- what grid_decode() then reads. False: an x is
+   not finite. */
+bool grid_project(struct tensor *t, int64_t row, const float *x, float *y);
+
+/* Straight-through gradients of a row, g [cols] those of its values: g <- 0 where x lies outside of
+   what its sub-block's grid spans; and ds, lost [cols / size] as in fit.h's pull, lost |s| times,
+   both 0 where the step s is 0. lost NULL: it is not wanted. */
+void grid_clip(const struct tensor *t, int64_t row, const float *x, float *g);
+void grid_pull(const struct tensor *t, int64_t row, const float *x, const float *g, float *ds,
+               float *lost);
+
+/* Does a block have d alone? */
+static inline bool grid_flat(const struct grid *g)
+{
+    return g->scale_lo == g->scale_hi;
+}
 
 void grid_encode(struct tensor *t, int64_t row, const float *x, const float *importance);
 

@@ -1,3 +1,5 @@
+#include <stddef.h>
+
 #include "autograd/base/half.h"
 #include "compress/codecs/blocks.h"
 #include "compress/codecs/grid.h"
@@ -51,6 +53,7 @@ static void pack(void *block, const int8_t *q)
 }
 
 const struct grid tq1_0_grid = {
+    .d_at = offsetof(struct tq1_0, d),
     .subs = 1,
     .size = 256,
     .scale_lo = 1,

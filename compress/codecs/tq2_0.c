@@ -1,3 +1,5 @@
+#include <stddef.h>
+
 #include "autograd/base/half.h"
 #include "compress/codecs/bits.h"
 #include "compress/codecs/blocks.h"
@@ -30,6 +32,7 @@ static void pack(void *block, const int8_t *q)
 }
 
 const struct grid tq2_0_grid = {
+    .d_at = offsetof(struct tq2_0, d),
     .subs = 1,
     .size = 256,
     .scale_lo = 1,

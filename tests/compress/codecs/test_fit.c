@@ -115,11 +115,90 @@ static void snap(void **state)
         int8_t q[48];
         for (int i = 0; i < 48; i++)
             x[i] = inputs[i % 16];
-        fit->snap(48, 16, false, -4, 3, x, steps, mins, q);
+        assert_false(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
         for (int i = 0; i < 32; i++)
             assert_int_equal(q[i], want[i / 16][i % 16]);
         for (int i = 32; i < 48; i++)
             assert_int_equal(q[i], 0);
+        rng_normal(1, 1, x, 48);
+        assert_true(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
+        for (int i = 0; i < 48; i++) { // each of them is looked at
+            const float was = x[i];
+            x[i] = i % 2 ? NAN : INFINITY;
+            assert_false(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
+            x[i] = was;
+        }
+    }
+}
+
+static void clip(void **state)
+{
+    const float low[] = {-1, -0.5f, 0}, high[] = {0.25f, 2, 0};
+    (void)state;
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        use(level);
+        float x[48], g[48];
+        rng_normal(1, 1, x, 48);
+        x[0] = low[0];
+        x[1] = high[0];
+        for (int i = 0; i < 48; i++)
+            g[i] = (float)(i + 1);
+        fit->clip(48, 16, low, high, x, g);
+        for (int i = 0; i < 48; i++) {
+            const bool in = x[i] >= low[i / 16] && x[i] <= high[i / 16];
+            assert_true(fabsf(g[i] - (in ? (float)(i + 1) : 0)) <= 0);
+        }
+    }
+}
+
+/* Codes of steps that have moved: the nearest ones, none of them 0, and steps stay within half a
+   code of the ends; what is too small or not finite is found wherever it is. */
+static void move(void **state)
+{
+    enum { LOW = -32, HIGH = 31, MINS = 15 };
+    const float d = -0.01f, dmin = 0.02f;
+    struct fit_moves first;
+    (void)state;
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        struct fit_moves f = {true, d, dmin, LOW, HIGH, MINS, 1.0f / 16, .scale = {0}};
+        use(level);
+        rng_normal(1, 0.15f, f.s, FIT_LANES);
+        rng_normal(2, 0.1f, f.m, FIT_LANES);
+        rng_normal(3, 0.03f, f.ds, FIT_LANES);
+        rng_normal(4, 0.3f, f.dm, FIT_LANES);
+        for (int j = 0; j < FIT_LANES; j++)
+            f.unit[j] = 0.1f + 0.01f * (float)j;
+        f.s[3] = 0.4f * d; // to the codes next to 0
+        f.s[4] = -0.2f * d;
+        f.s[5] = 0;
+        f.s[6] = 100 * d;
+        f.m[7] = 100;
+        const struct fit_moves was = f;
+        assert_int_equal(fit->move(&f), FIT_MOVED);
+        for (int j = 0; j < FIT_LANES; j++) {
+            const double s = (double)was.s[j] * exp((double)was.ds[j]), r = s / (double)d;
+            const double m = (double)was.m[j] + (double)was.unit[j] * (double)was.dm[j];
+            const double kept = fmin(fmax(r, LOW - 0.5), HIGH + 0.5);
+            const double low = fmin(fmax(m / (double)dmin, 0), MINS + 0.5);
+            assert_true(fabs((double)f.s[j] - kept * (double)d) < 1e-6);
+            assert_true(fabs((double)f.m[j] - low * (double)dmin) < 1e-6);
+            const double code = fmin(fmax(rint(r), LOW), HIGH);
+            const double want = code < 0 || code > 0 ? code : s < 0 || s > 0 ? copysign(1, r) : 0;
+            assert_int_equal(f.scale[j], (int)want);
+            assert_int_equal(f.min[j], (int)fmin(rint(low), MINS));
+        }
+        if (level == CPU_SCALAR)
+            first = f;
+        assert_memory_equal(first.s, f.s, sizeof f.s);
+        assert_memory_equal(first.m, f.m, sizeof f.m);
+        for (int j = 0; j < FIT_LANES; j++) {
+            f = was;
+            f.s[j] = d / 20;
+            assert_int_equal(fit->move(&f), FIT_MOVED_LOST);
+            f = was;
+            *(j % 2 ? &f.s[j] : &f.dm[j]) = NAN;
+            assert_int_equal(fit->move(&f), FIT_MOVED_ODD);
+        }
     }
 }
 
@@ -128,15 +207,16 @@ static void pull(void **state)
 {
     enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
     const float steps[SUBS] = {0.25f, -0.5f, 0}, mins[SUBS] = {0.5f, 0, 1};
-    float x[ALL], g[ALL], v[ALL], first[2][SUBS], ds[SUBS], lost[SUBS];
+    float x[ALL], g[ALL], first[2][SUBS], ds[SUBS], lost[SUBS];
+    int8_t v[ALL];
     (void)state;
     rng_normal(1, 1, x, ALL);
     rng_normal(2, 1, g, ALL);
     for (int i = 0; i < ALL; i++)
-        v[i] = (float)(i % 8 - 4);
+        v[i] = (int8_t)(i % 8 - 4);
     for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
         use(level);
-        fit->pull(ALL, SIZE, -4, 3, x, g, v, steps, mins, ds, lost);
+        fit->pull(ALL, SIZE, false, -4, 3, x, g, v, steps, mins, ds, lost);
         if (level == CPU_SCALAR) {
             memcpy(first[0], ds, sizeof ds);
             memcpy(first[1], lost, sizeof lost);
@@ -160,10 +240,8 @@ static void pull(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_on_all),
-        cmocka_unit_test(peak),
-        cmocka_unit_test(snap),
-        cmocka_unit_test(pull),
+        cmocka_unit_test(same_on_all), cmocka_unit_test(peak), cmocka_unit_test(snap),
+        cmocka_unit_test(clip),        cmocka_unit_test(move), cmocka_unit_test(pull),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
