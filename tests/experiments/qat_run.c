@@ -1,5 +1,6 @@
 #include "tests/experiments/qat_run.h"
 
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -18,38 +21,63 @@
 #include "tests/experiments/same_run.h"
 #include "tests/experiments/spawn.h"
 
+static const char config[] = "name: t\n"
+                             "data:\n"
+                             "  corpus: text.txt\n"
+                             "  tokenizer: {type: byte}\n"
+                             "  valid_fraction: 20%\n"
+                             "model:\n"
+                             "  n_layers: 1\n"
+                             "  d_model: 256\n"
+                             "  n_heads: 2\n"
+                             "  d_ff: 256\n"
+                             "  context: 32\n"
+                             "stages:\n";
+
 static const char *folder;
+static void *pretrained; // scratch of the run whose first stage is that of all others
 
-const char qat_run_config[] = "name: t\n"
-                              "data:\n"
-                              "  corpus: text.txt\n"
-                              "  tokenizer: {type: byte}\n"
-                              "  valid_fraction: 20%\n"
-                              "model:\n"
-                              "  n_layers: 1\n"
-                              "  d_model: 256\n"
-                              "  n_heads: 2\n"
-                              "  d_ff: 256\n"
-                              "  context: 32\n"
-                              "stages:\n"
-                              "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
-                              "  - qat:\n"
-                              "      type: q2_k\n"
-                              "      steps: 9\n"
-                              "      batch_tokens: 512\n"
-                              "      lr: 5e-4\n"
-                              "      save_every: 4\n"
-                              "      keep_last: 9\n"
-                              "  - evaluate: {compare: [pretrain, qat], reference: pretrain}\n";
-
-int qat_run_setup(void **state, const char **path)
+static int begin(void **state, const char *stages)
 {
     if (scratch_setup(state))
         return -1;
-    *path = folder = scratch_folder(*state);
+    folder = scratch_folder(*state);
     same_run_text(scratch_path(*state, "text.txt"), 40, 3);
-    scratch_text(scratch_path(*state, "t.yaml"), qat_run_config);
+    qat_run_stages(*state, "t.yaml", stages);
     return 0;
+}
+
+int qat_run_pretrain(void **state)
+{
+    (void)state;
+    return begin(&pretrained, QAT_RUN_PRETRAIN) || spawn_run(folder, "run t.yaml") ? -1 : 0;
+}
+
+int qat_run_clean(void **state)
+{
+    (void)state;
+    return scratch_teardown(&pretrained);
+}
+
+int qat_run_setup(void **state, const char **path)
+{
+    if (begin(state, QAT_RUN_STAGES))
+        return -1;
+    *path = folder;
+    return 0;
+}
+
+void qat_run(const char *name, const char *options)
+{
+    char args[400], stage[600], own[100];
+    mkdir(qat_run_at("runs"), 0777);
+    snprintf(own, sizeof own, "runs/%s", name);
+    mkdir(qat_run_at(own), 0777);
+    snprintf(own, sizeof own, "runs/%s/01-pretrain", name);
+    snprintf(stage, sizeof stage, "%s/runs/t/01-pretrain", scratch_folder(pretrained));
+    assert_true(!symlink(stage, qat_run_at(own)) || errno == EEXIST);
+    snprintf(args, sizeof args, "run t.yaml name=%s%s%s", name, *options ? " " : "", options);
+    spawn_expect(folder, 0, args);
 }
 
 const char *qat_run_at(const char *name)
@@ -63,18 +91,15 @@ const char *qat_run_at(const char *name)
 
 void qat_run_stages(void *scratch, const char *name, const char *stages)
 {
-    char config[1500];
-    snprintf(config, sizeof config, "%s", qat_run_config);
-    char *end = strstr(config, "stages:\n");
-    assert_non_null(end);
-    snprintf(end, sizeof config - (size_t)(end - config), "stages:\n%s", stages);
-    scratch_text(scratch_path(scratch, name), config);
+    char text[1500];
+    snprintf(text, sizeof text, "%s%s", config, stages);
+    scratch_text(scratch_path(scratch, name), text);
 }
 
 void qat_run_next(void *scratch, const char *name, const char *tokenizer, const char *stages)
 {
-    char config[1500], file[64];
-    snprintf(config, sizeof config,
+    char text[1500], file[64];
+    snprintf(text, sizeof text,
              "name: %s\n"
              "data:\n"
              "  corpus: text.txt\n"
@@ -83,12 +108,22 @@ void qat_run_next(void *scratch, const char *name, const char *tokenizer, const 
              "stages:\n%s",
              name, tokenizer, stages);
     snprintf(file, sizeof file, "%s.yaml", name);
-    scratch_text(scratch_path(scratch, file), config);
+    scratch_text(scratch_path(scratch, file), text);
 }
 
 void qat_run_turn_back(const char *stage, int step)
 {
+    static const char *const kept[] = {"checkpoint.h5", "metrics.jsonl"};
     char path[4096];
+    mkdir(qat_run_at(QAT_RUN_UNBROKEN), 0777);
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        snprintf(path, sizeof path, "%s/%s", qat_run_at(stage), kept[i]);
+        char *bytes = scratch_read(path, &n);
+        snprintf(path, sizeof path, "%s/%s", qat_run_at(QAT_RUN_UNBROKEN), kept[i]);
+        scratch_write(path, bytes, n);
+        free(bytes);
+    }
     for (int s = step + 1; s <= 20; s++) {
         checkpoint_name(path, qat_run_at(stage), s);
         remove(path);

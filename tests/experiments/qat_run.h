@@ -5,11 +5,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* t.yaml: `pretrain`, `qat` of 9 steps in Q2_K with checkpoints, `evaluate`. */
-extern const char qat_run_config[];
+#define QAT_RUN_PRETRAIN "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
+#define QAT_RUN_STAGES                                                                             \
+    QAT_RUN_PRETRAIN                                                                               \
+    "  - qat: {type: q2_k, steps: 9, batch_tokens: 128, lr: 5e-4, save_every: 4, keep_last: 9}\n"
 
-/* A scratch folder with t.yaml and its text; *folder its path. For setup functions: 0 or -1. */
+/* Setup and teardown of the group: trains QAT_RUN_PRETRAIN, once for all of its tests. */
+int qat_run_pretrain(void **state);
+int qat_run_clean(void **state);
+
+/* A scratch folder with the text and t.yaml, of QAT_RUN_STAGES; *folder its path. For setup
+   functions: 0 or -1. */
 int qat_run_setup(void **state, const char **folder);
+
+/* `attar run t.yaml name=NAME OPTIONS`, whose first stage is QAT_RUN_PRETRAIN: it counts as done.
+ */
+void qat_run(const char *name, const char *options);
 
 /* A path in the scratch folder, static until the fourth call from now. */
 const char *qat_run_at(const char *name);
@@ -21,7 +32,9 @@ void qat_run_stages(void *scratch, const char *name, const char *stages);
    tokenizer's file. */
 void qat_run_next(void *scratch, const char *name, const char *tokenizer, const char *stages);
 
-/* Steps behind `step` of a stage's folder never were. */
+/* Steps behind `step` of a stage's folder never were. What same_run() compares is in the folder
+   QAT_RUN_UNBROKEN, as it was. */
+#define QAT_RUN_UNBROKEN "unbroken"
 void qat_run_turn_back(const char *stage, int step);
 
 /* Bytes of a dataset in a stage's last checkpoint, to be freed; NULL: there is none. */

@@ -17,9 +17,9 @@
 #include "tests/experiments/spawn.h"
 
 #define STAGES                                                                                     \
-    "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"                                     \
-    "  - qat: {type: q2_k, params: lora, lora: {rank: 4, alpha: 8}, steps: 9, batch_tokens: "      \
-    "512,\n"                                                                                       \
+    QAT_RUN_PRETRAIN                                                                               \
+    "  - qat: {type: q2_k, params: lora, lora: {rank: 4, alpha: 8}, steps: 9,\n"                   \
+    "          batch_tokens: 128,\n"                                                               \
     "          lr: 2e-3, save_every: 4, keep_last: 9}\n"
 
 static const char *folder;
@@ -29,32 +29,29 @@ static int setup(void **state)
     if (qat_run_setup(state, &folder))
         return -1;
     qat_run_stages(*state, "t.yaml", STAGES);
+    same_run_text(scratch_path(*state, "few.txt"), 8, 3);
     return 0;
 }
 
 static void goes_on(const char *options)
 {
-    char args[400];
-    snprintf(args, sizeof args, "run t.yaml name=whole%s", options);
-    spawn_expect(folder, 0, args);
-    snprintf(args, sizeof args, "run t.yaml%s", options);
-    spawn_expect(folder, 0, args);
+    qat_run("t", options);
     qat_run_turn_back("runs/t/02-qat", 4);
-    spawn_expect(folder, 0, args);
+    qat_run("t", options);
     spawn_says(folder, "qat: going on from step 4");
-    same_run(qat_run_at("runs/whole/02-qat"), qat_run_at("runs/t/02-qat"));
+    same_run(qat_run_at(QAT_RUN_UNBROKEN), qat_run_at("runs/t/02-qat"));
 }
 
 static void f32_goes_on(void **state)
 {
     (void)state;
-    goes_on(" qat.precision=f32 qat.teacher=none");
+    goes_on("qat.precision=f32 qat.teacher=none");
 }
 
 static void bf16_goes_on(void **state)
 {
     (void)state;
-    goes_on(" qat.precision=bf16 qat.optimizer=muon qat.lora.targets=attn_v");
+    goes_on("qat.precision=bf16 qat.optimizer=muon qat.lora.targets=attn_v");
 }
 
 /* "Final estimate: PPL = 12.3" of the last command. */
@@ -76,8 +73,8 @@ static void only_factors_learn(void **state)
                       factor[] = "lora/value/blk.0.ffn_up.weight.lora_b";
     size_t n, k;
     (void)state;
-    spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0 qat.precision=f32");
-    spawn_expect(folder, 0, "run t.yaml qat.steps=40 qat.teacher=none");
+    qat_run("still", "qat.lr=0 qat.precision=f32");
+    qat_run("t", "qat.steps=40 qat.teacher=none");
     spawn_says(folder, "in factors of rank 4 over Q2_K");
     void *a = qat_run_dataset("runs/still/02-qat", block, &n),
          *b = qat_run_dataset("runs/t/02-qat", block, &k);
@@ -103,22 +100,22 @@ static void only_factors_learn(void **state)
 static void comes_out(void **state)
 {
     (void)state;
-    spawn_expect(folder, 0, "run t.yaml qat.steps=40 qat.teacher=none qat.type=q4_k_m");
+    qat_run("t", "qat.steps=40 qat.teacher=none qat.type=q4_k_m");
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf --modelfile");
     spawn_says(folder, "m-lora.gguf");
-    const double own = perplexity("perplexity -m runs/t/02-qat -f text.txt");
-    const double both = perplexity("perplexity -m m.gguf --lora m-lora.gguf -f text.txt");
-    const double base = perplexity("perplexity -m m.gguf -f text.txt");
-    const double none = perplexity("perplexity -m m.gguf --lora-scaled m-lora.gguf:0 -f text.txt");
+    const double own = perplexity("perplexity -m runs/t/02-qat -f few.txt");
+    const double both = perplexity("perplexity -m m.gguf --lora m-lora.gguf -f few.txt");
+    const double base = perplexity("perplexity -m m.gguf -f few.txt");
+    const double none = perplexity("perplexity -m m.gguf --lora-scaled m-lora.gguf:0 -f few.txt");
     assert_true(fabs(both / own - 1) < 3e-3);
     assert_true(base > 1.01 * both);
     assert_true(fabs(none / base - 1) < 1e-5);
     spawn_expect(folder, 0, "export runs/t/02-qat f.gguf --merge --type f32");
-    const double merged = perplexity("perplexity -m f.gguf -f text.txt");
+    const double merged = perplexity("perplexity -m f.gguf -f few.txt");
     assert_true(fabs(merged / own - 1) < 1e-4);
     spawn_expect(folder, 0, "export runs/t/02-qat r.gguf --merge");
     spawn_says(folder, "merged weights are rounded again, to Q4_K_M");
-    const double rounded = perplexity("perplexity -m r.gguf -f text.txt");
+    const double rounded = perplexity("perplexity -m r.gguf -f few.txt");
     assert_true(rounded < base && fabs(rounded / own - 1) > 1e-5);
     spawn_expect(folder, 1, "export runs/t/02-qat x.gguf --type q8_0");
     spawn_says(folder, "its factors are over weights in Q4_K_M");
@@ -129,12 +126,12 @@ static void comes_out(void **state)
 /* Over weights that are in no blocks; and as the stages of a run. */
 static void stages(void **state)
 {
-    qat_run_stages(*state, "all.yaml",
+    qat_run_stages(*state, "t.yaml",
                    STAGES
                    "  - export: {type: q2_k}\n"
                    "  - export: {name: one, from: qat, type: q2_k, merge: true}\n"
                    "  - evaluate: {compare: [qat, export, qat@q2_k, one], reference: qat}\n");
-    spawn_expect(folder, 0, "run all.yaml qat.teacher=none qat.steps=40");
+    qat_run("t", "qat.teacher=none qat.steps=40");
     spawn_says(folder, "adapter runs/t/03-export/t-Q2_K-lora.gguf");
     spawn_says(folder, "merged weights are rounded again");
     struct summary sum; // both files are measured, one of them with its adapter
@@ -145,20 +142,20 @@ static void stages(void **state)
     assert_true(fabs(sum.row[0].kld) < 1e-12);
     summary_free(&sum);
     perplexity("perplexity -m runs/t/03-export/t-Q2_K.gguf --lora "
-               "runs/t/03-export/t-Q2_K-lora.gguf -f text.txt");
-    perplexity("perplexity -m runs/t/04-one/t-Q2_K.gguf -f text.txt");
+               "runs/t/03-export/t-Q2_K-lora.gguf -f few.txt");
+    perplexity("perplexity -m runs/t/04-one/t-Q2_K.gguf -f few.txt");
+    qat_run_stages(*state, "t.yaml", STAGES);
     for (int i = 0; i < 3; i++) {
         static const char *const types[] = {"f32", "f16", "bf16"};
         char args[300];
-        snprintf(args, sizeof args, "run t.yaml name=%s qat.type=%s qat.steps=2", types[i],
-                 types[i]);
-        spawn_expect(folder, 0, args);
+        snprintf(args, sizeof args, "qat.type=%s qat.steps=2", types[i]);
+        qat_run(types[i], args);
         snprintf(args, sizeof args, "export runs/%s/02-qat %s.gguf", types[i], types[i]);
         spawn_expect(folder, 0, args);
-        snprintf(args, sizeof args, "perplexity -m %s.gguf --lora %s-lora.gguf -f text.txt",
+        snprintf(args, sizeof args, "perplexity -m %s.gguf --lora %s-lora.gguf -f few.txt",
                  types[i], types[i]);
         const double both = perplexity(args);
-        snprintf(args, sizeof args, "perplexity -m runs/%s/02-qat -f text.txt", types[i]);
+        snprintf(args, sizeof args, "perplexity -m runs/%s/02-qat -f few.txt", types[i]);
         assert_true(fabs(both / perplexity(args) - 1) < 1e-3);
     }
 }
@@ -169,14 +166,14 @@ static void others_go_on_from_it(void **state)
     (void)state;
     qat_run_next(*state, "next", "runs/t/02-qat/checkpoint.h5",
                  "  - finetune: {from: runs/t/02-qat/checkpoint.h5, data: text.txt, steps: 1,\n"
-                 "               batch_tokens: 512, lr: 0, precision: f32}\n");
-    spawn_expect(folder, 0, "run t.yaml qat.precision=f32 qat.steps=30");
+                 "               batch_tokens: 128, lr: 0, precision: f32}\n");
+    qat_run("t", "qat.precision=f32 qat.steps=30");
     spawn_expect(folder, 0, "run next.yaml");
     const double a = same_run_state(qat_run_at("runs/t/02-qat")).last_valid;
     const double b = same_run_state(qat_run_at("runs/next/01-finetune")).last_valid;
     assert_true(isfinite(a) && isfinite(b));
-    const double p = perplexity("perplexity -m runs/t/02-qat -f text.txt");
-    assert_true(fabs(perplexity("perplexity -m runs/next -f text.txt") / p - 1) < 1e-6);
+    const double p = perplexity("perplexity -m runs/t/02-qat -f few.txt");
+    assert_true(fabs(perplexity("perplexity -m runs/next -f few.txt") / p - 1) < 1e-6);
 }
 
 /* A file that is in blocks already: factors are trained over those very blocks. */
@@ -185,9 +182,9 @@ static void a_file_in_blocks_is_the_base(void **state)
     static const char block[] = "blocks/blk.0.attn_v.weight";
     size_t n, k;
     qat_run_next(*state, "file", "m.h5",
-                 "  - qat: {from: m.h5, type: q2_k, params: lora, steps: 2, batch_tokens: 512,\n"
+                 "  - qat: {from: m.h5, type: q2_k, params: lora, steps: 2, batch_tokens: 128,\n"
                  "          teacher: none, lr: 1e-2}\n");
-    spawn_expect(folder, 0, "run t.yaml qat.params=all qat.lora= qat.steps=20 qat.teacher=none");
+    qat_run("t", "qat.params=all qat.lora= qat.steps=20 qat.teacher=none");
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
     spawn_expect(folder, 0, "import m.gguf m.h5");
     spawn_expect(folder, 0, "run file.yaml");
@@ -231,5 +228,5 @@ int main(void)
         TEST(mistakes_are_found_first),
         TEST(a_file_in_blocks_is_the_base),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, qat_run_pretrain, qat_run_clean);
 }

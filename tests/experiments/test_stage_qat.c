@@ -27,21 +27,17 @@ static int setup(void **state)
 
 static void goes_on_where_it_stopped(const char *options)
 {
-    char args[400];
-    snprintf(args, sizeof args, "run t.yaml name=whole%s", options);
-    spawn_expect(folder, 0, args);
-    snprintf(args, sizeof args, "run t.yaml name=t%s", options);
-    spawn_expect(folder, 0, args);
+    qat_run("t", options);
     qat_run_turn_back("runs/t/02-qat", 4);
-    spawn_expect(folder, 0, args);
+    qat_run("t", options);
     spawn_says(folder, "qat: going on from step 4");
-    same_run(qat_run_at("runs/whole/02-qat"), qat_run_at("runs/t/02-qat"));
+    same_run(qat_run_at(QAT_RUN_UNBROKEN), qat_run_at("runs/t/02-qat"));
 }
 
 static void frozen_scales_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.precision=f32");
+    goes_on_where_it_stopped("qat.precision=f32");
 }
 
 /* Codes of scales follow their latents: some have moved after 200 steps at the default rate. */
@@ -50,8 +46,8 @@ static void learned_scales_learn(void **state)
     enum { BLOCK = 84, SCALES = 16 };
     size_t n, same;
     (void)state;
-    spawn_expect(folder, 0, "run t.yaml name=still qat.scales=learned qat.lr=0");
-    spawn_expect(folder, 0, "run t.yaml qat.scales=learned qat.steps=200 qat.save_every=0");
+    qat_run("still", "qat.scales=learned qat.lr=0");
+    qat_run("t", "qat.scales=learned qat.steps=200 qat.batch_tokens=64 qat.save_every=0");
     uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
             *b = qat_run_blocks("runs/t/02-qat", &same);
     int moved = 0;
@@ -68,19 +64,19 @@ static void learned_scales_learn(void **state)
 static void refits_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.refit=2");
+    goes_on_where_it_stopped("qat.refit=2");
 }
 
 static void activations_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.activations=true");
+    goes_on_where_it_stopped("qat.activations=true");
 }
 
 static void learned_scales_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.scales=learned qat.scale_lr=20");
+    goes_on_where_it_stopped("qat.scales=learned qat.scale_lr=20");
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
 }
 
@@ -111,7 +107,7 @@ static void scales_alone_learn(void **state)
     size_t n, same, moved = 0;
     (void)state;
     static const char options[] =
-        " qat.params=scales qat.scales=learned qat.scale_lr=20 qat.teacher=none";
+        "qat.params=scales qat.scales=learned qat.scale_lr=20 qat.teacher=none";
     goes_on_where_it_stopped(options);
     static float was[256 * 256], is[256 * 256];
     weights_of("runs/t/01-pretrain", was);
@@ -122,7 +118,7 @@ static void scales_alone_learn(void **state)
         fail_msg("%s", err_text());
     h5file_close(f);
     assert_int_equal(states, 0);
-    spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0 qat.scales=learned");
+    qat_run("still", "qat.lr=0 qat.scales=learned");
     uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
             *b = qat_run_blocks("runs/t/02-qat", &same);
     for (size_t i = 0; i < n; i++)
@@ -137,18 +133,18 @@ static void scales_alone_learn(void **state)
 static void bf16_goes_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.precision=bf16 qat.ste=plain");
+    goes_on_where_it_stopped("qat.precision=bf16 qat.ste=plain");
 }
 
 /* Weights go into blocks in the middle of the stage, before or after it was stopped. */
 static void a_late_start_goes_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped(" qat.start=0.7");
+    goes_on_where_it_stopped("qat.start=0.7");
     spawn_says(folder, "in blocks of Q2_K from step 7 on");
     qat_run_turn_back("runs/t/02-qat", 8);
-    spawn_expect(folder, 0, "run t.yaml name=t qat.start=0.7");
-    same_run(qat_run_at("runs/whole/02-qat"), qat_run_at("runs/t/02-qat"));
+    qat_run("t", "qat.start=0.7");
+    same_run(qat_run_at(QAT_RUN_UNBROKEN), qat_run_at("runs/t/02-qat"));
 }
 
 /* From the table at the end: the lines of progress, where a run is slow, begin with names too. */
@@ -164,13 +160,15 @@ static double loss_of(const char *text, const char *name)
 /* The evaluation, the export, and what is made of the export are of the blocks. */
 static void the_blocks_are_the_model(void **state)
 {
-    (void)state;
-    spawn_expect(folder, 0, "run t.yaml qat.teacher=none qat.steps=40 qat.save_every=0");
+    qat_run_stages(*state, "t.yaml",
+                   QAT_RUN_STAGES
+                   "  - evaluate: {compare: [pretrain, qat], reference: pretrain}\n");
+    qat_run("t", "qat.teacher=none qat.steps=40 qat.save_every=0");
     char *text = spawn_output(folder);
     const double pretrained = loss_of(text, "\npretrain "), trained = loss_of(text, "\nqat ");
     assert_true(fabs(trained - same_run_state(qat_run_at("runs/t/02-qat")).last_valid) < 5e-3);
     free(text);
-    spawn_expect(folder, 0, "run t.yaml name=still qat.lr=0");
+    qat_run("still", "qat.lr=0");
     text = spawn_output(folder);
     const double rounded = loss_of(text, "\nqat ");
     free(text);
@@ -197,25 +195,21 @@ static void the_blocks_are_the_model(void **state)
 static void a_teacher_is_followed(void **state)
 {
     (void)state;
-    char config[1500];
-    snprintf(config, sizeof config, "%s", qat_run_config);
-    char *end = strstr(config, "  - evaluate");
-    assert_non_null(end);
-    snprintf(end, sizeof config - (size_t)(end - config),
-             "  - qat: {name: on, type: q2_k, steps: 1, batch_tokens: 512, lr: 0}\n");
-    scratch_text(scratch_path(*state, "chain.yaml"), config);
-    spawn_expect(folder, 0, "run chain.yaml qat.steps=60 qat.save_every=0");
-    spawn_expect(folder, 0, "run t.yaml name=still qat.steps=60 qat.save_every=0 qat.lr=0");
+    qat_run("still", "qat.steps=60 qat.save_every=0 qat.lr=0");
+    qat_run_stages(*state, "t.yaml",
+                   QAT_RUN_STAGES
+                   "  - qat: {name: on, type: q2_k, steps: 1, batch_tokens: 128, lr: 0}\n");
+    qat_run("t", "qat.steps=60 qat.save_every=0");
     const double led = qat_run_course("t/02-qat", 51).last,
                  still = qat_run_course("still/02-qat", 51).last;
     if (!(led > 0 && led < 0.5 * still))
         fail_msg("a divergence of %g, %g where nothing is trained", led, still);
-    spawn_expect(folder, 0, "run chain.yaml name=alone qat.teacher=none on.teacher=none");
+    qat_run("alone", "qat.teacher=none on.teacher=none");
     assert_true(isnan(qat_run_course("alone/02-qat", 1).last));
-    spawn_expect(folder, 0,
-                 "run chain.yaml name=given qat.teacher=runs/t/01-pretrain/checkpoint.h5 "
-                 "on.teacher=runs/t/01-pretrain/checkpoint.h5 qat.steps=60 qat.save_every=0");
-    const double chain = qat_run_course("t/03-on", 1).first,
+    qat_run("chain", "");
+    qat_run("given", "qat.teacher=runs/t/01-pretrain/checkpoint.h5 "
+                     "on.teacher=runs/t/01-pretrain/checkpoint.h5");
+    const double chain = qat_run_course("chain/03-on", 1).first,
                  given = qat_run_course("given/03-on", 1).first;
     assert_true(chain > 0 && fabs(given - chain) <= 0);
 }
@@ -225,18 +219,19 @@ static void the_loss_is_a_mix(void **state)
 {
     enum { N = 256 * 256 };
     static float start[N], kl[N], ce[N], mix[N];
-    static const char *const options[] = {"name=kl qat.kl_weight=1", "name=ce qat.teacher=none",
-                                          "name=mix qat.kl_weight=0.5"};
+    static const char *const arms[][2] = {{"kl", "qat.kl_weight=1"},
+                                          {"ce", "qat.teacher=none"},
+                                          {"mix", "qat.kl_weight=0.5"}};
     char args[400];
     double most = 0, off = 0, apart = 0;
     (void)state;
     for (int i = 0; i < 3; i++) {
         snprintf(args, sizeof args,
-                 "run t.yaml %s qat.steps=1 qat.optimizer=sgd qat.momentum=0 qat.nesterov=false "
+                 "%s qat.steps=1 qat.optimizer=sgd qat.momentum=0 qat.nesterov=false "
                  "qat.weight_decay=0 qat.grad_clip=0 qat.lr=0.1 qat.schedule=constant qat.warmup=0 "
                  "qat.precision=f32",
-                 options[i]);
-        spawn_expect(folder, 0, args);
+                 arms[i][1]);
+        qat_run(arms[i][0], args);
     }
     weights_of("runs/kl/01-pretrain", start);
     weights_of("runs/kl/02-qat", kl);
@@ -259,8 +254,8 @@ static void a_stage_may_follow(void **state)
     (void)state;
     qat_run_next(*state, "next", "runs/t/02-qat/checkpoint.h5",
                  "  - qat: {from: runs/t/02-qat/checkpoint.h5, type: q2_k, steps: 1,\n"
-                 "          batch_tokens: 512, lr: 0}\n");
-    spawn_expect(folder, 0, "run t.yaml");
+                 "          batch_tokens: 128, lr: 0}\n");
+    qat_run("t", "");
     spawn_expect(folder, 0, "run next.yaml");
     assert_true(same_run_distance(qat_run_at("runs/t/02-qat"), qat_run_at("runs/next/01-qat")) <=
                 0);
@@ -302,5 +297,5 @@ int main(void)
         TEST(activations_go_on),
         TEST(mistakes_are_found_first),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, qat_run_pretrain, qat_run_clean);
 }

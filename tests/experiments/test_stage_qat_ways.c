@@ -38,13 +38,11 @@ static void refits_do_not_throw_back(void **state)
 {
     int n = 0;
     (void)state;
-    spawn_expect(folder, 0, "run t.yaml name=frozen qat.steps=60 qat.save_every=0");
-    spawn_expect(folder, 0, "run t.yaml name=t qat.steps=60 qat.save_every=0 qat.refit=10");
+    qat_run("frozen", "qat.steps=60 qat.save_every=0");
+    qat_run("t", "qat.steps=60 qat.save_every=0 qat.refit=10");
     assert_int_equal(metrics_read(qat_run_at("runs/t/02-qat/metrics.jsonl"), refits, &n), 0);
     assert_int_equal(n, 3); // not where the rate is below half
-    spawn_expect(folder, 0,
-                 "run t.yaml name=flat qat.steps=4 qat.save_every=0 qat.schedule=constant "
-                 "qat.refit=2");
+    qat_run("flat", "qat.steps=4 qat.save_every=0 qat.schedule=constant qat.refit=2");
     n = 0;
     assert_int_equal(metrics_read(qat_run_at("runs/flat/02-qat/metrics.jsonl"), refits, &n), 0);
     assert_int_equal(n, 1); // nor behind the last step
@@ -78,7 +76,7 @@ static void a_stage_continues(void **state)
         "  - qat: {from: pretrain, continues: true, type: q8_0, steps: 10, batch_tokens: 512,\n"
         "          save_every: 4, keep_last: 9}\n");
     spawn_expect(folder, 0, "run long.yaml name=long");
-    spawn_expect(folder, 0, "run t.yaml name=t");
+    spawn_expect(folder, 0, "run t.yaml");
     assert_true(same_run_distance(qat_run_at("runs/long/01-whole"), qat_run_at("runs/t/02-twin")) <=
                 0);
     // at 8 bits the blocks are nearly the weights: the fused stage decays as its twin does
@@ -87,10 +85,9 @@ static void a_stage_continues(void **state)
     assert_true(fabs(fused - twin) < 5e-3 &&
                 isnan(qat_run_course("t/03-qat", 1).last)); // without a teacher
     qat_run_turn_back("runs/t/03-qat", 4);
-    spawn_expect(folder, 0, "run t.yaml name=t");
+    spawn_expect(folder, 0, "run t.yaml");
     spawn_says(folder, "qat: going on from step 4");
-    spawn_expect(folder, 0, "run t.yaml name=again");
-    same_run(qat_run_at("runs/again/03-qat"), qat_run_at("runs/t/03-qat"));
+    same_run(qat_run_at(QAT_RUN_UNBROKEN), qat_run_at("runs/t/03-qat"));
     spawn_expect(folder, 1, "check t.yaml qat.optimizer=lion");
     spawn_says(folder, "the optimizer of 'pretrain' is another one");
     spawn_expect(folder, 1, "check t.yaml qat.from=runs/t/01-pretrain/checkpoint.h5");
@@ -102,11 +99,11 @@ static void bits_are_taken_in_turn(void **state)
 {
     qat_run_stages(
         *state, "t.yaml",
-        "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
-        "  - qat: {name: four, type: q4_k, pure: true, steps: 5, batch_tokens: 512}\n"
-        "  - qat: {name: three, type: q3_k_s, pure: true, steps: 1, batch_tokens: 512, lr: 0}\n"
-        "  - qat: {name: two, type: q2_k, pure: true, steps: 1, batch_tokens: 512, lr: 0}\n");
-    spawn_expect(folder, 0, "run t.yaml name=t");
+        QAT_RUN_PRETRAIN
+        "  - qat: {name: four, type: q4_k, pure: true, steps: 5, batch_tokens: 128}\n"
+        "  - qat: {name: three, type: q3_k_s, pure: true, steps: 1, batch_tokens: 128, lr: 0}\n"
+        "  - qat: {name: two, type: q2_k, pure: true, steps: 1, batch_tokens: 128, lr: 0}\n");
+    qat_run("t", "");
     assert_true(same_run_distance(qat_run_at("runs/t/02-four"), qat_run_at("runs/t/03-three")) <=
                 0);
     assert_true(same_run_distance(qat_run_at("runs/t/02-four"), qat_run_at("runs/t/04-two")) <= 0);
@@ -121,15 +118,15 @@ static void bits_are_taken_in_turn(void **state)
 static void a_file_in_blocks_is_the_start(void **state)
 {
     size_t n[3];
-    spawn_expect(folder, 0, "run t.yaml");
+    qat_run("t", "");
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf");
     spawn_expect(folder, 0, "import m.gguf m.h5");
     spawn_says(folder, "m.h5, in blocks of Q2_K");
     qat_run_next(*state, "next", "m.gguf",
-                 "  - qat: {from: m.h5, type: q2_k, steps: 1, batch_tokens: 512, lr: 0,\n"
+                 "  - qat: {from: m.h5, type: q2_k, steps: 1, batch_tokens: 128, lr: 0,\n"
                  "          teacher: none, scales: learned}\n"
                  "  - qat: {name: other, from: m.h5, type: q4_k_s, pure: true, steps: 1,\n"
-                 "          batch_tokens: 512, lr: 0, teacher: none}\n");
+                 "          batch_tokens: 128, lr: 0, teacher: none}\n");
     spawn_expect(folder, 0, "run next.yaml");
     spawn_expect(folder, 0, "run next.yaml"); // a config that was resolved is one
     uint8_t *a = qat_run_blocks("runs/t/02-qat", &n[0]),
@@ -177,8 +174,10 @@ static void the_plan_comes_true(void **state)
         char *plan = spawn_output(folder);
         const char *qat = strstr(plan, "stage 2: qat");
         assert_non_null(qat);
-        snprintf(args, sizeof args, "run t.yaml name=m%d qat.steps=2 %s", i, options[i]);
-        spawn_expect(folder, 0, args);
+        char name[8];
+        snprintf(name, sizeof name, "m%d", i);
+        snprintf(args, sizeof args, "qat.steps=2 %s", options[i]);
+        qat_run(name, args);
         snprintf(args, sizeof args, "runs/m%d/02-qat/summary.json", i);
         struct summary sum;
         assert_int_equal(summary_read(&sum, qat_run_at(args)), 0);
@@ -212,14 +211,14 @@ static void the_file_is_measured(void **state)
 {
     struct summary sum;
     struct stat s;
-    qat_run_stages(*state, "ship.yaml",
-                   "  - pretrain: {steps: 30, batch_tokens: 512, lr: 1e-2}\n"
-                   "  - qat: {type: q3_k_m, steps: 9, batch_tokens: 512, lr: 5e-4}\n"
+    qat_run_stages(*state, "t.yaml",
+                   QAT_RUN_PRETRAIN
+                   "  - qat: {type: q3_k_m, steps: 9, batch_tokens: 128, lr: 5e-4}\n"
                    "  - export: {type: q3_k_m}\n"
                    "  - export: {name: again, from: qat, type: q2_k}\n"
                    "  - evaluate: {compare: [pretrain, qat, export, again], reference: qat}\n"
                    "  - evaluate: {name: part, compare: [export], tokens: 64}\n");
-    spawn_expect(folder, 0, "run ship.yaml");
+    qat_run("t", "");
     spawn_says(folder, "training minus it");
     assert_int_equal(summary_read(&sum, qat_run_at("runs/t/05-evaluate/summary.json")), 0);
     assert_int_equal(stat(qat_run_at("runs/t/03-export/t-Q3_K_M.gguf"), &s), 0);
@@ -235,7 +234,7 @@ static void the_file_is_measured(void **state)
     assert_int_equal(summary_read(&sum, qat_run_at("runs/t/06-part/summary.json")), 0);
     assert_true(isnan(sum.row[0].trained_loss)); // of other text
     summary_free(&sum);
-    spawn_expect(folder, 1, "check ship.yaml evaluate.compare=export@q2_k");
+    spawn_expect(folder, 1, "check t.yaml evaluate.compare=export@q2_k");
     spawn_says(folder, "a GGUF file is measured as it is");
 }
 
@@ -247,5 +246,5 @@ int main(void)
         TEST(bits_are_taken_in_turn),   TEST(a_file_in_blocks_is_the_start),
         TEST(the_plan_comes_true),      TEST(the_file_is_measured),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, qat_run_pretrain, qat_run_clean);
 }
