@@ -104,7 +104,7 @@ tests-built: $(TEST_BIN) $(BUILD)/attar
 # ARM_TESTS: folders of tests/. qemu keeps a list of the pages of each reservation: a limit, in KiB.
 ARM       := build/arm
 ARM_ROOT  := $(CURDIR)/$(ARM)/root
-ARM_TESTS := autograd layers optim compress/codecs
+ARM_TESTS := autograd layers optim compress/codecs compress/kernels
 $(ARM_ROOT): tests/sysroot.sh
 	@$(MAKE) --no-print-directory -s deps DEPS="gcc-aarch64-linux-gnu pkg-config qemu-user"
 	@mkdir -p $(@D) && tests/sysroot.sh arm64 $@ libc6-dev libgomp1 \

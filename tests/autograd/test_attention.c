@@ -39,6 +39,7 @@ static int64_t tokens(const struct shape *s)
 struct truth {
     int64_t ldq, ldkv, n[RESULTS];
     uint16_t *in[4];
+    float *x[4]; /* the same */
     double *want[RESULTS], *most[RESULTS];
 };
 
@@ -61,14 +62,14 @@ static uint16_t *normal(uint64_t key, float std, int64_t n)
 /* Query i of a head whose first elements are q0 and kv0: adds to want and most. p [2 T]. */
 static void truth_row(struct truth *t, int64_t D, int64_t q0, int64_t kv0, int64_t i, double *p)
 {
-    const uint16_t *q = t->in[0] + q0 + i * t->ldq, *dy = t->in[3] + q0 + i * t->ldq;
-    const uint16_t *k = t->in[1] + kv0, *v = t->in[2] + kv0;
+    const float *q = t->x[0] + q0 + i * t->ldq, *dy = t->x[3] + q0 + i * t->ldq;
+    const float *k = t->x[1] + kv0, *v = t->x[2] + kv0;
     const double scale = 1 / sqrt((double)D);
     double top = -INFINITY, sum = 0, delta = 0, delta_off = 0;
     for (int64_t j = 0; j <= i; j++) {
         p[j] = 0;
         for (int64_t d = 0; d < D; d++)
-            p[j] += scale * value(q[d]) * value(k[j * t->ldkv + d]);
+            p[j] += scale * q[d] * k[j * t->ldkv + d];
         top = fmax(top, p[j]);
     }
     for (int64_t j = 0; j <= i; j++)
@@ -76,32 +77,33 @@ static void truth_row(struct truth *t, int64_t D, int64_t q0, int64_t kv0, int64
     for (int64_t d = 0; d < D; d++) {
         double y = 0, size = 0;
         for (int64_t j = 0; j <= i; j++) {
-            const double part = p[j] / sum * value(v[j * t->ldkv + d]);
+            const double part = p[j] / sum * v[j * t->ldkv + d];
             y += part;
             size += fabs(part);
         }
         const double most = ROUNDING * (size + fabs(y)) + FLOAT * size;
         t->want[0][q0 + i * t->ldq + d] = y;
         t->most[0][q0 + i * t->ldq + d] = most;
-        delta += y * value(dy[d]);
-        delta_off += most * fabs(value(dy[d]));
+        delta += y * dy[d];
+        delta_off += most * fabsf(dy[d]);
     }
     for (int64_t j = 0; j <= i; j++) {
         double dp = 0, size = 0;
         for (int64_t d = 0; d < D; d++) {
-            dp += (double)value(dy[d]) * value(v[j * t->ldkv + d]);
-            size += fabs((double)value(dy[d]) * value(v[j * t->ldkv + d]));
+            const double part = (double)dy[d] * v[j * t->ldkv + d];
+            dp += part;
+            size += fabs(part);
         }
         const double pj = p[j] / sum, ds = pj * (dp - delta) * scale;
         const double off = ROUNDING * fabs(ds) + scale * pj * (delta_off + FLOAT * size);
         for (int64_t d = 0; d < D; d++) {
             const int64_t at = q0 + i * t->ldq + d, to = kv0 + j * t->ldkv + d;
-            t->want[1][at] += ds * value(k[j * t->ldkv + d]);
-            t->most[1][at] += off * fabs(value(k[j * t->ldkv + d]));
-            t->want[2][to] += ds * value(q[d]);
-            t->most[2][to] += off * fabs(value(q[d]));
-            t->want[3][to] += pj * value(dy[d]);
-            t->most[3][to] += (ROUNDING + FLOAT) * pj * fabs(value(dy[d]));
+            t->want[1][at] += ds * k[j * t->ldkv + d];
+            t->most[1][at] += off * fabsf(k[j * t->ldkv + d]);
+            t->want[2][to] += ds * q[d];
+            t->most[2][to] += off * fabsf(q[d]);
+            t->want[3][to] += pj * dy[d];
+            t->most[3][to] += (ROUNDING + FLOAT) * pj * fabsf(dy[d]);
         }
     }
 }
@@ -115,7 +117,10 @@ static void truth_init(struct truth *t, const struct shape *s, float sharp)
         t->n[i] = N * (i < 2 ? t->ldq : t->ldkv);
         t->want[i] = calloc((size_t)t->n[i], sizeof(double));
         t->most[i] = calloc((size_t)t->n[i], sizeof(double));
-        t->in[i] = normal((uint64_t)i + 1, i ? 1 : sharp, N * (i % 3 ? t->ldkv : t->ldq));
+        const int64_t n = N * (i % 3 ? t->ldkv : t->ldq);
+        t->in[i] = normal((uint64_t)i + 1, i ? 1 : sharp, n);
+        t->x[i] = malloc((size_t)n * sizeof(float));
+        rows_scalar.widen(n, t->in[i], t->x[i]);
     }
     double *p = malloc((size_t)N * sizeof *p);
     int64_t at = 0;
@@ -129,7 +134,7 @@ static void truth_init(struct truth *t, const struct shape *s, float sharp)
 static void truth_free(struct truth *t)
 {
     for (int i = 0; i < RESULTS; i++)
-        free(t->want[i]), free(t->most[i]), free(t->in[i]);
+        free(t->want[i]), free(t->most[i]), free(t->in[i]), free(t->x[i]);
 }
 
 /* What one forward and backward made. */
@@ -301,8 +306,10 @@ static void itself(void **state)
     truth_init(&t, &s, 1);
     for (int i = 0; i < RESULTS; i++)
         memset(t.want[i], 0, (size_t)t.n[i] * 8), memset(t.most[i], 0, (size_t)t.n[i] * 8);
-    memcpy(t.in[1], t.in[0], T * D * sizeof *t.in[0]);
-    memcpy(t.in[2], t.in[0], T * D * sizeof *t.in[0]);
+    for (int i = 1; i < 3; i++) {
+        memcpy(t.in[i], t.in[0], T * D * sizeof *t.in[0]);
+        memcpy(t.x[i], t.x[0], T * D * sizeof *t.x[0]);
+    }
     double p[T];
     for (int64_t i = 0; i < T; i++)
         truth_row(&t, D, 0, 0, i, p);

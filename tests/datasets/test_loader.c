@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -61,7 +60,7 @@ static int32_t *all_tokens(const struct corpus *c, enum corpus_side side)
 static void test_an_epoch(void **state)
 {
     struct corpus c;
-    make(*state, 2000, false, &c);
+    make(*state, 700, false, &c);
     int32_t *all = all_tokens(&c, CORPUS_TRAIN);
     const int64_t n = c.part[0].tokens;
     struct loader *l = open_loader(&c, (struct loader_spec){.shuffled = true, .seed = 3});
@@ -319,27 +318,6 @@ static void test_small_parts(void **state)
     corpus_close(&c);
 }
 
-/* Cheap enough to be forgotten beside a training step. */
-static void test_speed(void **state)
-{
-    struct corpus c;
-    enum { BATCH = 32, LONG = 256, ROUNDS = 50 };
-    static int32_t tok[BATCH * LONG], target[BATCH * LONG];
-    make(*state, 60000, false, &c);
-    const struct loader_spec spec = {.shuffled = true, .context = LONG};
-    struct loader *l;
-    struct timespec a, b;
-    assert_int_equal(loader_open(&l, &c, &spec), 0);
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    for (int i = 0; i < ROUNDS; i++)
-        assert_int_equal(loader_batch(l, (int64_t)i * BATCH, BATCH, tok, target), 0);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    const double s = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-    print_message("%d samples of %d tokens: %.2f ms\n", BATCH, LONG, 1e3 * s / ROUNDS);
-    loader_close(l);
-    corpus_close(&c);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,7 +330,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_prompts_are_ignored, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_documents_are_masked, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_small_parts, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(test_speed, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
