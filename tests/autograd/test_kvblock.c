@@ -34,6 +34,7 @@ static bool runs(size_t table)
 #if defined __x86_64__
     return !table || cpu_hardware() >= (table == 1 ? CPU_AVX2 : CPU_AVX512);
 #else
+    (void)table;
     return true;
 #endif
 }
