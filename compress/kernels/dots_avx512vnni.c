@@ -4,6 +4,7 @@
 #include "compress/kernels/dots.h"
 #include "compress/kernels/dots_four_avx512vnni.h"
 #include "compress/kernels/dots_open_avx512vnni.h"
+#include "compress/kernels/dots_small_avx512vnni.h"
 #include "compress/kernels/panels8.h"
 
 /* ---- activations ---- */
@@ -71,19 +72,9 @@ OPEN_INLINE __m128i four_sums_256(const __m256i *v)
     return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
 }
 
-/* Lane l: sums of those lanes of a, b, c, d, a ... that lie in one 128-bit part. */
-OPEN_INLINE __m512i part_sums(const __m512i *v)
-{
-    const __m512i a =
-        _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-    const __m512i b =
-        _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-}
-
 OPEN_INLINE __m128i four_sums(const __m512i *v)
 {
-    const __m512i s = part_sums(v);
+    const __m512i s = open_sums(v);
     const __m256i t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
     return _mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
 }
@@ -309,5 +300,9 @@ OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f,
 OPEN_FORMATS(OPEN_PRODUCT)
 
 #define OPEN_ENTRY(stem, less, shift, min, offset, big) [DOTS_##stem] = product_##stem,
-const struct dots dots_avx512vnni = {"avx512_vnni", &dots_avx2, encode, {OPEN_FORMATS(OPEN_ENTRY)}};
+#define SMALL_ENTRY(stem, nibbles, less, min)           [DOTS_##stem] = dots_small_##stem,
+const struct dots dots_avx512vnni = {"avx512_vnni",
+                                     &dots_avx2,
+                                     encode,
+                                     {OPEN_FORMATS(OPEN_ENTRY) SMALL_FORMATS(SMALL_ENTRY)}};
 #endif

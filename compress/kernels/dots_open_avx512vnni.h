@@ -75,6 +75,16 @@ OPEN_INLINE uint32_t open_u32(const void *p)
     return u;
 }
 
+/* Lane l: sums of those lanes of a, b, c, d, a ... that lie in one 128-bit part. */
+OPEN_INLINE __m512i open_sums(const __m512i *v)
+{
+    const __m512i a =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    const __m512i b =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
 /* Scales of 16 elements at a time where groups of 32 lie at bits 0 and 2 in turn. */
 OPEN_INLINE __m256i open_leveled(__m256i scale)
 {
