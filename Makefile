@@ -67,8 +67,8 @@ $(BUILD)/%_avx512vnni.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx
                                 -mprefer-vector-width=512
 $(BUILD)/%_avx512bf16.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c \
                                 -mprefer-vector-width=512
-$(BUILD)/%_amx.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c \
-                         -mamx-tile -mamx-bf16 -mprefer-vector-width=512
+$(BUILD)/%_amx.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mfma \
+                         -mf16c -mamx-tile -mamx-bf16 -mamx-int8 -mprefer-vector-width=512
 else ifeq ($(ARCH),aarch64)
 CFLAGS += -fno-builtin-fmax -fno-builtin-fmin # gcc 12 breaks down over loops of them that widen
 $(BUILD)/%_neondot.o: ISA := -march=armv8.2-a+dotprod

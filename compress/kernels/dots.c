@@ -11,7 +11,9 @@ __attribute__((constructor)) void dots_init(void)
     dots = &dots_scalar;
 #if defined __x86_64__
     if (level >= CPU_AVX2)
-        dots = level >= CPU_AVX512_VNNI ? &dots_avx512vnni : &dots_avx2;
+        dots = level >= CPU_AMX           ? &dots_amx
+               : level >= CPU_AVX512_VNNI ? &dots_avx512vnni
+                                          : &dots_avx2;
 #elif defined __aarch64__
     if (level >= CPU_NEON_DOT)
         dots = &dots_neondot;

@@ -53,7 +53,7 @@ void dots_product(const struct tensor *t, int64_t row, int64_t rows, const void 
 
 extern const struct dots dots_scalar;
 #if defined __x86_64__
-extern const struct dots dots_avx2, dots_avx512vnni;
+extern const struct dots dots_avx2, dots_avx512vnni, dots_amx;
 #elif defined __aarch64__
 extern const struct dots dots_neondot;
 #endif

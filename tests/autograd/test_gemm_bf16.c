@@ -20,10 +20,6 @@
 extern const struct gemm_bf16 gemm_bf16_amx_emulated; /* emulated_avx512bf16.c */
 #endif
 
-#if defined __x86_64__
-extern const struct gemm_bf16 gemm_bf16_amx_emulated; /* emulated_avx512bf16.c */
-#endif
-
 static const struct {
     const struct gemm_bf16 *table;
     enum cpu_level needs;
@@ -32,8 +28,6 @@ static const struct {
     {&gemm_bf16_avx2, CPU_AVX2},
     {&gemm_bf16_avx512, CPU_AVX512},
     {&gemm_bf16_avx512bf16, CPU_AVX512_BF16},
-    {&gemm_bf16_amx_emulated, CPU_AVX512_BF16},
-    {&gemm_bf16_amx, CPU_AMX},
     {&gemm_bf16_amx_emulated, CPU_AVX512_BF16},
     {&gemm_bf16_amx, CPU_AMX},
 #elif defined __aarch64__

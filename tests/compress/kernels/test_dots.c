@@ -19,6 +19,10 @@
 #include "compress/codecs/grid.h"
 #include "compress/kernels/dots.h"
 
+#if defined __x86_64__
+extern const struct dots dots_amx_emulated; /* emulated_avx512vnni.c */
+#endif
+
 static const struct {
     const struct dots *table;
     enum cpu_level needs;
@@ -26,6 +30,8 @@ static const struct {
 #if defined __x86_64__
     {&dots_avx2, CPU_AVX2},
     {&dots_avx512vnni, CPU_AVX512_VNNI},
+    {&dots_amx_emulated, CPU_AVX512_VNNI},
+    {&dots_amx, CPU_AMX},
 #elif defined __aarch64__
     {&dots_neondot, CPU_NEON_DOT},
 #endif
