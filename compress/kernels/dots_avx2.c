@@ -27,17 +27,69 @@ static inline int32_t vec_total(vec_sums sum)
 }
 
 #include "compress/kernels/dots_vec.h"
+#include "compress/kernels/panels8.h"
 
-VEC_FORMATS_256(VEC_PRODUCT)
-VEC_FORMATS_32(VEC_PRODUCT)
+/* ---- panels ---- */
+
+/* Codes are unsigned; where they take a byte, their levels' signs move to the activations. Pairs of
+   products are added in 16 bits as long as those hold them. */
+enum { PANEL_ROWS = 16 };
+
+#define PANEL_LANES      8
+#define PANEL_LESS(less) (less)
+#define PANEL_SCALE(s)   ((int32_t)((uint32_t)(s) << 16 | ((uint32_t)(s)&0xffff)))
+#define PANEL_MIN(s, i)  (((s) / 2 * PANEL_ROWS + (i)) * 2 + (s) % 2)
+
+typedef __m256i panel_part;
+
+static inline int panel_run(int top, int sub)
+{
+    int run = sub / 4;
+    while (run > 1 && run * 2 * 127 * top > INT16_MAX)
+        run /= 2;
+    return run;
+}
+#define PANEL_RUN panel_run
+
+static inline __m256i panel_add(__m256i part, const int8_t *w, const int8_t *a, int top)
+{
+    int32_t four;
+    memcpy(&four, a, sizeof four);
+    const __m256i x = _mm256_set1_epi32(four), y = _mm256_load_si256((const __m256i *)w);
+    if (top == TOP_SIGNED)
+        return _mm256_maddubs_epi16(_mm256_abs_epi8(y), _mm256_sign_epi8(x, y)); // a run of one
+    return _mm256_add_epi16(part, _mm256_maddubs_epi16(y, x));
+}
+
+static inline vec_sums panel_scaled(vec_sums sum, __m256i part, const int32_t *scale)
+{
+    return sum + (vec_sums)_mm256_madd_epi16(part, _mm256_load_si256((const __m256i *)scale));
+}
+
+static inline vec_sums panel_mins(const int16_t *min, const struct act8 *a, int v)
+{
+    vec_sums sum = {0};
+    for (int k = 0; k < 8; k++) {
+        int32_t two;
+        memcpy(&two, a->sum + 2 * k, sizeof two);
+        sum += (vec_sums)_mm256_madd_epi16(
+            _mm256_set1_epi32(two),
+            _mm256_load_si256((const __m256i *)(min + PANEL_MIN(2 * k, PANEL_LANES * v))));
+    }
+    return sum;
+}
+
+#define panel_fma(a, b, c) ((panel_floats)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+
+#include "compress/kernels/panels8_vec.h"
+
+VEC_FORMATS(VEC_PRODUCT)
+VEC_FORMATS(PANEL_PRODUCT)
 
 static void encode(int64_t cols, const float *x, struct act8 *a)
 {
     dots_scalar.encode(cols, x, a);
 }
 
-const struct dots dots_avx2 = {"avx2",
-                               &dots_scalar,
-                               encode,
-                               {VEC_FORMATS_256(VEC_ENTRY) VEC_FORMATS_32(VEC_ENTRY)}};
+const struct dots dots_avx2 = {"avx2", &dots_scalar, encode, {VEC_FORMATS(PANEL_ENTRY)}};
 #endif

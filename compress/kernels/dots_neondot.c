@@ -40,17 +40,53 @@ static inline int32_t vec_total(vec_sums sum)
 }
 
 #include "compress/kernels/dots_vec.h"
+#include "compress/kernels/panels8.h"
 
-VEC_FORMATS_256(VEC_PRODUCT)
-VEC_FORMATS_32(VEC_PRODUCT)
+/* ---- panels ---- */
+
+enum { PANEL_ROWS = 16 };
+
+#define PANEL_LANES         4
+#define PANEL_LESS(less)    0
+#define PANEL_RUN(top, sub) ((sub) / 4)
+#define PANEL_SCALE(s)      (s)
+#define PANEL_MIN(s, i)     ((s)*PANEL_ROWS + (i))
+
+typedef int32x4_t panel_part;
+
+static inline int32x4_t panel_add(int32x4_t part, const int8_t *w, const int8_t *a, int top)
+{
+    int32_t four;
+    memcpy(&four, a, sizeof four);
+    (void)top;
+    return vdotq_s32(part, vld1q_s8(w), vreinterpretq_s8_s32(vdupq_n_s32(four)));
+}
+
+static inline vec_sums panel_scaled(vec_sums sum, int32x4_t part, const int32_t *scale)
+{
+    return (vec_sums)vmlaq_s32((int32x4_t)sum, part, vld1q_s32(scale));
+}
+
+static inline vec_sums panel_mins(const int16_t *min, const struct act8 *a, int v)
+{
+    int32x4_t sum = vdupq_n_s32(0);
+    for (int s = 0; s < 16; s++)
+        sum = vmlal_n_s16(sum, vld1_s16(min + PANEL_MIN(s, PANEL_LANES * v)), a->sum[s]);
+    return (vec_sums)sum;
+}
+
+#define panel_fma(a, b, c)                                                                         \
+    ((panel_floats)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+
+#include "compress/kernels/panels8_vec.h"
+
+VEC_FORMATS(VEC_PRODUCT)
+VEC_FORMATS(PANEL_PRODUCT)
 
 static void encode(int64_t cols, const float *x, struct act8 *a)
 {
     dots_scalar.encode(cols, x, a);
 }
 
-const struct dots dots_neondot = {"neon_dot",
-                                  &dots_scalar,
-                                  encode,
-                                  {VEC_FORMATS_256(VEC_ENTRY) VEC_FORMATS_32(VEC_ENTRY)}};
+const struct dots dots_neondot = {"neon_dot", &dots_scalar, encode, {VEC_FORMATS(PANEL_ENTRY)}};
 #endif
