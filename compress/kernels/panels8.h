@@ -1,6 +1,6 @@
 /*
- * Products of many activations with weights in blocks: a block's weights of several rows are opened,
- * packed into a panel of bytes and multiplied with all activations. The results are dots.h's.
+ * Products of many activations with weights in blocks: blocks of several rows are opened, packed
+ * into a panel of bytes and multiplied with all activations. The results are dots.h's.
  */
 #ifndef ATTAR_COMPRESS_KERNELS_PANELS8_H
 #define ATTAR_COMPRESS_KERNELS_PANELS8_H

@@ -25,9 +25,9 @@ typedef float panel_floats __attribute__((vector_size(4 * PANEL_LANES)));
 
 struct panel {
     int8_t w[GRID_BLOCK / 4][PANEL_ROWS][4];
-    int32_t scale[16][PANEL_ROWS];                  /* of 16 elements each */
-    int16_t min[16 * PANEL_ROWS];                   /* of 16 elements each, or scale less */
-    float d[8][PANEL_ROWS], dmin[8][PANEL_ROWS];    /* formats of 256: [0]; of 32: a block each */
+    int32_t scale[16][PANEL_ROWS];               /* of 16 elements each */
+    int16_t min[16 * PANEL_ROWS];                /* of 16 elements each, or scale less */
+    float d[8][PANEL_ROWS], dmin[8][PANEL_ROWS]; /* formats of 256: [0]; of 32: a block each */
 } __attribute__((aligned(64)));
 
 struct panel_traits {
@@ -107,12 +107,11 @@ VEC_INLINE void panel_sums(const struct panel *p, const struct panel_traits *f,
         for (int i = k; i < k + run; i++)
             for (int t = 0; t < T; t++)
                 for (int v = 0; v < PANEL_VECS; v++)
-                    part[t][v] = panel_add(part[t][v], p->w[i][PANEL_LANES * v], a[t]->q + 4 * i,
-                                           f->top);
+                    part[t][v] =
+                        panel_add(part[t][v], p->w[i][PANEL_LANES * v], a[t]->q + 4 * i, f->top);
         for (int t = 0; t < T; t++)
             for (int v = 0; v < PANEL_VECS; v++)
-                sum[t][v] =
-                    panel_scaled(sum[t][v], part[t][v], &p->scale[k / 4][PANEL_LANES * v]);
+                sum[t][v] = panel_scaled(sum[t][v], part[t][v], &p->scale[k / 4][PANEL_LANES * v]);
     }
 }
 
@@ -174,9 +173,9 @@ VEC_INLINE void panel_few_32(const struct panel *p, const struct panel_traits *f
     for (int t = 0; t < T; t++)
         for (int v = 0; v < PANEL_VECS; v++) {
             float *to = y + t * PANEL_ROWS + PANEL_LANES * v;
-            const panel_floats z = panel_fma(
-                (pair[0][t][v] + pair[1][t][v]) + (pair[2][t][v] + pair[3][t][v]),
-                panel_all(a[t]->d), first ? panel_all(0) : panel_load(to));
+            const panel_floats z =
+                panel_fma((pair[0][t][v] + pair[1][t][v]) + (pair[2][t][v] + pair[3][t][v]),
+                          panel_all(a[t]->d), first ? panel_all(0) : panel_load(to));
             memcpy(to, &z, sizeof z);
         }
 }
