@@ -1,8 +1,10 @@
 #if defined __x86_64__
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef int32_t vec_sums __attribute__((vector_size(32)));
+typedef float vec_floats __attribute__((vector_size(32)));
 
 /* maddubs wants an unsigned side: v's sign moves to a. |v| of -128 is 128, and 2 * 128 * 127 fits.
  */
@@ -24,6 +26,46 @@ static inline int32_t vec_total(vec_sums sum)
                                     _mm256_extracti128_si256((__m256i)sum, 1));
     const __m128i t = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+static inline vec_sums vec_totals(const vec_sums *sum)
+{
+    __m256i q[2];
+    for (int i = 0; i < 2; i++) {
+        const __m256i *s = (const __m256i *)sum + 4 * i;
+        q[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+    }
+    return (vec_sums)_mm256_add_epi32(_mm256_permute2x128_si256(q[0], q[1], 0x20),
+                                      _mm256_permute2x128_si256(q[0], q[1], 0x31));
+}
+
+static inline __m256i vec_eighths(const uint8_t *bytes)
+{
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return _mm256_shuffle_epi8(_mm256_set1_epi32(four),
+                               _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2,
+                                                2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
+}
+
+#define vec_half(h) _cvtsh_ss(h)
+
+static inline vec_floats vec_halves_of_8(const char *p, size_t stride)
+{
+    int16_t h[8];
+    for (int k = 0; k < 8; k++)
+        memcpy(&h[k], p + (size_t)k * stride, sizeof h[k]);
+    return (vec_floats)_mm256_cvtph_ps(
+        _mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]));
+}
+
+#define vec_fma(a, b, c) ((vec_floats)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+
+static inline float vec_tree(vec_floats p)
+{
+    const __m256 pairs = _mm256_hadd_ps((__m256)p, (__m256)p), fours = _mm256_hadd_ps(pairs, pairs);
+    return _mm_cvtss_f32(
+        _mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
 }
 
 #include "compress/kernels/dots_vec.h"
@@ -79,7 +121,7 @@ static inline vec_sums panel_mins(const int16_t *min, const struct act8 *a, int 
     return sum;
 }
 
-#define panel_fma(a, b, c) ((panel_floats)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define panel_fma vec_fma
 
 #include "compress/kernels/panels8_vec.h"
 

@@ -1,9 +1,12 @@
 #if defined __aarch64__
 #include <arm_neon.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 typedef int32_t vec_sums __attribute__((vector_size(16)));
+typedef int32_t vec_ints __attribute__((vector_size(32)));
+typedef float vec_floats __attribute__((vector_size(32)));
 typedef int8_t vec_32 __attribute__((vector_size(32)));
 
 static inline int8x16_t half_of_vec(vec_32 x, int half)
@@ -37,6 +40,60 @@ static inline vec_32 vec_lookup_(const int8_t *table, vec_32 q)
 static inline int32_t vec_total(vec_sums sum)
 {
     return vaddvq_s32((int32x4_t)sum);
+}
+
+static inline vec_ints vec_totals(const vec_sums *sum)
+{
+    int32_t t[8];
+    vec_ints v;
+    for (int i = 0; i < 2; i++) {
+        const int32x4_t *s = (const int32x4_t *)sum + 4 * i;
+        vst1q_s32(t + 4 * i, vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3])));
+    }
+    memcpy(&v, t, sizeof v);
+    return v;
+}
+
+static inline vec_32 vec_eighths(const uint8_t *bytes)
+{
+    static const uint8_t at[16] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    uint32_t four;
+    memcpy(&four, bytes, sizeof four);
+    const uint8x16_t x = vreinterpretq_u8_u32(vdupq_n_u32(four)), i = vld1q_u8(at);
+    uint8_t b[32];
+    vst1q_u8(b, vqtbl1q_u8(x, i));
+    vst1q_u8(b + 16, vqtbl1q_u8(x, vaddq_u8(i, vdupq_n_u8(2))));
+    vec_32 v;
+    memcpy(&v, b, sizeof v);
+    return v;
+}
+
+static inline float vec_half(uint16_t h)
+{
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+}
+
+static inline vec_floats vec_halves_of_8(const char *p, size_t stride)
+{
+    vec_floats x;
+    for (int k = 0; k < 8; k++) {
+        uint16_t h;
+        memcpy(&h, p + (size_t)k * stride, sizeof h);
+        x[k] = vec_half(h);
+    }
+    return x;
+}
+
+static inline vec_floats vec_fma(vec_floats a, vec_floats b, vec_floats c)
+{
+    for (int k = 0; k < 8; k++)
+        c[k] = fmaf(a[k], b[k], c[k]);
+    return c;
+}
+
+static inline float vec_tree(vec_floats p)
+{
+    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
 }
 
 #include "compress/kernels/dots_vec.h"

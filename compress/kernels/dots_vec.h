@@ -5,14 +5,19 @@
  *     vec_scaled(sum, v, a, lo, hi)   4 or 8 sums in 32 bits, plus those of products of v and a,
  *                                     those of the first 16 elements times lo, of the others hi
  *     vec_total(sum)                  the sum of sums, and the type of them, vec_sums
+ *     vec_totals(sum)                 those of eight sums [8]
  *     vec_lookup(table, q)            table[q] of 16 bytes, for each q
+ *     vec_eighths(bytes)              8 times the first of four bytes, 8 times the second ...
+ *     vec_half(h)                     an f16 as a float
+ *     vec_halves_of_8(p, stride)      those at p, p + stride bytes ..., as floats
+ *     vec_fma(a, b, c)                a b + c, of 8 floats
+ *     vec_tree(p)                     the sum of 8, in the order of dots.h
  *
  * A block of 256, or eight blocks of 32, is opened once for all activations.
  */
 #include <math.h>
 #include <string.h>
 
-#include "autograd/base/half.h"
 #include "compress/codecs/bits.h"
 #include "compress/codecs/blocks.h"
 #include "compress/codecs/grid.h"
@@ -22,6 +27,7 @@
 
 typedef uint8_t vec_codes __attribute__((vector_size(32)));
 typedef int8_t vec_levels __attribute__((vector_size(32)));
+typedef int16_t vec_words __attribute__((vector_size(16)));
 
 VEC_INLINE vec_codes vec_load(const void *p)
 {
@@ -35,8 +41,6 @@ typedef uint8_t vec_16 __attribute__((vector_size(16)));
 #define VEC_TO_31                                                                                  \
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,  \
         26, 27, 28, 29, 30, 31
-#define VEC_EIGHTHS                                                                                \
-    0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3
 
 VEC_INLINE vec_codes vec_nibbles(const uint8_t *q)
 {
@@ -50,19 +54,15 @@ VEC_INLINE vec_codes vec_fifth(const uint8_t *bits)
 {
     const vec_codes mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
                             1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    uint32_t all[4] = {0};
-    vec_16 x;
-    memcpy(all, bits, sizeof *all);
-    memcpy(&x, all, sizeof x);
-    const vec_codes y = __builtin_shufflevector(x, x, VEC_EIGHTHS);
-    return (vec_codes)((y & mask) != 0) & 16;
+    return (vec_codes)(((vec_codes)vec_eighths(bits) & mask) != 0) & 16;
 }
 
 /* 256 levels of a row, scales and mins of 16 each (formats of 256) or d and m of 32 each. */
 struct vec_open {
     vec_levels v[8];
     int16_t scale[16], min[16];
-    float d, dmin, d32[8], m32[8];
+    float d, dmin;
+    vec_floats d32, m32;
 };
 
 /* One of 8 activations that are multiplied with what was opened. */
@@ -76,8 +76,8 @@ struct vec_traits {
 
 VEC_INLINE void vec_halves(const uint16_t *d, bool min, struct vec_open *o)
 {
-    o->d = half_float(d[0]);
-    o->dmin = min ? half_float(d[1]) : 0;
+    o->d = vec_half(d[0]);
+    o->dmin = min ? vec_half(d[1]) : 0;
 }
 
 VEC_INLINE void vec_q2_k(const char *block, int64_t n, struct vec_open *o)
@@ -248,37 +248,52 @@ VEC_INLINE void vec_row(const struct dots_job *j, const struct vec_traits *f, in
 
 /* ---- formats of 32 ---- */
 
-#define VEC_EIGHT(stem, level, m)                                                                  \
+/* The halves at p of n blocks, if there are so many; else 0. */
+VEC_INLINE vec_floats vec_scales(const char *p, size_t bytes, int64_t n)
+{
+    if (n >= 8)
+        return vec_halves_of_8(p, bytes);
+    vec_floats x = {0};
+    for (int k = 0; k < n; k++) {
+        uint16_t h;
+        memcpy(&h, p + (size_t)k * bytes, sizeof h);
+        x[k] = vec_half(h);
+    }
+    return x;
+}
+
+#define VEC_EIGHT(stem, level, min)                                                                \
     VEC_INLINE void vec_##stem(const char *blocks, int64_t n, struct vec_open *o)                  \
     {                                                                                              \
         const struct stem *b = (const void *)blocks;                                               \
         for (int k = 0; k < 8; k++) {                                                              \
-            const bool there = k < n;                                                              \
-            const struct stem *at = b + (there ? k : 0);                                           \
+            const struct stem *at = b + (k < n ? k : 0);                                           \
             o->v[k] = (vec_levels)(level);                                                         \
-            o->d32[k] = there ? half_float(at->d) : 0;                                             \
-            o->m32[k] = m;                                                                         \
         }                                                                                          \
+        o->d32 = vec_scales(blocks, sizeof *b, n);                                                 \
+        o->m32 = (vec_floats){0};                                                                  \
+        if (min)                                                                                   \
+            o->m32 = vec_scales(blocks + sizeof b->d, sizeof *b, n);                               \
     }
-VEC_EIGHT(q4_0, (vec_levels)vec_nibbles(at->qs) - 8, 0)
-VEC_EIGHT(q4_1, vec_nibbles(at->qs), there ? half_float(at->m) : 0)
-VEC_EIGHT(q5_0, (vec_levels)(vec_nibbles(at->qs) | vec_fifth(at->qh)) - 16, 0)
-VEC_EIGHT(q5_1, vec_nibbles(at->qs) | vec_fifth(at->qh), there ? half_float(at->m) : 0)
-VEC_EIGHT(q8_0, vec_load(at->qs), 0)
-
-VEC_EIGHT(iq4_nl, vec_lookup(iq4_nl_levels, vec_nibbles(at->qs)), 0)
+VEC_EIGHT(q4_0, (vec_levels)vec_nibbles(at->qs) - 8, false)
+VEC_EIGHT(q4_1, vec_nibbles(at->qs), true)
+VEC_EIGHT(q5_0, (vec_levels)(vec_nibbles(at->qs) | vec_fifth(at->qh)) - 16, false)
+VEC_EIGHT(q5_1, vec_nibbles(at->qs) | vec_fifth(at->qh), true)
+VEC_EIGHT(q8_0, vec_load(at->qs), false)
+VEC_EIGHT(iq4_nl, vec_lookup(iq4_nl_levels, vec_nibbles(at->qs)), false)
 
 VEC_INLINE float vec_eight(const struct vec_open *o, const struct act8 *a, bool min)
 {
-    float p[8];
-    for (int k = 0; k < 8; k++) {
-        const vec_sums s =
-            vec_scaled((vec_sums){0}, o->v[k], (vec_levels)vec_load(a->q + 32 * k), 1, 1);
-        p[k] = o->d32[k] * (float)vec_total(s);
-        if (min)
-            p[k] = fmaf(o->m32[k], (float)a->sum32[k], p[k]);
+    vec_sums sum[8];
+    for (int k = 0; k < 8; k++)
+        sum[k] = vec_scaled((vec_sums){0}, o->v[k], (vec_levels)vec_load(a->q + 32 * k), 1, 1);
+    vec_floats p = o->d32 * __builtin_convertvector(vec_totals(sum), vec_floats);
+    if (min) {
+        vec_words all;
+        memcpy(&all, a->sum32, sizeof all);
+        p = vec_fma(o->m32, __builtin_convertvector(all, vec_floats), p);
     }
-    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+    return vec_tree(p);
 }
 
 VEC_INLINE void vec_row_32(const struct dots_job *j, const struct vec_traits *f, int64_t r,
