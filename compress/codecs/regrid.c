@@ -84,7 +84,9 @@ static bool codes_of(const struct grid *g, const float *x, float s, int8_t *q)
         int code = g->lo - 1;
         if (!g->level && s != 0 && fabsf(x[i] / s) < 256) {
             code = (int)(x[i] / s);
-            if (code < g->lo || code > g->hi || !same(s * (float)code, x[i]))
+            // not s times a zero: gcc makes (float)code a trunc(), whose zero has the sign of x / s
+            const float v = code ? s * (float)code : copysignf(0, s);
+            if (code < g->lo || code > g->hi || !same(v, x[i]))
                 return false;
         } else {
             do {
