@@ -377,7 +377,7 @@ static void codes(struct fit *f)
     CASES(f, affine_codes, signed_codes);
 }
 
-#include "compress/codecs/fit_rows.h"
+#include "compress/codecs/fit_rows_vec.h"
 
 const struct fits FIT_TABLE = {
     .name = FIT_NAME,

@@ -1,6 +1,4 @@
 /* The kernels of fit.h over elements in their order; a part of fit_vec.h. */
-#ifndef ATTAR_COMPRESS_CODECS_FIT_ROWS_H
-#define ATTAR_COMPRESS_CODECS_FIT_ROWS_H
 
 /* Levels of codes q [n] into v where they come from the table; else q is they. */
 INLINE const int8_t *levels_of(int n, bool table, const int8_t *q, int8_t v[GRID_BLOCK])
@@ -85,7 +83,8 @@ INLINE void sum_lanes(int subs, fit_lanes *a, float *out)
                 t[l] = t[l] + t[l + w];
         vf_store(sums + j, t[0]);
     }
-    memcpy(out, sums, (size_t)subs * sizeof *out);
+    for (int j = 0; j < subs; j++)
+        out[j] = sums[j];
 }
 
 static void pull(int n, int size, bool table, float lo, float hi, const float *x, const float *g,
@@ -170,5 +169,3 @@ static enum fit_moved move(struct fit_moves *f)
     }
     return !all_zero(odd) ? FIT_MOVED_ODD : !all_zero(lost) ? FIT_MOVED_LOST : FIT_MOVED;
 }
-
-#endif
