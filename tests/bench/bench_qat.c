@@ -1,7 +1,7 @@
 /*
  * What training in blocks adds to a step, for one type and one matrix, on all threads, as JSON:
  *
- *   bench_qat TYPE [ROWS COLUMNS [SECONDS]]      (default 4096 2048 0.5)
+ *   bench_qat TYPE [ROWS COLUMNS [SECONDS]]      (default 8192 4096 0.5)
  *
  * fit: scales are searched. project: latents are rounded into the kept blocks, which become panels
  * for products in bf16; plain: the same matrix without blocks, packed. pullback: gradients clipped.
@@ -120,7 +120,7 @@ static struct times measure(const struct dtype *dt, int64_t rows, int64_t cols, 
 int main(int argc, char **argv)
 {
     const struct dtype *dt = argc > 1 ? codecs_find(argv[1]) : NULL;
-    const int64_t rows = argc > 3 ? atoll(argv[2]) : 4096, cols = argc > 3 ? atoll(argv[3]) : 2048;
+    const int64_t rows = argc > 3 ? atoll(argv[2]) : 8192, cols = argc > 3 ? atoll(argv[3]) : 4096;
     const double seconds = argc > 4 ? atof(argv[4]) : 0.5;
     if (!dt || !dt->encode || rows < 1 || cols < dt->block || cols % dt->block) {
         fprintf(stderr, "usage: bench_qat TYPE [ROWS COLUMNS [SECONDS]]\n");
