@@ -151,7 +151,7 @@ quickstart() {
 qat_cost() {
     for shape in small gpt2; do
         [ -z "$dry" ] || [ $shape = small ] || { skip "qat_cost of gpt2: takes minutes"; continue; }
-        plain="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2"
+        plain="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 3 ? 3 : steps)) --warmup 2"
         for mix in Q2_K Q3_K_M Q4_K_M; do
             versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix -- $plain
         done
@@ -165,7 +165,7 @@ qat_cost() {
 # all parameters in blocks against factors over blocks that stay: the model of recover-5m.yaml, and one of 35.7M
 qlora() {
     for shape in recover small; do
-        few="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 6 ? 6 : steps)) --warmup 2"
+        few="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 3 ? 3 : steps)) --warmup 2"
         versus qlora-$shape step_ms all factors -- $few --qat Q4_K_M -- $few --qat Q4_K_M --rank 8
     done
 }
