@@ -32,8 +32,8 @@ SEEDS = (1, 2, 3)
 SIZES = ("2m", "5m")
 RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
 SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
-# What the screen chose; the rate by type. Everything else is the stage's default.
-LR = {"Q2_K": 3e-4, "Q3_K_M": 2e-4, "Q4_K_M": 1e-4}
+# What the screen chose, by type. Everything else is the stage's default.
+CHOSEN = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 2e-4}, "Q4_K_M": {"lr": 1e-4}}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Arm:
 
 
 def qat(kind: str, **options: object) -> dict:
-    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else {"lr": LR[kind], "min_lr_ratio": 0}) | options}
+    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else CHOSEN[kind] | {"min_lr_ratio": 0}) | options}
 
 
 def screen() -> list[Arm]:
@@ -68,13 +68,16 @@ def screen() -> list[Arm]:
                    qat(kind, **options))
 
     low = {"min_lr_ratio": 0}
-    chosen = {kind: {"lr": rate} | low for kind, rate in LR.items()}
-    two, four = chosen["Q2_K"], chosen["Q4_K_M"]
+    two, four = {"lr": 3e-4} | low, {"lr": 1e-4} | low
     return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q4_K_M", lr=5e-4),
             *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)),
             *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
             arm("Q2_K", **two, batch_tokens="2Ki"), arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki"),
-            arm("Q2_K", **two, optimizer="muon"), arm("Q2_K", **two, beta2=0.99), arm("Q2_K", **two, ema=0.95),
+            arm("Q2_K", lr=4e-4, **low, batch_tokens="1Ki"),
+            arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned"),
+            arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned", scale_lr=0.3, imatrix="IMATRIX"),
+            arm("Q2_K", **two, schedule="linear"), arm("Q2_K", **two, beta1=0.97), arm("Q2_K", **two, beta1=0.5),
+            arm("Q2_K", **two, optimizer="muon"), arm("Q2_K", **two, beta2=0.99),
             arm("Q2_K", **two, scales="learned"), arm("Q2_K", **two, scales="learned", scale_lr=0.3), arm("Q2_K", **two, refit=50), arm("Q2_K", **two, imatrix="IMATRIX"),
             arm("Q2_K", **two, ste="plain"), arm("Q2_K", **two, kl_weight=0.5), arm("Q2_K", **two, start=0.25),
             arm("Q4_K_M", **four, activations="true"), Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
@@ -95,7 +98,7 @@ def confirm() -> list[Arm]:
 def controls() -> list[Arm]:
     """Without a teacher: in blocks, and in F32."""
     arms = [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
-    arms += [Arm("more training", "F32", {"pretrain": {"lr": LR["Q2_K"], "weight_decay": 0, "warmup": "10%"}})]
+    arms += [Arm("more training", "F32", {"pretrain": {"lr": CHOSEN["Q3_K_M"]["lr"], "weight_decay": 0, "warmup": "10%"}})]
     arms += [Arm("more training, then attar imatrix", kind, after="more training") for kind in TYPES]
     return arms
 
