@@ -33,7 +33,7 @@ SIZES = ("2m", "5m")
 RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
 SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
 # What the screen chose, by type. Everything else is the stage's default.
-CHOSEN = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 2e-4}, "Q4_K_M": {"lr": 1e-4}}
+CHOSEN = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 1.5e-4, "batch_tokens": "1Ki"}, "Q4_K_M": {"lr": 1e-4}}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def screen() -> list[Arm]:
     low = {"min_lr_ratio": 0}
     two, four = {"lr": 3e-4} | low, {"lr": 1e-4} | low
     return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q4_K_M", lr=5e-4),
-            *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)),
+            *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)), arm("Q3_K_M", lr=1.5e-4, **low, batch_tokens="1Ki"),
             *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
             arm("Q2_K", **two, batch_tokens="2Ki"), arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki"),
             arm("Q2_K", lr=4e-4, **low, batch_tokens="1Ki"),
@@ -98,7 +98,7 @@ def confirm() -> list[Arm]:
 def controls() -> list[Arm]:
     """Without a teacher: in blocks, and in F32."""
     arms = [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
-    arms += [Arm("more training", "F32", {"pretrain": {"lr": CHOSEN["Q3_K_M"]["lr"], "weight_decay": 0, "warmup": "10%"}})]
+    arms += [Arm("more training", "F32", {"pretrain": {"lr": 2e-4, "weight_decay": 0, "warmup": "10%"}})]
     arms += [Arm("more training, then attar imatrix", kind, after="more training") for kind in TYPES]
     return arms
 
