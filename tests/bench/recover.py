@@ -73,7 +73,7 @@ def screen() -> list[Arm]:
             *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)), arm("Q3_K_M", lr=1.5e-4, **low, batch_tokens="1Ki"),
             *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
             arm("Q2_K", **two, batch_tokens="2Ki"), arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki"),
-            arm("Q2_K", lr=4e-4, **low, batch_tokens="1Ki"),
+            arm("Q2_K", lr=1e-4, **low, batch_tokens="1Ki"),
             arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned"),
             arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned", scale_lr=0.3, imatrix="IMATRIX"),
             arm("Q2_K", **two, schedule="linear"), arm("Q2_K", **two, beta1=0.97), arm("Q2_K", **two, beta1=0.5),
