@@ -68,19 +68,19 @@ def screen() -> list[Arm]:
                    qat(kind, **options))
 
     low = {"min_lr_ratio": 0}
-    two, four = {"lr": 3e-4} | low, {"lr": 1e-4} | low
+    small = low | {"batch_tokens": "1Ki"}
+    beside = ({"batch_tokens": "2Ki"}, {"scales": "learned"}, {"scales": "learned", "scale_lr": 0.3}, {"refit": 50},
+              {"imatrix": "IMATRIX"}, {"ste": "plain"}, {"kl_weight": 0.5}, {"start": 0.25}, {"schedule": "linear"},
+              {"beta1": 0.5}, {"beta1": 0.97}, {"beta2": 0.99}, {"optimizer": "muon"})
     return [arm("Q2_K", lr=1e-3), arm("Q2_K", lr=3e-3), arm("Q4_K_M", lr=5e-4),
-            *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)), *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)), arm("Q3_K_M", lr=1.5e-4, **low, batch_tokens="1Ki"),
+            *(arm("Q2_K", lr=rate, **low) for rate in (1e-4, 3e-4, 1e-3)),
+            *(arm("Q3_K_M", lr=rate, **low) for rate in (1e-4, 2e-4)), arm("Q3_K_M", lr=1.5e-4, **small),
             *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
-            arm("Q2_K", **two, batch_tokens="2Ki"), arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki"),
-            arm("Q2_K", lr=1e-4, **low, batch_tokens="1Ki"),
-            arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned"),
-            arm("Q2_K", lr=2e-4, **low, batch_tokens="1Ki", scales="learned", scale_lr=0.3, imatrix="IMATRIX"),
-            arm("Q2_K", **two, schedule="linear"), arm("Q2_K", **two, beta1=0.97), arm("Q2_K", **two, beta1=0.5),
-            arm("Q2_K", **two, optimizer="muon"), arm("Q2_K", **two, beta2=0.99),
-            arm("Q2_K", **two, scales="learned"), arm("Q2_K", **two, scales="learned", scale_lr=0.3), arm("Q2_K", **two, refit=50), arm("Q2_K", **two, imatrix="IMATRIX"),
-            arm("Q2_K", **two, ste="plain"), arm("Q2_K", **two, kl_weight=0.5), arm("Q2_K", **two, start=0.25),
-            arm("Q4_K_M", **four, activations="true"), Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
+            *(arm("Q2_K", lr=rate, **small) for rate in (1e-4, 2e-4, 4e-4)), arm("Q2_K", lr=2e-4, **small, scales="learned"),
+            arm("Q2_K", lr=2e-4, **small, scales="learned", scale_lr=0.3, imatrix="IMATRIX"),
+            *(arm("Q2_K", lr=3e-4, **low, **options) for options in beside),
+            arm("Q4_K_M", lr=1e-4, **low, activations="true"),
+            Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
             Arm("fused", "Q2_K", {"fused": {"type": "q2_k", "stage": "03-qat"}})]
 
 
