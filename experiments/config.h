@@ -129,8 +129,7 @@ struct config_qat {
 };
 
 struct config_evaluate {
-    struct texts compare;  /* stages, paths to .h5, each with @TYPE: quantized first; or stages that
-                              export, paths to .gguf */
+    struct texts compare;  /* stages and .h5, x@TYPE: quantized first; stages that export, .gguf */
     const char *reference; /* a stage or a path: all are held against its predictions; NULL -- */
     int64_t tokens;        /* 0: the whole validation part */
 };

@@ -48,7 +48,7 @@ flags="$flags $(pkg-config --cflags hdf5-serial jansson 2>/dev/null || true)"
 own="^$(dirname "$header")/config[a-z_]*\.[ch]$"
 sources=$(ls "$(dirname "$header")"/*.c | grep -v "$own") # no other folder may include it
 for c in $sources; do
-    ${CC:-cc} $flags -I"$aside" -I. $c 2>> "$aside/log" || { tail -5 "$aside/log" >&2; exit 2; }
+    ${CC:-cc} $flags -I"$aside" -I. $c 2>> "$aside/log" || { grep -A3 error: "$aside/log" >&2; exit 2; }
 done
 
 grep -o "$header:[0-9]*:[0-9]*: note:" "$aside/log" | cut -d: -f2 | sort -u > "$aside/used" || true
