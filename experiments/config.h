@@ -75,7 +75,7 @@ struct config_train {
     bool continues;                           /* with the optimizer and the text of `from` */
     int64_t batch_tokens, micro_batch_tokens; /* micro 0: see config_micro_batch()      */
     int optimizer;                            /* enum optimizer_kind                   */
-    double lr, min_lr_ratio;
+    double lr, min_lr_ratio, decay_power;
     int schedule;               /* enum schedule_kind */
     struct share warmup, decay; /* of the steps: share_of() */
     double adam_lr;             /* muon: of what AdamW takes */

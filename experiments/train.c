@@ -84,6 +84,7 @@ static struct schedule schedule_of(const struct train *t, double lr)
     return (struct schedule){.kind = (enum schedule_kind)c->schedule,
                              .lr = lr,
                              .min = lr * c->min_lr_ratio,
+                             .power = c->decay_power,
                              .steps = t->steps,
                              .warmup = share_of(c->warmup, t->steps),
                              .decay = share_of(c->decay, t->steps)};

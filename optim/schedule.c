@@ -37,5 +37,5 @@ double schedule_lr(const struct schedule *sc, int64_t s)
     if (s < start || length < 1)
         return sc->lr;
     const double t = (double)(s - start) / (double)length;
-    return sc->min + (sc->lr - sc->min) * falls[sc->kind](t < 1 ? t : 1);
+    return sc->min + (sc->lr - sc->min) * pow(falls[sc->kind](t < 1 ? t : 1), sc->power);
 }

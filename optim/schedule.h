@@ -13,7 +13,7 @@ enum schedule_kind {
 
 struct schedule {
     enum schedule_kind kind;
-    double lr, min;
+    double lr, min, power;        /* power: of the fall, a shape of 1 .. 0; 1 leaves it as it is */
     int64_t steps, warmup, decay; /* decay: WSD only */
 };
 

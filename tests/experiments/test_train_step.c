@@ -142,8 +142,9 @@ static void every_step_has_its_rate_and_its_samples(void **state)
 {
     (void)state;
     const struct schedule s = {
-        .kind = SCHEDULE_LINEAR, .lr = 1e-2, .min = 1e-3, .steps = STEPS, .warmup = 3};
-    run("rates", "pretrain.schedule=linear pretrain.warmup=3 pretrain.min_lr_ratio=0.1");
+        .kind = SCHEDULE_LINEAR, .lr = 1e-2, .min = 1e-3, .power = 2, .steps = STEPS, .warmup = 3};
+    run("rates", "pretrain.schedule=linear pretrain.warmup=3 pretrain.min_lr_ratio=0.1 "
+                 "pretrain.decay_power=2");
     const struct lines l = lines_of("rates");
     assert_int_equal(l.n, STEPS);
     for (int i = 0; i < STEPS; i++)

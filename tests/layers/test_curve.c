@@ -39,6 +39,7 @@ static void same_curve(void **state)
     const struct schedule schedule = {.kind = SCHEDULE_COSINE,
                                       .lr = golden_number(g, "optimizer", "max_lr"),
                                       .min = golden_number(g, "optimizer", "min_lr"),
+                                      .power = 1,
                                       .steps = tokens->dim[0],
                                       .warmup = (int64_t)golden_number(g, "optimizer", "warmup")};
     struct transformer m;
