@@ -21,6 +21,7 @@ struct grid;
 struct qat_options {
     bool clipped; /* else plain */
     bool learned; /* scales have gradients of their own, else they are frozen */
+    bool super;   /* those are d and dmin alone, and the codes of sub-blocks stay */
     bool acts;    /* what is multiplied with the blocks is rounded as in inference, too */
     bool shapes;  /* memory is not wanted, only how much: the params are of a store of shapes */
     bool packed;  /* all products are of panels: what the blocks decode to is not kept in f32 */
@@ -31,7 +32,7 @@ struct qat_weight {
     struct param *p;
     struct tensor blocks;    /* [rows,cols], owned: what forward used */
     const struct grid *grid; /* NULL: a type without scales, such as f16 */
-    int s, m;                /* params of of->scales: steps and mins of sub-blocks; -1: none */
+    int s, m;                /* params of of->scales: steps and mins, or d and dmin; -1: none */
     bool given;              /* the blocks are there already: qat_keep() instead of qat_fit() */
     struct qat *of;
 };

@@ -11,6 +11,10 @@
  * Esser et al., "Learned step size quantization", 2020, eqs. 3 and 5, with a min as in Bhalgat et
  * al., "LSQ+", 2020, eq. 5. The optimizer moves s relatively, s <- s exp(p), so that it keeps its
  * sign, and m in units of s', m <- m + |s'| p: p is its parameter, 0 between steps.
+ *
+ * Or, of blocks with sub-blocks, d and dmin alone (`super`), both relatively: codes of scales are
+ * four to six bits, and one that changes moves all of a sub-block's values at once by so much;
+ * halves follow every step.
  */
 #include <math.h>
 #include <stdio.h>
@@ -26,10 +30,22 @@
 static const float ROOM = 16.0f / 15;     // of d above the fit: codes can grow
 static const float COLLAPSED = 1.0f / 16; // of the smallest code
 
+/* Are d and dmin learned, and nothing else of their block? */
+static bool whole(const struct qat_weight *w)
+{
+    return w->of->options.super && !grid_flat(w->grid);
+}
+
+/* Scales of a row. */
+static int64_t scales_of(const struct qat_weight *w)
+{
+    return tensor_cols(&w->blocks) / (whole(w) ? w->blocks.dt->block : w->grid->size);
+}
+
 static int declare(struct qat *q, const struct qat_weight *w, const char *what)
 {
     char name[PARAM_NAME + 8];
-    const int64_t n = tensor_numel(&w->blocks) / w->grid->size;
+    const int64_t n = tensor_rows(&w->blocks) * scales_of(w);
     snprintf(name, sizeof name, "%s.%s", w->p->name, what);
     return store_add(&q->scales, name, 1, &n, 0) ? -1 : q->scales.n - 1;
 }
@@ -39,9 +55,9 @@ int qat_scales_add(struct qat *q, struct qat_weight *w)
     w->s = w->m = -1;
     if (!q->options.learned || !w->grid)
         return 0;
-    w->s = declare(q, w, "s");
+    w->s = declare(q, w, whole(w) ? "d" : "s");
     if (w->s >= 0 && w->grid->min_hi)
-        w->m = declare(q, w, "m");
+        w->m = declare(q, w, whole(w) ? "dmin" : "m");
     return w->s < 0 || (w->grid->min_hi && w->m < 0) ? -1 : 0;
 }
 
@@ -62,8 +78,7 @@ static float *at(const struct qat_weight *w, int param, float *slab, int64_t row
 {
     const struct qat *q = w->of;
     return param < 0 ? NULL
-                     : slab + (q->scales.p[param].latent - q->scales.latent) +
-                           row * (tensor_cols(&w->blocks) / w->grid->size);
+                     : slab + (q->scales.p[param].latent - q->scales.latent) + row * scales_of(w);
 }
 
 static char *first_block(const struct qat_weight *w, int64_t row)
@@ -99,12 +114,28 @@ static enum fit_moved encode(const struct grid *g, struct fit_moves *f, struct g
     return moved;
 }
 
+/* d and dmin of a row's blocks, as they are. */
+static void take_super(const struct qat_weight *w, const char *block, float *d, float *dmin)
+{
+    for (int64_t i = 0; i < scales_of(w); i++, block += w->blocks.dt->bytes) {
+        struct grid_scales sc = {0};
+        w->grid->get(block, &sc);
+        d[i] = sc.d;
+        if (dmin)
+            dmin[i] = sc.dmin;
+    }
+}
+
 void qat_scales_take(struct qat_weight *w, int64_t row, bool room)
 {
     const struct grid *g = w->grid;
     const struct dtype *dt = w->blocks.dt;
     char *block = first_block(w, row);
     float *s = at(w, w->s, w->of->value, row), *m = at(w, w->m, w->of->value, row);
+    if (whole(w)) {
+        take_super(w, block, s, m);
+        return;
+    }
     for (int64_t i = 0; i < tensor_cols(&w->blocks); i += dt->block, block += dt->bytes) {
         struct fit_moves f = still(g);
         struct grid_scales sc = {0};
@@ -188,6 +219,41 @@ static enum fit_moved move_flat(const struct qat_weight *w, char *block, int n, 
     return moved;
 }
 
+/* x <- x exp(p), p <- 0; x as an f16. */
+static float move_half(float *x, float *p)
+{
+    *x *= expf(*p);
+    *p = 0;
+    return half_rounded(*x);
+}
+
+/* d and dmin of a row's blocks; pm NULL: there is no dmin. */
+static enum fit_moved move_super(const struct qat_weight *w, char *block, float *d, float *pd,
+                                 float *dmin, float *pm)
+{
+    enum fit_moved moved = FIT_MOVED;
+    for (int64_t i = 0; i < scales_of(w); i++, block += w->blocks.dt->bytes) {
+        struct grid_scales sc = {0};
+        const bool was = d[i] < 0 || d[i] > 0;
+        w->grid->get(block, &sc);
+        sc.d = move_half(d + i, pd + i);
+        if (pm)
+            sc.dmin = move_half(dmin + i, pm + i);
+        if (!isfinite(sc.d) || !isfinite(sc.dmin))
+            return FIT_MOVED_ODD;
+        if (was && !(sc.d < 0 || sc.d > 0))
+            moved = FIT_MOVED_LOST;
+        w->grid->set(block, &sc);
+    }
+    return moved;
+}
+
+static void note(const struct qat_weight *w, int64_t row, enum fit_moved moved)
+{
+    if (moved)
+        qat_note(w->of, w, row, moved == FIT_MOVED_ODD ? QAT_NOT_FINITE : QAT_COLLAPSED);
+}
+
 void qat_scales_move(struct qat_weight *w, int64_t row)
 {
     const struct grid *g = w->grid;
@@ -198,6 +264,10 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
     char *block = first_block(w, row);
     float *s = at(w, w->s, q->value, row), *m = at(w, w->m, q->value, row);
     float *ds = at(w, w->s, q->scales.latent, row), *dm = at(w, w->m, q->scales.latent, row);
+    if (whole(w)) {
+        note(w, row, move_super(w, block, s, ds, m, dm));
+        return;
+    }
     leap(subs, s, ds);
     for (int64_t j = 0, n; j < subs; j += n, block += n / g->subs * dt->bytes) {
         struct fit_moves f = still(g);
@@ -208,8 +278,7 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
         memcpy(s + j, f.s, (size_t)n * sizeof *s);
         if (m)
             memcpy(m + j, f.m, (size_t)n * sizeof *m);
-        if (moved)
-            qat_note(w->of, w, row, moved == FIT_MOVED_ODD ? QAT_NOT_FINITE : QAT_COLLAPSED);
+        note(w, row, moved);
     }
 }
 
@@ -219,9 +288,18 @@ void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, co
     const int64_t subs = tensor_cols(&w->blocks) / g->size;
     const float lo = (float)(g->level ? g->level[g->lo] : g->lo);
     const float hi = (float)(g->level ? g->level[g->hi] : g->hi);
-    const float f = 1 / sqrtf((float)g->size * fmaxf(fabsf(lo), fabsf(hi)));
+    const int64_t n = tensor_cols(&w->blocks) / scales_of(w);
+    const float f = 1 / sqrtf((float)n * fmaxf(fabsf(lo), fabsf(hi)));
     const float *s = at(w, w->s, w->of->value, row);
     float *ds = at(w, w->s, w->of->scales.grad, row), *dm = at(w, w->m, w->of->scales.grad, row);
+    if (whole(w)) {
+        grid_pull_super(&w->blocks, row, x, dy, ds, dm);
+        for (int64_t i = 0; i < scales_of(w); i++)
+            ds[i] *= f;
+        for (int64_t i = 0; dm && i < scales_of(w); i++)
+            dm[i] *= f;
+        return;
+    }
     grid_pull(&w->blocks, row, x, dy, ds, dm);
     for (int64_t j = 0; j < subs; j++)
         ds[j] = s[j] * f * ds[j];

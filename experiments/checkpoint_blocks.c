@@ -3,8 +3,9 @@
  *
  *     /blocks         attributes: mix ("Q3_K_M"), and for each tensor in blocks its type ("q3_k")
  *     /blocks/NAME    u8 [rows, bytes of a row]: what a GGUF file has
- *     /scales/value/NAME.s, .m      f32, learned scales: steps and mins of sub-blocks
- *     /scales/STATE/NAME.s, .m      the optimizer's, likewise
+ *     /scales/value/NAME.s, .m      f32, learned scales: steps and mins of sub-blocks,
+ *                   NAME.d, .dmin   or those of whole blocks
+ *     /scales/STATE/NAME...         the optimizer's, likewise
  */
 #include <omp.h>
 #include <stdio.h>

@@ -27,7 +27,7 @@ enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
 enum config_params { PARAMS_ALL, PARAMS_SCALES, PARAMS_LORA };
-enum config_scales { SCALES_FROZEN, SCALES_LEARNED };
+enum config_scales { SCALES_FROZEN, SCALES_LEARNED, SCALES_SUPER };
 enum config_ste { STE_PLAIN, STE_CLIPPED };
 enum config_stage_kind { STAGE_PRETRAIN, STAGE_FINETUNE, STAGE_QAT, STAGE_EVALUATE, STAGE_EXPORT };
 

@@ -23,9 +23,9 @@ static void rules_scales(const struct config_stage *s, const struct yaml *node,
         return;
     if (s->train.weight_decay > 0)
         config_useless(node, "weight_decay", "weights are not trained (params)", bad);
-    if (q->scales != SCALES_LEARNED && config_sound(node, "scales"))
+    if (q->scales == SCALES_FROZEN && config_sound(node, "scales"))
         mistake_add(bad, config_place(node, "scales"),
-                    "params: scales trains nothing but scales: give scales: learned");
+                    "params: scales trains nothing but scales: give scales: learned, or super");
 }
 
 static void rules_lora(const struct config_stage *s, const struct yaml *node, struct mistakes *bad)

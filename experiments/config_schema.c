@@ -27,7 +27,7 @@ static const char *const precision_names[] = {
 static const char *const params_names[] = {
     [PARAMS_ALL] = "all", [PARAMS_SCALES] = "scales", [PARAMS_LORA] = "lora", NULL};
 static const char *const scales_names[] = {
-    [SCALES_FROZEN] = "frozen", [SCALES_LEARNED] = "learned", NULL};
+    [SCALES_FROZEN] = "frozen", [SCALES_LEARNED] = "learned", [SCALES_SUPER] = "super", NULL};
 static const char *const ste_names[] = {[STE_PLAIN] = "plain", [STE_CLIPPED] = "clipped", NULL};
 const char *const config_pre_names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm", NULL};
 
@@ -272,8 +272,9 @@ static const struct field qat_fields[] = {
      .doc = "gradients through rounding: all, or none for weights outside their grid"},
     {AT(scales), .type = FIELD_ENUM, .names = scales_names, .def = "frozen",
      .when = "params=all|scales",
-     .doc = "scales of the blocks: as they were fitted at the start, or trained, too"},
-    {AT(scale_lr), .type = FIELD_FLOAT, .min = 0, .max = 1000, .def = "1", .when = "scales=learned",
+     .doc = "of the blocks: as fitted at the start, or trained, too (super: d and dmin alone)"},
+    {AT(scale_lr), .type = FIELD_FLOAT, .min = 0, .max = 1000, .def = "1",
+     .when = "scales=learned|super",
      .doc = "learning rate of scales, relative to their size, as a multiple of lr"},
     {AT(refit), .type = FIELD_INT, .min = 0, .max = 1e12, .def = "0", .when = "scales=frozen",
      .doc = "steps between refits, in which scales follow their weights a little; 0 for none"},

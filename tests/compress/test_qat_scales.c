@@ -14,26 +14,20 @@
 #include "compress/codecs/grid.h"
 #include "tests/compress/qat_trial.h"
 
-/* sum of r * used with round(u) := u + const, while the j-th move of scale or min is p. */
-static double moved(const struct qat_trial *t, const float *r, int64_t sub, bool of_min, double p)
+/* sum of r * used with round(u) := u + const over sub-block j of a block, where its step and min
+   are moved so far. */
+static double surrogate(const struct qat_trial *t, const float *r, int64_t block, int j, double ds,
+                        double dm)
 {
-    const struct qat *q = &t->q;
     const struct grid *g = t->w->grid;
-    const int64_t per_row = COLS / g->size, block = sub / g->subs;
-    const float *value = q->value;
     struct grid_scales sc = {0};
     double sum = 0;
     g->get((char *)t->w->blocks.data + block * t->w->blocks.dt->bytes, &sc);
-    const int j = (int)(sub % g->subs);
     const double step = (double)sc.d * sc.scale[j],
-                 min = g->min_hi ? (double)sc.dmin * sc.min[j] : 0;
-    const double s_latent = value[q->scales.p[t->w->s].latent - q->scales.latent + sub];
-    // the codes' rounding is a constant: the step moves as the latent does
-    const double s = of_min ? step : step + s_latent * (exp(p) - 1);
-    const double m = of_min ? min + fabs(step) * p : min;
+                 min = g->min_hi ? (double)sc.dmin * sc.min[j] : 0, s = step + ds, m = min + dm;
     const double lo = g->level ? g->level[g->lo] : g->lo, hi = g->level ? g->level[g->hi] : g->hi;
     for (int i = 0; i < g->size; i++) {
-        const int64_t k = sub / per_row * COLS + sub % per_row * g->size + i;
+        const int64_t k = block * t->w->blocks.dt->block + j * g->size + i;
         const double x = t->p->latent[k], y = ((const float *)t->p->used.data)[k];
         const double u0 = (x + min) / step, c = (y + min) / step - fmin(fmax(u0, lo), hi);
         const double u = fmin(fmax((x + m) / s, lo), hi);
@@ -42,42 +36,120 @@ static double moved(const struct qat_trial *t, const float *r, int64_t sub, bool
     return sum;
 }
 
-static void learned_is_the_surrogate(void **state)
+/* While the k-th move of scale or min is p. */
+static double moved(const struct qat_trial *t, const float *r, int64_t k, bool of_min, double p)
 {
-    (void)state;
+    const struct qat *q = &t->q;
+    const struct grid *g = t->w->grid;
+    const struct param *of = &q->scales.p[of_min ? t->w->m : t->w->s];
+    const double value = q->value[of->latent - q->scales.latent + k];
+    const bool super = q->options.super && !grid_flat(g);
+    const int64_t block = super ? k : k / g->subs;
+    struct grid_scales sc = {0};
+    double sum = 0;
+    g->get((char *)t->w->blocks.data + block * t->w->blocks.dt->bytes, &sc);
+    // the codes' rounding is a constant: the step moves as the latent does
+    if (!super) {
+        const int j = (int)(k % g->subs);
+        return surrogate(t, r, block, j, of_min ? 0 : value * (exp(p) - 1),
+                         of_min ? fabs((double)sc.d * sc.scale[j]) * p : 0);
+    }
+    for (int j = 0; j < g->subs; j++)
+        sum += surrogate(t, r, block, j, of_min ? 0 : sc.scale[j] * value * (exp(p) - 1),
+                         of_min ? sc.min[j] * value * (exp(p) - 1) : 0);
+    return sum;
+}
+
+static void is_the_surrogate(bool super)
+{
     for (int i = 0; qat_trial_type(i) != &dtype_f16; i++) {
         struct qat_trial t;
         qat_trial_start(&t, qat_trial_type(i),
-                        &(struct qat_options){.clipped = true, .learned = true});
+                        &(struct qat_options){.clipped = true, .learned = true, .super = super});
         qat_trial_fill(&t, 4, 0.07f);
         store_project(&t.s);
         qat_trial_decoded(&t);
         const struct grid *g = t.w->grid;
         const int top = g->level ? g->level[g->hi] : g->hi;
         const int bottom = g->level ? g->level[g->lo] : g->lo;
-        const double f = 1 / sqrt(g->size * fmax(abs(top), abs(bottom)));
+        const bool whole = super && !grid_flat(g);
+        const int64_t n = t.q.scales.p[t.w->s].used.dim[0];
+        const double f = 1 / sqrt((double)(N / n) * fmax(abs(top), abs(bottom)));
+        assert_int_equal(n, whole ? N / t.w->blocks.dt->block : N / g->size);
         float *r = malloc(N * sizeof *r);
         rng_normal(9, 1, r, N);
         memcpy(t.p->used.grad, r, N * sizeof *r);
         store_pullback(&t.s);
         int looked = 0;
-        for (int64_t k = 0; k < N / g->size; k += 7)
+        for (int64_t k = 0; k < n; k += whole ? 1 : 7)
             for (int of_min = 0; of_min <= (t.w->m >= 0); of_min++) {
                 const struct param *p = &t.q.scales.p[of_min ? t.w->m : t.w->s];
                 const double h = 1e-5;
                 const double a = moved(&t, r, k, of_min, h), b = moved(&t, r, k, of_min, 0),
                              c = moved(&t, r, k, of_min, -h);
-                const double want = (a - c) / (2 * h), size = fabs(want) + fabs(b) + 1e-3;
+                const double want = (whole || !of_min ? f : 1) * (a - c) / (2 * h),
+                             size = fabs(want) + fabs(b) + 1e-3;
                 if (fabs((a - b) - (b - c)) > 1e-3 * fabs(a - c) + 1e-10) // a kink lies there
                     continue;
                 looked++;
-                if (fabs(p->latent_grad[k] - (of_min ? 1 : f) * want) > 1e-3 * size)
+                if (fabs(p->latent_grad[k] - want) > 1e-3 * size)
                     fail_msg("%s, %s %d: %g, not %g", qat_trial_type(i)->name,
-                             of_min ? "min" : "scale", (int)k, (double)p->latent_grad[k],
-                             (of_min ? 1 : f) * want);
+                             of_min ? "min" : "scale", (int)k, (double)p->latent_grad[k], want);
             }
-        assert_true(looked > N / g->size / 20);
+        assert_true(looked > n / 20);
         free(r);
+        qat_trial_drop(&t);
+    }
+}
+
+static void learned_is_the_surrogate(void **state)
+{
+    (void)state;
+    is_the_surrogate(false);
+}
+
+static void super_is_the_surrogate(void **state)
+{
+    (void)state;
+    is_the_surrogate(true);
+}
+
+/* d and dmin change in proportion, codes stay; and without moves, not a bit does. */
+static void super_scales_move(void **state)
+{
+    (void)state;
+    for (int i = 0; qat_trial_type(i) != &dtype_f16; i++) {
+        struct qat_trial t;
+        const struct grid *g = codecs_grid(qat_trial_type(i));
+        if (grid_flat(g))
+            continue;
+        qat_trial_start(&t, qat_trial_type(i),
+                        &(struct qat_options){.learned = true, .super = true});
+        const size_t bytes = tensor_bytes(&t.w->blocks), block = (size_t)t.w->blocks.dt->bytes;
+        char *before = malloc(bytes);
+        memcpy(before, t.w->blocks.data, bytes);
+        store_project(&t.s);
+        assert_memory_equal(before, t.w->blocks.data, bytes);
+        const int64_t n = N / t.w->blocks.dt->block;
+        for (int64_t k = 0; k < n; k += 2) {
+            t.q.scales.p[t.w->s].latent[k] = logf(0.75f);
+            if (t.w->m >= 0)
+                t.q.scales.p[t.w->m].latent[k + 1] = logf(1.5f);
+        }
+        store_project(&t.s);
+        assert_int_equal(qat_check(&t.q), 0);
+        qat_trial_decoded(&t);
+        for (int64_t k = 0; k < n; k++) {
+            struct grid_scales a = {0}, b = {0};
+            g->get(before + (size_t)k * block, &a);
+            g->get((char *)t.w->blocks.data + (size_t)k * block, &b);
+            assert_memory_equal(a.scale, b.scale, sizeof a.scale);
+            assert_memory_equal(a.min, b.min, sizeof a.min);
+            const float d = k % 2 ? a.d : 0.75f * a.d, dmin = k % 2 ? 1.5f * a.dmin : a.dmin;
+            assert_true(fabsf(b.d - d) <= 1e-3f * fabsf(d) + 6e-8f);
+            assert_true(fabsf(b.dmin - dmin) <= 1e-3f * fabsf(dmin) + 6e-8f);
+        }
+        free(before);
         qat_trial_drop(&t);
     }
 }
@@ -133,9 +205,10 @@ static void a_collapsed_scale_is_named(void **state)
 {
     static const struct dtype *const types[] = {&codecs_q4_k, &codecs_q3_k, &codecs_q8_0};
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 6; i++) {
         struct qat_trial t;
-        qat_trial_start(&t, types[i], &(struct qat_options){.learned = true});
+        const struct qat_options options = {.learned = true, .super = i >= 3};
+        qat_trial_start(&t, types[i % 3], &options);
         struct param *p = &t.q.scales.p[t.w->s];
         p->latent[p->used.dim[0] / ROWS * 21 + 1] = -40;
         store_project(&t.s);
@@ -143,7 +216,7 @@ static void a_collapsed_scale_is_named(void **state)
         assert_non_null(strstr(err_text(), "row 21: a learned scale has collapsed"));
         assert_non_null(strstr(err_text(), "blk.0.ffn_up.weight"));
         qat_trial_drop(&t);
-        qat_trial_start(&t, types[i], &(struct qat_options){.learned = true});
+        qat_trial_start(&t, types[i % 3], &options);
         t.q.scales.p[t.w->s].latent[0] = NAN;
         store_project(&t.s);
         assert_int_equal(qat_check(&t.q), -1);
@@ -155,8 +228,8 @@ static void a_collapsed_scale_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learned_is_the_surrogate),
-        cmocka_unit_test(learned_scales_move),
+        cmocka_unit_test(learned_is_the_surrogate),   cmocka_unit_test(super_is_the_surrogate),
+        cmocka_unit_test(super_scales_move),          cmocka_unit_test(learned_scales_move),
         cmocka_unit_test(a_collapsed_scale_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
