@@ -12,9 +12,13 @@
  * al., "LSQ+", 2020, eq. 5. The optimizer moves s relatively, s <- s exp(p), so that it keeps its
  * sign, and m in units of s', m <- m + |s'| p: p is its parameter, 0 between steps.
  *
- * Or, of blocks with sub-blocks, d and dmin alone (`super`), both relatively: codes of scales are
- * four to six bits, and one that changes moves all of a sub-block's values at once by so much;
- * halves follow every step.
+ * Or, of blocks with sub-blocks, d and dmin alone (`super`), both relatively. All codes are
+ * constants to them, those of elements, too: of y = d c v - dmin k,
+ *
+ *     dL/d log d = f sum g d c v     dL/d log dmin = - f sum g dmin k
+ *
+ * over the block. Codes of scales have four to six bits, and one that changes moves all values of
+ * its sub-block at once by so much; halves follow every step.
  */
 #include <math.h>
 #include <stdio.h>
@@ -293,7 +297,7 @@ void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, co
     const float *s = at(w, w->s, w->of->value, row);
     float *ds = at(w, w->s, w->of->scales.grad, row), *dm = at(w, w->m, w->of->scales.grad, row);
     if (whole(w)) {
-        grid_pull_super(&w->blocks, row, x, dy, ds, dm);
+        grid_pull_super(&w->blocks, row, dy, ds, dm);
         for (int64_t i = 0; i < scales_of(w); i++)
             ds[i] *= f;
         for (int64_t i = 0; dm && i < scales_of(w); i++)

@@ -126,56 +126,66 @@ void grid_clip(const struct tensor *t, int64_t row, const float *x, float *dx)
     }
 }
 
-/* Of the next blocks of a row: ds, lost by sub-block, as fit.h's pull leaves them. False: there are
-   none. */
-static bool pull(struct some *s, const struct tensor *t, const char **block, const float *x,
-                 const float *dy, float *ds, float *lost)
-{
-    const struct grid *g = codecs_grid(t->dt);
-    int8_t q[GRID_BLOCK];
-    float lo, hi;
-    if (!take(s, t, g, *block))
-        return false;
-    ends_of(g, &lo, &hi);
-    for (int b = 0; b < s->blocks; b++, *block += t->dt->bytes)
-        g->unpack(*block, q + b * t->dt->block);
-    fit->pull(s->n, g->size, g->level, lo, hi, x + s->at, dy + s->at, q, s->step, s->min, ds, lost);
-    for (int j = 0; j < s->n / g->size; j++)
-        ds[j] = s->step[j] < 0 || s->step[j] > 0 ? ds[j] : 0;
-    return true;
-}
-
 void grid_pull(const struct tensor *t, int64_t row, const float *x, const float *dy, float *ds,
                float *lost)
 {
+    const struct grid *g = codecs_grid(t->dt);
     const char *block = row_of(t, row);
     struct some s = {0};
-    float own[GRID_SUBS];
-    while (pull(&s, t, &block, x, dy, ds, lost ? lost : own)) {
-        const int subs = s.n / codecs_grid(t->dt)->size;
-        for (int j = 0; lost && j < subs; j++)
-            lost[j] *= fabsf(s.step[j]);
+    int8_t q[GRID_BLOCK];
+    float lo, hi;
+    ends_of(g, &lo, &hi);
+    while (take(&s, t, g, block)) {
+        const int subs = s.n / g->size;
+        float own[GRID_SUBS], *l = lost ? lost : own;
+        for (int b = 0; b < s.blocks; b++, block += t->dt->bytes)
+            g->unpack(block, q + b * t->dt->block);
+        fit->pull(s.n, g->size, g->level, lo, hi, x + s.at, dy + s.at, q, s.step, s.min, ds, l);
+        for (int j = 0; j < subs; j++) {
+            ds[j] = s.step[j] < 0 || s.step[j] > 0 ? ds[j] : 0;
+            l[j] *= fabsf(s.step[j]);
+        }
         ds += subs;
         lost = lost ? lost + subs : NULL;
     }
 }
 
-void grid_pull_super(const struct tensor *t, int64_t row, const float *x, const float *dy,
-                     float *dd, float *dmin)
+/* The sums of g and of g y, in a fixed order. */
+static void sums(int n, const float *g, const float *y, float *sg, float *sgy)
 {
-    const int subs = codecs_grid(t->dt)->subs;
+    enum { LANES = 8 };
+    float a[LANES] = {0}, b[LANES] = {0};
+    for (int i = 0; i < n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            a[l] += g[i + l];
+            b[l] += g[i + l] * y[i + l];
+        }
+    *sg = ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
+    *sgy = ((b[0] + b[1]) + (b[2] + b[3])) + ((b[4] + b[5]) + (b[6] + b[7]));
+}
+
+void grid_pull_super(const struct tensor *t, int64_t row, const float *dy, float *dd, float *dmin)
+{
+    const struct grid *g = codecs_grid(t->dt);
     const char *block = row_of(t, row);
     struct some s = {0};
-    float ds[GRID_SUBS], lost[GRID_SUBS];
-    while (pull(&s, t, &block, x, dy, ds, lost))
+    int8_t q[GRID_BLOCK];
+    float y[GRID_BLOCK];
+    while (take(&s, t, g, block)) {
+        for (int b = 0; b < s.blocks; b++, block += t->dt->bytes)
+            g->unpack(block, q + b * t->dt->block);
+        fit->spread(s.n, g->size, g->level, q, s.step, s.min, y);
         for (int b = 0; b < s.blocks; b++) {
             float d = 0, m = 0;
-            for (int j = b * subs; j < (b + 1) * subs; j++) {
-                d += s.step[j] * ds[j];
-                m -= s.min[j] * lost[j];
+            for (int j = b * g->subs; j < (b + 1) * g->subs; j++) {
+                float sg, sgy; // y = s v - m
+                sums(g->size, dy + s.at + j * g->size, y + j * g->size, &sg, &sgy);
+                d += sgy + s.min[j] * sg;
+                m -= s.min[j] * sg;
             }
             *dd++ = d;
             if (dmin)
                 *dmin++ = m;
         }
+    }
 }

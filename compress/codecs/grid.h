@@ -80,10 +80,9 @@ void grid_clip(const struct tensor *t, int64_t row, const float *x, float *g);
 void grid_pull(const struct tensor *t, int64_t row, const float *x, const float *g, float *ds,
                float *lost);
 
-/* The same of a row's blocks, whose codes are constants: dd, dmin [cols / block] <- the gradients
-   of log d and of log dmin. dmin NULL: there are none. */
-void grid_pull_super(const struct tensor *t, int64_t row, const float *x, const float *g, float *dd,
-                     float *dmin);
+/* All codes of a row's blocks are constants: dd, dmin [cols / block] <- the gradients of log d and
+   of log dmin. dmin NULL: there are none. */
+void grid_pull_super(const struct tensor *t, int64_t row, const float *g, float *dd, float *dmin);
 
 /* Does a block have d alone? */
 static inline bool grid_flat(const struct grid *g)

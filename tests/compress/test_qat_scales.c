@@ -14,49 +14,51 @@
 #include "compress/codecs/grid.h"
 #include "tests/compress/qat_trial.h"
 
-/* sum of r * used with round(u) := u + const over sub-block j of a block, where its step and min
-   are moved so far. */
-static double surrogate(const struct qat_trial *t, const float *r, int64_t block, int j, double ds,
-                        double dm)
+/* The scales of block k. */
+static struct grid_scales scales_of(const struct qat_trial *t, int64_t k)
 {
-    const struct grid *g = t->w->grid;
     struct grid_scales sc = {0};
+    t->w->grid->get((char *)t->w->blocks.data + k * t->w->blocks.dt->bytes, &sc);
+    return sc;
+}
+
+/* sum of r * used with round(u) := u + const, while the k-th move of scale or min is p. */
+static double moved_sub(const struct qat_trial *t, const float *r, int64_t k, bool of_min, double p)
+{
+    const struct qat *q = &t->q;
+    const struct grid *g = t->w->grid;
+    const struct grid_scales sc = scales_of(t, k / g->subs);
     double sum = 0;
-    g->get((char *)t->w->blocks.data + block * t->w->blocks.dt->bytes, &sc);
+    const int j = (int)(k % g->subs);
     const double step = (double)sc.d * sc.scale[j],
-                 min = g->min_hi ? (double)sc.dmin * sc.min[j] : 0, s = step + ds, m = min + dm;
+                 min = g->min_hi ? (double)sc.dmin * sc.min[j] : 0;
+    const double s_latent = q->value[q->scales.p[t->w->s].latent - q->scales.latent + k];
+    // the codes' rounding is a constant: the step moves as the latent does
+    const double s = of_min ? step : step + s_latent * (exp(p) - 1);
+    const double m = of_min ? min + fabs(step) * p : min;
     const double lo = g->level ? g->level[g->lo] : g->lo, hi = g->level ? g->level[g->hi] : g->hi;
-    for (int i = 0; i < g->size; i++) {
-        const int64_t k = block * t->w->blocks.dt->block + j * g->size + i;
-        const double x = t->p->latent[k], y = ((const float *)t->p->used.data)[k];
+    for (int64_t i = k * g->size; i < (k + 1) * g->size; i++) {
+        const double x = t->p->latent[i], y = ((const float *)t->p->used.data)[i];
         const double u0 = (x + min) / step, c = (y + min) / step - fmin(fmax(u0, lo), hi);
         const double u = fmin(fmax((x + m) / s, lo), hi);
-        sum += (double)r[k] * (s * (u + (u0 < lo || u0 > hi ? 0 : c)) - m);
+        sum += (double)r[i] * (s * (u + (u0 < lo || u0 > hi ? 0 : c)) - m);
     }
     return sum;
 }
 
-/* While the k-th move of scale or min is p. */
-static double moved(const struct qat_trial *t, const float *r, int64_t k, bool of_min, double p)
+/* The same of block k, all codes of which stay. */
+static double moved_super(const struct qat_trial *t, const float *r, int64_t k, bool of_min,
+                          double p)
 {
-    const struct qat *q = &t->q;
     const struct grid *g = t->w->grid;
-    const struct param *of = &q->scales.p[of_min ? t->w->m : t->w->s];
-    const double value = q->value[of->latent - q->scales.latent + k];
-    const bool super = q->options.super && !grid_flat(g);
-    const int64_t block = super ? k : k / g->subs;
-    struct grid_scales sc = {0};
+    const struct grid_scales sc = scales_of(t, k);
     double sum = 0;
-    g->get((char *)t->w->blocks.data + block * t->w->blocks.dt->bytes, &sc);
-    // the codes' rounding is a constant: the step moves as the latent does
-    if (!super) {
-        const int j = (int)(k % g->subs);
-        return surrogate(t, r, block, j, of_min ? 0 : value * (exp(p) - 1),
-                         of_min ? fabs((double)sc.d * sc.scale[j]) * p : 0);
+    for (int i = 0; i < g->subs * g->size; i++) {
+        const int64_t at = k * g->subs * g->size + i;
+        const double m = g->min_hi ? (double)sc.dmin * sc.min[i / g->size] : 0;
+        const double y = ((const float *)t->p->used.data)[at], sv = y + m;
+        sum += (double)r[at] * (of_min ? sv - m * exp(p) : sv * exp(p) - m);
     }
-    for (int j = 0; j < g->subs; j++)
-        sum += surrogate(t, r, block, j, of_min ? 0 : sc.scale[j] * value * (exp(p) - 1),
-                         of_min ? sc.min[j] * value * (exp(p) - 1) : 0);
     return sum;
 }
 
@@ -84,6 +86,8 @@ static void is_the_surrogate(bool super)
         for (int64_t k = 0; k < n; k += whole ? 1 : 7)
             for (int of_min = 0; of_min <= (t.w->m >= 0); of_min++) {
                 const struct param *p = &t.q.scales.p[of_min ? t.w->m : t.w->s];
+                double (*const moved)(const struct qat_trial *, const float *, int64_t, bool,
+                                      double) = whole ? moved_super : moved_sub;
                 const double h = 1e-5;
                 const double a = moved(&t, r, k, of_min, h), b = moved(&t, r, k, of_min, 0),
                              c = moved(&t, r, k, of_min, -h);
