@@ -4,7 +4,7 @@
  *
  *   bench_train [--shape tiny|small|gpt2|recover] [--arch llama|gpt2|...] [--d 256 --layers 6 ...]
  *               [--precision f32|bf16] [--recompute 1 --memory 1] [--micro SEQUENCES]
- *               [--qat Q2_K|Q3_K_M|Q4_K_M|Q6_K [--scales frozen|learned] [--rank 8]]
+ *               [--qat Q2_K|Q3_K_M|Q4_K_M|Q6_K [--scales frozen|learned|super] [--rank 8]]
  *
  * --shape: defaults of what the model and the batch look like, the same as train_torch.py's;
  * recover: of configs/recover-5m.yaml. bf16: activations and products, with f32 master weights.
@@ -38,7 +38,7 @@ struct bench {
     long arch, tie, context; /* context: 0: seq */
     long threads, steps, warmup, bf16, recompute, memory, shape;
     long micro;       /* sequences at once; 0: all that `attar run` would take by default */
-    long qat, scales; /* place in mixes; 1: learned */
+    long qat, scales; /* places in mixes, scales */
     long rank;        /* of factors over the blocks; 0: all is trained */
 };
 
@@ -52,7 +52,7 @@ static const struct bench shapes[] = {
 static const char *const shape_names[] = {"tiny", "small", "gpt2", "recover", NULL};
 static const char *const precisions[] = {"f32", "bf16", NULL};
 static const char *const mixes[] = {"none", "Q2_K", "Q3_K_M", "Q4_K_M", "Q6_K", NULL};
-static const char *const scales[] = {"frozen", "learned", NULL};
+static const char *const scales[] = {"frozen", "learned", "super", NULL};
 
 static const struct {
     const char *name;
@@ -276,7 +276,7 @@ static void make(const struct bench *b, const struct transformer_dims *dims, str
 {
     const struct config_qat qat = {.type = mixes[b->qat],
                                    .ste = STE_CLIPPED,
-                                   .scales = b->scales ? SCALES_LEARNED : SCALES_FROZEN};
+                                   .scales = (int)b->scales};
     const struct lora_args lora = factors(b);
     if (transformer_init(m, dims, b->rank ? STORE_FROZEN : STORE_TRAINED))
         die(err_text());

@@ -83,10 +83,11 @@ static void given_blocks_stay(void **state)
 {
     (void)state;
     for (int i = 0; qat_trial_type(i); i++)
-        for (int learned = 0; learned < 2; learned++) {
+        for (int learned = 0; learned < 3; learned++) {
             struct qat_trial a, b;
             qat_trial_start(&a, qat_trial_type(i), &(struct qat_options){0});
-            qat_trial_make(&b, qat_trial_type(i), &(struct qat_options){.learned = learned});
+            qat_trial_make(&b, qat_trial_type(i),
+                           &(struct qat_options){.learned = learned, .super = learned == 2});
             const size_t bytes = tensor_bytes(&a.w->blocks);
             memcpy(b.w->blocks.data, a.w->blocks.data, bytes);
             assert_int_equal(qat_keep(&b.q, 0), 0);
@@ -110,10 +111,12 @@ static void given_blocks_stay(void **state)
 static void no_gradient_no_change(void **state)
 {
     (void)state;
-    for (int learned = 0; learned < 2; learned++) {
+    for (int learned = 0; learned < 3; learned++) {
         struct qat_trial t;
         qat_trial_start(&t, &codecs_q3_k,
-                        &(struct qat_options){.clipped = true, .learned = learned});
+                        &(struct qat_options){.clipped = true,
+                                              .learned = learned,
+                                              .super = learned == 2});
         const size_t bytes = tensor_bytes(&t.w->blocks), row = tensor_row_bytes(&t.w->blocks);
         uint8_t *before = malloc(bytes);
         memcpy(before, t.w->blocks.data, bytes);

@@ -61,6 +61,27 @@ static void learned_scales_learn(void **state)
     free(b);
 }
 
+/* d and dmin follow their gradients, and codes of scales stay. */
+static void super_scales_learn(void **state)
+{
+    enum { BLOCK = 84, SCALES = 16 };
+    size_t n, same;
+    (void)state;
+    goes_on_where_it_stopped("qat.scales=super");
+    qat_run("still", "qat.scales=super qat.lr=0");
+    uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
+            *b = qat_run_blocks("runs/t/02-qat", &same);
+    int moved = 0;
+    assert_int_equal(n, same);
+    for (size_t i = 0; i < n; i += BLOCK) {
+        assert_memory_equal(a + i, b + i, SCALES);
+        moved += memcmp(a + i + BLOCK - 4, b + i + BLOCK - 4, 4) != 0;
+    }
+    assert_true(moved > (int)(n / BLOCK / 4));
+    free(a);
+    free(b);
+}
+
 static void refits_go_on(void **state)
 {
     (void)state;
@@ -286,6 +307,7 @@ int main(void)
         TEST(frozen_scales_go_on),
         TEST(learned_scales_go_on),
         TEST(learned_scales_learn),
+        TEST(super_scales_learn),
         TEST(scales_alone_learn),
         TEST(bf16_goes_on),
         TEST(a_late_start_goes_on),

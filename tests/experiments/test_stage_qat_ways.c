@@ -165,10 +165,11 @@ static void the_plan_comes_true(void **state)
 {
     static const char *const options[] = {
         "qat.precision=f32", "qat.precision=bf16",
-        "qat.precision=bf16 qat.scales=learned qat.activations=true"};
+        "qat.precision=bf16 qat.scales=learned qat.activations=true",
+        "qat.precision=bf16 qat.scales=super"};
     char args[300];
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         snprintf(args, sizeof args, "check t.yaml %s", options[i]);
         spawn_expect(folder, 0, args);
         char *plan = spawn_output(folder);

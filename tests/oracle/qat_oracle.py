@@ -39,6 +39,8 @@ MODELS = {
                                                initializer_range=0.05, bos_token_id=0, eos_token_id=0)),
 }
 ALL = "Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K Q8_0 IQ4_NL TQ1_0 TQ2_0".split()
+SCALES = ("frozen", "learned", "super")
+
 
 def save(folder: Path, name: str) -> torch.nn.Module:
     torch.manual_seed(7)
@@ -160,7 +162,7 @@ def main() -> int:
             run(ATTAR, "import", name, f"{name}.h5", cwd=folder)
             check_logits(folder, name, model)
             kinds = ALL if name == "llama" else ("Q2_K", "Q3_K_M", "Q4_K_M")
-            apart = [train(folder, name, kind, ", scales: learned" if i % 2 else "") for i, kind in enumerate(kinds)]
+            apart = [train(folder, name, kind, f", scales: {SCALES[i % 3]}") for i, kind in enumerate(kinds)]
             print(f"  {len(kinds)} types" + (f", perplexities within {100 * max(apart):.3f} %" if LLAMA else ""), flush=True)
         print("== a file that is in Q4_K_M already")
         run(ATTAR, "import", f"{(sys.argv[2:] or ['llama'])[0]}-Q4_K_M.gguf", "again.h5", cwd=folder)
