@@ -32,8 +32,11 @@ SEEDS = (1, 2, 3)
 SIZES = ("2m", "5m")
 RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
 SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
-# What the screen chose, by type. Everything else is the stage's default.
-CHOSEN = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 1.5e-4, "batch_tokens": "1Ki"}, "Q4_K_M": {"lr": 1e-4}}
+# What the screen chose, by type; everything else is the stage's default, but that scales are frozen where nothing is
+# said of them. ALONE: without a teacher.
+BEST = {"batch_tokens": "1Ki", "imatrix": "IMATRIX", "beta1": 0.5, "decay_power": 2, "scales": "super"}
+CHOSEN = {"Q2_K": {"lr": 3e-4} | BEST, "Q3_K_M": {"lr": 2e-4} | BEST, "Q4_K_M": {"lr": 1.5e-4} | BEST}
+ALONE = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 1.5e-4, "batch_tokens": "1Ki"}, "Q4_K_M": {"lr": 1e-4}}
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,21 @@ class Arm:
         return 0 if not self.stage else 1.05 if "pretrain" in self.stage or self.teacherless else 1.4
 
     @property
+    def before(self) -> "Arm":
+        return next(a for a in confirm() + controls() if a.name == self.after and a.kind in (self.kind, "F32"))
+
+    @property
+    def options(self) -> dict:
+        return {"after": self.before.stage} if self.after else self.stage
+
+    @property
     def teacherless(self) -> bool:
         return self.stage.get("qat", {}).get("teacher") == "none"
 
 
 def qat(kind: str, **options: object) -> dict:
-    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else CHOSEN[kind] | {"min_lr_ratio": 0}) | options}
+    chosen = ALONE if options.get("teacher") == "none" else CHOSEN
+    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else chosen[kind] | {"min_lr_ratio": 0}) | options}
 
 
 def screen() -> list[Arm]:
@@ -78,6 +90,13 @@ def screen() -> list[Arm]:
             *(arm("Q4_K_M", lr=rate, **low) for rate in (5e-5, 1e-4, 2e-4, 5e-4)),
             *(arm("Q2_K", lr=rate, **small) for rate in (1e-4, 2e-4, 4e-4)), arm("Q2_K", lr=2e-4, **small, scales="learned"),
             arm("Q2_K", lr=2e-4, **small, scales="learned", scale_lr=0.3, imatrix="IMATRIX"),
+            arm("Q2_K", lr=2e-4, **small, imatrix="IMATRIX", beta1=0.5),
+            arm("Q2_K", lr=1.5e-4, **low, batch_tokens="512"),
+            arm("Q2_K", lr=1e-4, **low, batch_tokens="256", imatrix="IMATRIX", beta1=0.5),
+            arm("Q2_K", lr=3e-4, **small, imatrix="IMATRIX", beta1=0.5, decay_power=2),
+            *(arm(kind, **low, **CHOSEN[kind]) for kind in TYPES), *(arm(kind, **low, **CHOSEN[kind] | {"scales": "frozen"})
+            for kind in TYPES[1:]), arm("Q2_K", **low, **CHOSEN["Q2_K"], scale_lr=5.0),
+            arm("Q2_K", **low, **CHOSEN["Q2_K"] | {"scales": "learned"}),
             *(arm("Q2_K", lr=3e-4, **low, **options) for options in beside),
             arm("Q4_K_M", lr=1e-4, **low, activations="true"),
             Arm("F32 twin of fused", "F32", {"fused": {"type": "q2_k", "stage": "02-twin"}}),
@@ -123,6 +142,10 @@ def sha(*parts: bytes) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
 
 
+def short(stage: dict) -> str:
+    return sha(json.dumps(stage, sort_keys=True).encode())[:8]
+
+
 def yaml(value: object) -> str:
     """JSON without quotes around what needs none: the flow style of YAML."""
     if isinstance(value, dict):
@@ -148,7 +171,7 @@ class Unit:
 
     def stage_hash(self, arm: Arm) -> str:
         """Of all that makes the arm what it is, but for the base model and the seed."""
-        return sha(self.config.read_bytes(), self.a.tokens.encode(), json.dumps([arm.kind, arm.stage, arm.after]).encode())
+        return sha(self.config.read_bytes(), self.a.tokens.encode(), json.dumps([arm.kind, arm.options, arm.after]).encode())
 
     # ---- programs ----
 
@@ -234,12 +257,12 @@ class Unit:
         (kind, options), = arm.stage.items()
         if kind == "fused":
             return self.fused(options)
-        options = {"from": self.base_model, "tokens": self.extra, "batch_tokens": "4Ki"} | options
+        options = ({"from": self.base_model, "tokens": self.extra, "batch_tokens": "4Ki"} |
+                   ({"scales": "frozen"} if kind == "qat" else {}) | options)
         if "imatrix" in options:
             options["imatrix"] = self.imatrix()
         # by what it does: the arm that a screen chose is trained once
-        return self.run(self.name(f"{kind} {arm.kind} {sha(json.dumps(arm.stage, sort_keys=True).encode())[:8]}"),
-                        [{kind: options}]) / f"01-{kind}"
+        return self.run(self.name(f"{kind} {arm.kind} {short(arm.stage)}"), [{kind: options}]) / f"01-{kind}"
 
     def make(self, arm: Arm) -> tuple[Path | None, dict]:
         """The arm's file, and what is known of its making."""
@@ -251,8 +274,8 @@ class Unit:
             to.unlink(missing_ok=True)
             return self.quantized(f32, arm.name, arm.kind, to), {}
         if arm.after:
-            other = next(a for a in confirm() + controls() if a.name == arm.after and a.kind in (arm.kind, "F32"))
-            dense = self.export(self.trained(other), self.file(arm.after, f"{arm.kind}-as-dense"),
+            other = arm.before
+            dense = self.export(self.trained(other), self.file(f"{arm.after} {short(other.stage)}", f"{arm.kind}-as-dense"),
                                 "F32" if other.kind == "F32" else "F16")
             to.unlink(missing_ok=True)
             return self.quantized(dense, arm.name.split("then ")[1], arm.kind, to), {}
@@ -273,7 +296,7 @@ class Unit:
 
     def record(self, tier: str, arm: Arm, row: dict, more: dict) -> dict:
         r = {"tier": tier, "size": self.size, "seed": self.seed, "arm": arm.name, "type": arm.kind, "base": self.base_hash,
-             "config": self.stage_hash(arm), "options": arm.stage, "base_tokens": number(self.a.tokens),
+             "config": self.stage_hash(arm), "options": arm.options, "base_tokens": number(self.a.tokens),
              "loss": row["loss"], "kl": row["kld"], "kl_error": row["kld_error"], "tokens": row["tokens"],
              "bytes": row["size"]} | more
         if "training_forward_loss" in more:
@@ -307,7 +330,7 @@ class Unit:
 
 def what(arm: Arm) -> tuple:
     """What an arm is, beside its base model, whose hash stands for the config's data, model and pre-training."""
-    return arm.name, arm.kind, json.dumps(arm.stage, sort_keys=True)
+    return arm.name, arm.kind, json.dumps(arm.options, sort_keys=True)
 
 
 def key(r: dict) -> tuple:
