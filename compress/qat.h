@@ -21,7 +21,7 @@ struct grid;
 struct qat_options {
     bool clipped; /* else plain */
     bool learned; /* scales have gradients of their own, else they are frozen */
-    bool super;   /* those are d and dmin alone, and the codes of sub-blocks stay */
+    bool super;   /* those are d and dmin of blocks, and the codes of sub-blocks stay */
     bool acts;    /* what is multiplied with the blocks is rounded as in inference, too */
     bool shapes;  /* memory is not wanted, only how much: the params are of a store of shapes */
     bool packed;  /* all products are of panels: what the blocks decode to is not kept in f32 */

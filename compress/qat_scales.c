@@ -12,8 +12,8 @@
  * al., "LSQ+", 2020, eq. 5. The optimizer moves s relatively, s <- s exp(p), so that it keeps its
  * sign, and m in units of s', m <- m + |s'| p: p is its parameter, 0 between steps.
  *
- * Or, of blocks with sub-blocks, d and dmin alone (`super`), both relatively. All codes are
- * constants to them, those of elements, too: of y = d c v - dmin k,
+ * Or d and dmin of blocks alone (`super`), both relatively. All codes are constants to them, those
+ * of elements, too: of y = d c v - dmin k,
  *
  *     dL/d log d = f sum g d c v     dL/d log dmin = - f sum g dmin k
  *
@@ -34,16 +34,10 @@
 static const float ROOM = 16.0f / 15;     // of d above the fit: codes can grow
 static const float COLLAPSED = 1.0f / 16; // of the smallest code
 
-/* Are d and dmin learned, and nothing else of their block? */
-static bool whole(const struct qat_weight *w)
-{
-    return w->of->options.super && !grid_flat(w->grid);
-}
-
 /* Scales of a row. */
 static int64_t scales_of(const struct qat_weight *w)
 {
-    return tensor_cols(&w->blocks) / (whole(w) ? w->blocks.dt->block : w->grid->size);
+    return tensor_cols(&w->blocks) / (w->of->options.super ? w->blocks.dt->block : w->grid->size);
 }
 
 static int declare(struct qat *q, const struct qat_weight *w, const char *what)
@@ -59,9 +53,9 @@ int qat_scales_add(struct qat *q, struct qat_weight *w)
     w->s = w->m = -1;
     if (!q->options.learned || !w->grid)
         return 0;
-    w->s = declare(q, w, whole(w) ? "d" : "s");
+    w->s = declare(q, w, w->of->options.super ? "d" : "s");
     if (w->s >= 0 && w->grid->min_hi)
-        w->m = declare(q, w, whole(w) ? "dmin" : "m");
+        w->m = declare(q, w, w->of->options.super ? "dmin" : "m");
     return w->s < 0 || (w->grid->min_hi && w->m < 0) ? -1 : 0;
 }
 
@@ -136,7 +130,7 @@ void qat_scales_take(struct qat_weight *w, int64_t row, bool room)
     const struct dtype *dt = w->blocks.dt;
     char *block = first_block(w, row);
     float *s = at(w, w->s, w->of->value, row), *m = at(w, w->m, w->of->value, row);
-    if (whole(w)) {
+    if (w->of->options.super) {
         take_super(w, block, s, m);
         return;
     }
@@ -268,7 +262,7 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
     char *block = first_block(w, row);
     float *s = at(w, w->s, q->value, row), *m = at(w, w->m, q->value, row);
     float *ds = at(w, w->s, q->scales.latent, row), *dm = at(w, w->m, q->scales.latent, row);
-    if (whole(w)) {
+    if (w->of->options.super) {
         note(w, row, move_super(w, block, s, ds, m, dm));
         return;
     }
@@ -296,7 +290,7 @@ void qat_scales_pull(const struct qat_weight *w, int64_t row, const float *x, co
     const float f = 1 / sqrtf((float)n * fmaxf(fabsf(lo), fabsf(hi)));
     const float *s = at(w, w->s, w->of->value, row);
     float *ds = at(w, w->s, w->of->scales.grad, row), *dm = at(w, w->m, w->of->scales.grad, row);
-    if (whole(w)) {
+    if (w->of->options.super) {
         grid_pull_super(&w->blocks, row, dy, ds, dm);
         for (int64_t i = 0; i < scales_of(w); i++)
             ds[i] *= f;

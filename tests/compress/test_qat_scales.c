@@ -74,24 +74,23 @@ static void is_the_surrogate(bool super)
         const struct grid *g = t.w->grid;
         const int top = g->level ? g->level[g->hi] : g->hi;
         const int bottom = g->level ? g->level[g->lo] : g->lo;
-        const bool whole = super && !grid_flat(g);
         const int64_t n = t.q.scales.p[t.w->s].used.dim[0];
         const double f = 1 / sqrt((double)(N / n) * fmax(abs(top), abs(bottom)));
-        assert_int_equal(n, whole ? N / t.w->blocks.dt->block : N / g->size);
+        assert_int_equal(n, super ? N / t.w->blocks.dt->block : N / g->size);
         float *r = malloc(N * sizeof *r);
         rng_normal(9, 1, r, N);
         memcpy(t.p->used.grad, r, N * sizeof *r);
         store_pullback(&t.s);
         int looked = 0;
-        for (int64_t k = 0; k < n; k += whole ? 1 : 7)
+        for (int64_t k = 0; k < n; k += super ? 1 : 7)
             for (int of_min = 0; of_min <= (t.w->m >= 0); of_min++) {
                 const struct param *p = &t.q.scales.p[of_min ? t.w->m : t.w->s];
                 double (*const moved)(const struct qat_trial *, const float *, int64_t, bool,
-                                      double) = whole ? moved_super : moved_sub;
+                                      double) = super ? moved_super : moved_sub;
                 const double h = 1e-5;
                 const double a = moved(&t, r, k, of_min, h), b = moved(&t, r, k, of_min, 0),
                              c = moved(&t, r, k, of_min, -h);
-                const double want = (whole || !of_min ? f : 1) * (a - c) / (2 * h),
+                const double want = (super || !of_min ? f : 1) * (a - c) / (2 * h),
                              size = fabs(want) + fabs(b) + 1e-3;
                 if (fabs((a - b) - (b - c)) > 1e-3 * fabs(a - c) + 1e-10) // a kink lies there
                     continue;
@@ -125,8 +124,6 @@ static void super_scales_move(void **state)
     for (int i = 0; qat_trial_type(i) != &dtype_f16; i++) {
         struct qat_trial t;
         const struct grid *g = codecs_grid(qat_trial_type(i));
-        if (grid_flat(g))
-            continue;
         qat_trial_start(&t, qat_trial_type(i),
                         &(struct qat_options){.learned = true, .super = true});
         const size_t bytes = tensor_bytes(&t.w->blocks), block = (size_t)t.w->blocks.dt->bytes;
