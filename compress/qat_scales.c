@@ -17,8 +17,9 @@
  *
  *     dL/d log d = f sum g d c v     dL/d log dmin = - f sum g dmin k
  *
- * over the block. Codes of scales have four to six bits, and one that changes moves all values of
- * its sub-block at once by so much; halves follow every step.
+ * over the block. So that they are, latents go along with their grid: many lie just between two
+ * codes in the end, and would change them. Codes of scales have four to six bits, and one that
+ * changes moves all values of its sub-block at once by so much; halves follow every step.
  */
 #include <math.h>
 #include <stdio.h>
@@ -225,23 +226,41 @@ static float move_half(float *x, float *p)
     return half_rounded(*x);
 }
 
-/* d and dmin of a row's blocks; pm NULL: there is no dmin. */
+/* The latents x of a block go with their grid, from `was` to `is`: their codes stay. */
+static void carry(const struct grid *g, const struct grid_scales *was, const struct grid_scales *is,
+                  float *x)
+{
+    for (int j = 0; j < g->subs; j++, x += g->size) {
+        const float s = was->d * (float)was->scale[j];
+        const float m = g->min_hi ? was->dmin * (float)was->min[j] : 0;
+        const float to = g->min_hi ? is->dmin * (float)is->min[j] : 0;
+        const float k = s < 0 || s > 0 ? is->d * (float)is->scale[j] / s : 1;
+        for (int i = 0; i < g->size; i++)
+            x[i] = (x[i] + m) * k - to;
+    }
+}
+
+/* d and dmin of a row's blocks, and its latents x; pm NULL: there is no dmin. */
 static enum fit_moved move_super(const struct qat_weight *w, char *block, float *d, float *pd,
-                                 float *dmin, float *pm)
+                                 float *dmin, float *pm, float *x)
 {
     enum fit_moved moved = FIT_MOVED;
     for (int64_t i = 0; i < scales_of(w); i++, block += w->blocks.dt->bytes) {
         struct grid_scales sc = {0};
-        const bool was = d[i] < 0 || d[i] > 0;
         w->grid->get(block, &sc);
+        const struct grid_scales old = sc;
         sc.d = move_half(d + i, pd + i);
         if (pm)
             sc.dmin = move_half(dmin + i, pm + i);
         if (!isfinite(sc.d) || !isfinite(sc.dmin))
             return FIT_MOVED_ODD;
-        if (was && !(sc.d < 0 || sc.d > 0))
+        const bool same = fabsf(sc.d - old.d) <= 0 && fabsf(sc.dmin - old.dmin) <= 0;
+        if ((old.d < 0 || old.d > 0) && !(sc.d < 0 || sc.d > 0))
             moved = FIT_MOVED_LOST;
+        if (same)
+            continue;
         w->grid->set(block, &sc);
+        carry(w->grid, &old, &sc, x + i * w->blocks.dt->block);
     }
     return moved;
 }
@@ -263,7 +282,8 @@ void qat_scales_move(struct qat_weight *w, int64_t row)
     float *s = at(w, w->s, q->value, row), *m = at(w, w->m, q->value, row);
     float *ds = at(w, w->s, q->scales.latent, row), *dm = at(w, w->m, q->scales.latent, row);
     if (w->of->options.super) {
-        note(w, row, move_super(w, block, s, ds, m, dm));
+        note(w, row,
+             move_super(w, block, s, ds, m, dm, w->p->latent + row * tensor_cols(&w->blocks)));
         return;
     }
     leap(subs, s, ds);

@@ -117,7 +117,8 @@ static void super_is_the_surrogate(void **state)
     is_the_surrogate(true);
 }
 
-/* d and dmin change in proportion, codes stay; and without moves, not a bit does. */
+/* d and dmin change in proportion, and all codes stay, as the latents go along; without moves, not
+   a bit changes. */
 static void super_scales_move(void **state)
 {
     (void)state;
@@ -146,6 +147,10 @@ static void super_scales_move(void **state)
             g->get((char *)t.w->blocks.data + (size_t)k * block, &b);
             assert_memory_equal(a.scale, b.scale, sizeof a.scale);
             assert_memory_equal(a.min, b.min, sizeof a.min);
+            int8_t was[GRID_BLOCK], is[GRID_BLOCK];
+            g->unpack(before + (size_t)k * block, was);
+            g->unpack((char *)t.w->blocks.data + (size_t)k * block, is);
+            assert_memory_equal(was, is, (size_t)t.w->blocks.dt->block);
             const float d = k % 2 ? a.d : 0.75f * a.d, dmin = k % 2 ? 1.5f * a.dmin : a.dmin;
             assert_true(fabsf(b.d - d) <= 1e-3f * fabsf(d) + 6e-8f);
             assert_true(fabsf(b.dmin - dmin) <= 1e-3f * fabsf(dmin) + 6e-8f);
