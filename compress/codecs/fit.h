@@ -95,6 +95,9 @@ struct fits {
          lost [n / size] <- sum of g where it is not; both all outside where s is 0 */
     void (*pull)(int n, int size, bool table, float lo, float hi, const float *x, const float *g,
                  const int8_t *q, const float *s, const float *m, float *ds, float *lost);
+    /* The same where all codes are constants: sg [n / size] <- sum of g, sgv <- sum of g v. */
+    void (*tally)(int n, int size, bool table, const float *g, const int8_t *q, float *sg,
+                  float *sgv);
     /* s <- s exp(ds), |ds| below 1/8; m <- m + unit dm; and, where they are codes, scale <- s / d
        and min <- m / dmin, rounded, a scale never to 0. s and m stay where codes can follow. */
     enum fit_moved (*move)(struct fit_moves *f);

@@ -117,6 +117,28 @@ static void pull(int n, int size, bool table, float lo, float hi, const float *x
     sum_lanes(subs, outs, lost);
 }
 
+static void tally(int n, int size, bool table, const float *g, const int8_t *q, float *sg,
+                  float *sgv)
+{
+    const int subs = n / size;
+    int8_t own[GRID_BLOCK];
+    fit_lanes plain[FIT_LANES], times[FIT_LANES];
+    const int8_t *v = levels_of(n, table, q, own);
+    for (int j = 0; j < subs; j++)
+        for (int l = 0; l < FIT_LANES; l += VF_N) {
+            vf sum = vf_set(0), by = vf_set(0);
+            for (int i = j * size + l; i < (j + 1) * size; i += FIT_LANES) {
+                const vf gi = vf_load(g + i);
+                sum = sum + gi;
+                by = by + gi * vf_load_i8(v + i);
+            }
+            vf_store(plain[j] + l, sum);
+            vf_store(times[j] + l, by);
+        }
+    sum_lanes(subs, plain, sg);
+    sum_lanes(subs, times, sgv);
+}
+
 /* ---- learned scales ---- */
 
 /* Moves are small: a polynomial of relative error 1e-7 is enough. */

@@ -392,5 +392,6 @@ const struct fits FIT_TABLE = {
     .snap = snap,
     .clip = clip,
     .pull = pull,
+    .tally = tally,
     .move = move,
 };

@@ -150,38 +150,22 @@ void grid_pull(const struct tensor *t, int64_t row, const float *x, const float 
     }
 }
 
-/* The sums of g and of g y, in a fixed order. */
-static void sums(int n, const float *g, const float *y, float *sg, float *sgy)
-{
-    enum { LANES = 8 };
-    float a[LANES] = {0}, b[LANES] = {0};
-    for (int i = 0; i < n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            a[l] += g[i + l];
-            b[l] += g[i + l] * y[i + l];
-        }
-    *sg = ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
-    *sgy = ((b[0] + b[1]) + (b[2] + b[3])) + ((b[4] + b[5]) + (b[6] + b[7]));
-}
-
 void grid_pull_super(const struct tensor *t, int64_t row, const float *dy, float *dd, float *dmin)
 {
     const struct grid *g = codecs_grid(t->dt);
     const char *block = row_of(t, row);
     struct some s = {0};
     int8_t q[GRID_BLOCK];
-    float y[GRID_BLOCK];
+    float sg[GRID_SUBS], sgv[GRID_SUBS];
     while (take(&s, t, g, block)) {
         for (int b = 0; b < s.blocks; b++, block += t->dt->bytes)
             g->unpack(block, q + b * t->dt->block);
-        fit->spread(s.n, g->size, g->level, q, s.step, s.min, y);
+        fit->tally(s.n, g->size, g->level, dy + s.at, q, sg, sgv);
         for (int b = 0; b < s.blocks; b++) {
             float d = 0, m = 0;
             for (int j = b * g->subs; j < (b + 1) * g->subs; j++) {
-                float sg, sgy; // y = s v - m
-                sums(g->size, dy + s.at + j * g->size, y + j * g->size, &sg, &sgy);
-                d += sgy + s.min[j] * sg;
-                m -= s.min[j] * sg;
+                d += s.step[j] * sgv[j];
+                m -= s.min[j] * sg[j];
             }
             *dd++ = d;
             if (dmin)

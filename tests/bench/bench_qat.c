@@ -5,7 +5,7 @@
  *
  * fit: scales are searched. project: latents are rounded into the kept blocks, which become panels
  * for products in bf16; plain: the same matrix without blocks, packed. pullback: gradients clipped.
- * learned: with scales that are moved before and get gradients behind; the optimizer apart.
+ * super: with d and dmin that are moved before and get gradients behind; the optimizer apart.
  * Million weights a second of the fastest pass; GB/s of what project must move (a latent is read,
  * its block read and written, its panel written) beside what copying moves; by_floor: times by that
  * of copying as many bytes (fit: a latent is read, its block written).
@@ -33,7 +33,7 @@ static void die(const char *what)
     exit(1);
 }
 
-static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t cols, bool learned)
+static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t cols, bool super)
 {
     const int64_t dim[] = {rows, cols};
     *b = (struct bench){.store = {0}};
@@ -44,7 +44,8 @@ static void make(struct bench *b, const struct dtype *dt, int64_t rows, int64_t 
         die(err_text());
     store_init(&b->store, 1);
     store_project(&b->store);
-    qat_init(&b->qat, &(struct qat_options){.clipped = true, .packed = true, .learned = learned});
+    qat_init(&b->qat, &(struct qat_options){
+                          .clipped = true, .packed = true, .learned = super, .super = super});
     b->copy = mem_slab((size_t)(rows * cols), sizeof *b->copy);
     if (!b->copy || qat_add(&b->qat, &b->store.p[0], dt) || qat_ready(&b->qat))
         die(err_text());
@@ -94,12 +95,12 @@ struct times {
     double plain, copy, fit, project, pullback;
 };
 
-static struct times measure(const struct dtype *dt, int64_t rows, int64_t cols, bool learned,
+static struct times measure(const struct dtype *dt, int64_t rows, int64_t cols, bool super,
                             double seconds)
 {
     struct bench b;
     struct times t;
-    make(&b, dt, rows, cols, learned);
+    make(&b, dt, rows, cols, super);
     t.plain = fastest(project, &b, seconds);
     t.copy = fastest(copy, &b, seconds);
     t.fit = fastest(fit, &b, seconds);
@@ -127,7 +128,7 @@ int main(int argc, char **argv)
         return 2;
     }
     const struct times t = measure(dt, rows, cols, false, seconds);
-    const struct times l = measure(dt, rows, cols, true, seconds);
+    const struct times s = measure(dt, rows, cols, true, seconds);
     const double n = (double)(rows * cols), m = n / 1e6, block = (double)dt->bytes / dt->block;
     const double moved = n * (sizeof(float) + 2 * block + sizeof(uint16_t));
     const double speed = 2 * sizeof(float) * n / t.copy; // of memory, bytes a second
@@ -135,10 +136,10 @@ int main(int argc, char **argv)
            "\"fit_mweights_s\": %.1f, \"fit_by_floor\": %.2f, \"project_mweights_s\": %.1f, "
            "\"plain_mweights_s\": %.1f, \"pullback_mweights_s\": %.1f, \"project_gb_s\": %.2f, "
            "\"copy_gb_s\": %.2f, \"project_ms\": %.3f, \"floor_ms\": %.3f, \"by_floor\": %.3f, "
-           "\"learned_project_mweights_s\": %.1f, \"learned_pullback_mweights_s\": %.1f}\n",
+           "\"super_project_mweights_s\": %.1f, \"super_pullback_mweights_s\": %.1f}\n",
            dt->name, 8 * block, omp_get_max_threads(), n, m / t.fit,
            t.fit * speed / (n * (sizeof(float) + block)), m / t.project, m / t.plain,
            m / t.pullback, moved / t.project / 1e9, speed / 1e9, 1e3 * t.project,
-           1e3 * moved / speed, t.project * speed / moved, m / l.project, m / l.pullback);
+           1e3 * moved / speed, t.project * speed / moved, m / s.project, m / s.pullback);
     return 0;
 }

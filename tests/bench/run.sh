@@ -153,9 +153,11 @@ qat_cost() {
         [ -z "$dry" ] || [ $shape = small ] || { skip "qat_cost of gpt2: takes minutes"; continue; }
         plain="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 3 ? 3 : steps)) --warmup 2"
         for mix in Q2_K Q3_K_M Q4_K_M; do
-            versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix -- $plain
+            versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix --scales super -- $plain
         done
-        versus qat-cost-$shape-learned step_ms blocks plain -- $plain --qat Q2_K --scales learned -- $plain
+        for scales in frozen learned; do
+            versus qat-cost-$shape-$scales step_ms blocks plain -- $plain --qat Q2_K --scales $scales -- $plain
+        done
     done
     for type in q2_k q3_k q4_k q5_k q6_k q4_0 q8_0 iq4_nl tq1_0 tq2_0; do
         record qat-project-$type "$bench/bench_qat" $type

@@ -240,16 +240,17 @@ TABLES = {
     "qat-cost": Table(
         ("a step, bf16", "in blocks, ms (range)", "plain, ms (range)", "ratio (quartiles)", "rounds", "peak MiB"),
         {f"{model}, {what}": f"qat-cost-{shape}-{mix}" for shape, model in (("small", "35.7M llama"), ("gpt2", "GPT-2 124M"))
-         for mix, what in (("Q2_K", "Q2_K"), ("Q3_K_M", "Q3_K_M"), ("Q4_K_M", "Q4_K_M"), ("learned", "Q2_K, learned scales"))},
+         for mix, what in (("Q2_K", "Q2_K"), ("Q3_K_M", "Q3_K_M"), ("Q4_K_M", "Q4_K_M"), ("frozen", "Q2_K, scales: frozen"),
+         ("learned", "Q2_K, scales: learned"))},
         pair_side("peak_rss_mib")),
     "qat-project": Table(
         ("type", "bits a weight", "fit, million weights/s", "by the floor in bytes", "rounded, decoded, packed", "plain: packed",
-         "GB/s moved", "GB/s of a copy", "by the floor in bytes", "pullback", "learned: moved, rounded, decoded, packed",
-         "learned: pullback"),
+         "GB/s moved", "GB/s of a copy", "by the floor in bytes", "pullback", "scales of super-blocks learned: moved, rounded, decoded, packed",
+         "and pullback"),
         {kind.upper(): f"qat-project-{kind}" for kind in ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q8_0", "iq4_nl",
                                                           "tq1_0", "tq2_0")},
         fields("bits", "fit_mweights_s", "fit_by_floor", "project_mweights_s", "plain_mweights_s", "project_gb_s", "copy_gb_s",
-               "by_floor", "pullback_mweights_s", "learned_project_mweights_s", "learned_pullback_mweights_s")),
+               "by_floor", "pullback_mweights_s", "super_project_mweights_s", "super_pullback_mweights_s")),
     "qlora": Table(
         ("a step in blocks of Q4_K_M, bf16", "all parameters, ms (range)", "factors of rank 8, ms (range)", "ratio (quartiles)",
          "rounds", "peak MiB", "parameters trained"),

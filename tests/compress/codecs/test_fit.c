@@ -15,6 +15,7 @@
 #include "autograd/base/rng.h"
 #include "compress/codecs/codecs.h"
 #include "compress/codecs/fit.h"
+#include "compress/codecs/grid.h"
 #include "tests/compress/codecs/samples.h"
 
 enum { COLS = SAMPLES_COLS };
@@ -237,11 +238,43 @@ static void pull(void **state)
     }
 }
 
+static void tally(void **state)
+{
+    enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
+    float g[ALL], first[2][SUBS], sg[SUBS], sgv[SUBS];
+    int8_t q[ALL];
+    (void)state;
+    rng_normal(2, 1, g, ALL);
+    for (int i = 0; i < ALL; i++)
+        q[i] = (int8_t)(i * 7 % 16);
+    for (int table = 0; table < 2; table++) {
+        for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+            use(level);
+            fit->tally(ALL, SIZE, table, g, q, sg, sgv);
+            if (level == CPU_SCALAR) {
+                memcpy(first[0], sg, sizeof sg);
+                memcpy(first[1], sgv, sizeof sgv);
+            }
+            assert_memory_equal(first[0], sg, sizeof sg);
+            assert_memory_equal(first[1], sgv, sizeof sgv);
+        }
+        for (int j = 0; j < SUBS; j++) {
+            double sum = 0, by = 0;
+            for (int i = j * SIZE; i < (j + 1) * SIZE; i++) {
+                sum += (double)g[i];
+                by += (double)g[i] * (table ? iq4_nl_levels[q[i]] : q[i]);
+            }
+            assert_true(fabs(sg[j] - sum) < 1e-4 && fabs(sgv[j] - by) < 2e-3);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_on_all), cmocka_unit_test(peak), cmocka_unit_test(snap),
         cmocka_unit_test(clip),        cmocka_unit_test(move), cmocka_unit_test(pull),
+        cmocka_unit_test(tally),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
