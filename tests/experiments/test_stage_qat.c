@@ -151,6 +151,28 @@ static void scales_alone_learn(void **state)
                 same_run_state(qat_run_at("runs/still/02-qat")).last_valid - 1e-3);
 }
 
+/* d and dmin alone: not a code changes. */
+static void super_scales_alone_learn(void **state)
+{
+    enum { BLOCK = 84, CODES = BLOCK - 4 };
+    size_t n, same, moved = 0;
+    (void)state;
+    goes_on_where_it_stopped("qat.params=scales qat.scale_lr=20 qat.teacher=none");
+    qat_run("still", "qat.lr=0");
+    uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
+            *b = qat_run_blocks("runs/t/02-qat", &same);
+    assert_int_equal(n, same);
+    for (size_t i = 0; i < n; i += BLOCK) {
+        assert_memory_equal(a + i, b + i, CODES);
+        moved += memcmp(a + i + CODES, b + i + CODES, 4) != 0;
+    }
+    assert_true(moved > n / BLOCK / 2);
+    free(a);
+    free(b);
+    assert_true(same_run_state(qat_run_at("runs/t/02-qat")).last_valid <
+                same_run_state(qat_run_at("runs/still/02-qat")).last_valid - 1e-4);
+}
+
 static void bf16_goes_on(void **state)
 {
     (void)state;
@@ -309,6 +331,7 @@ int main(void)
         TEST(learned_scales_learn),
         TEST(super_scales_learn),
         TEST(scales_alone_learn),
+        TEST(super_scales_alone_learn),
         TEST(bf16_goes_on),
         TEST(a_late_start_goes_on),
         TEST(a_teacher_is_followed),
