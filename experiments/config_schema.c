@@ -270,7 +270,7 @@ static const struct field qat_fields[] = {
      .doc = "factors over the weights, which stay as they are; type may be f16 or f32, too"},
     {AT(ste), .type = FIELD_ENUM, .names = ste_names, .def = "clipped", .when = "params=all",
      .doc = "gradients through rounding: all, or none for weights outside their grid"},
-    {AT(scales), .type = FIELD_ENUM, .names = scales_names, .def = "super",
+    {AT(scales), .type = FIELD_ENUM, .names = scales_names, .def = "frozen",
      .when = "params=all|scales",
      .doc = "of the blocks: as fitted at the start, or trained, too (super: d and dmin alone)"},
     {AT(scale_lr), .type = FIELD_FLOAT, .min = 0, .max = 1000, .def = "1",

@@ -153,9 +153,9 @@ qat_cost() {
         [ -z "$dry" ] || [ $shape = small ] || { skip "qat_cost of gpt2: takes minutes"; continue; }
         plain="$bench/bench_train --threads $threads --precision bf16 --shape $shape --steps $((steps > 3 ? 3 : steps)) --warmup 2"
         for mix in Q2_K Q3_K_M Q4_K_M; do
-            versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix --scales super -- $plain
+            versus qat-cost-$shape-$mix step_ms blocks plain -- $plain --qat $mix -- $plain
         done
-        for scales in frozen learned; do
+        for scales in super learned; do
             versus qat-cost-$shape-$scales step_ms blocks plain -- $plain --qat Q2_K --scales $scales -- $plain
         done
     done

@@ -240,7 +240,7 @@ TABLES = {
     "qat-cost": Table(
         ("a step, bf16", "in blocks, ms (range)", "plain, ms (range)", "ratio (quartiles)", "rounds", "peak MiB"),
         {f"{model}, {what}": f"qat-cost-{shape}-{mix}" for shape, model in (("small", "35.7M llama"), ("gpt2", "GPT-2 124M"))
-         for mix, what in (("Q2_K", "Q2_K"), ("Q3_K_M", "Q3_K_M"), ("Q4_K_M", "Q4_K_M"), ("frozen", "Q2_K, scales: frozen"),
+         for mix, what in (("Q2_K", "Q2_K"), ("Q3_K_M", "Q3_K_M"), ("Q4_K_M", "Q4_K_M"), ("super", "Q2_K, scales: super"),
          ("learned", "Q2_K, scales: learned"))},
         pair_side("peak_rss_mib")),
     "qat-project": Table(

@@ -37,7 +37,7 @@ static void goes_on_where_it_stopped(const char *options)
 static void frozen_scales_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped("qat.scales=frozen qat.precision=f32");
+    goes_on_where_it_stopped("qat.precision=f32");
 }
 
 /* Codes of scales follow their latents: some have moved after 200 steps at the default rate. */
@@ -67,8 +67,8 @@ static void super_scales_learn(void **state)
     enum { BLOCK = 84, SCALES = 16 };
     size_t n, same;
     (void)state;
-    goes_on_where_it_stopped("");
-    qat_run("still", "qat.lr=0");
+    goes_on_where_it_stopped("qat.scales=super");
+    qat_run("still", "qat.scales=super qat.lr=0");
     uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
             *b = qat_run_blocks("runs/t/02-qat", &same);
     int moved = 0;
@@ -85,7 +85,7 @@ static void super_scales_learn(void **state)
 static void refits_go_on(void **state)
 {
     (void)state;
-    goes_on_where_it_stopped("qat.scales=frozen qat.refit=2");
+    goes_on_where_it_stopped("qat.refit=2");
 }
 
 static void activations_go_on(void **state)
@@ -157,7 +157,7 @@ static void super_scales_alone_learn(void **state)
     enum { BLOCK = 84, CODES = BLOCK - 4 };
     size_t n, same, moved = 0;
     (void)state;
-    goes_on_where_it_stopped("qat.params=scales qat.scale_lr=20 qat.teacher=none");
+    goes_on_where_it_stopped("qat.params=scales qat.scales=super qat.scale_lr=20 qat.teacher=none");
     qat_run("still", "qat.lr=0");
     uint8_t *a = qat_run_blocks("runs/still/02-qat", &n),
             *b = qat_run_blocks("runs/t/02-qat", &same);
@@ -309,11 +309,11 @@ static void mistakes_are_found_first(void **state)
     (void)state;
     qat_run_refused("qat.type=q2_m", "there is no type 'q2_m'");
     qat_run_refused("qat.type=f16", "F16 has no blocks to train in");
-    qat_run_refused("qat.params=scales qat.scales=frozen",
+    qat_run_refused("qat.params=scales",
                     "params: scales trains nothing but scales: give scales: learned");
     qat_run_refused("qat.params=scales qat.scales=learned qat.start=0.5",
                     "start has no effect with params: scales");
-    qat_run_refused("qat.params=scales qat.weight_decay=0.1",
+    qat_run_refused("qat.params=scales qat.scales=super qat.weight_decay=0.1",
                     "weight_decay has no effect: weights are not trained (params)");
     qat_run_refused("qat.ema=0.9", "an average of weights in blocks is in no blocks");
     qat_run_refused("qat.scales=learned qat.refit=10", "refit");

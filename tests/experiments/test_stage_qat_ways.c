@@ -38,12 +38,11 @@ static void refits_do_not_throw_back(void **state)
 {
     int n = 0;
     (void)state;
-    qat_run("frozen", "qat.scales=frozen qat.steps=60 qat.save_every=0");
-    qat_run("t", "qat.scales=frozen qat.steps=60 qat.save_every=0 qat.refit=10");
+    qat_run("frozen", "qat.steps=60 qat.save_every=0");
+    qat_run("t", "qat.steps=60 qat.save_every=0 qat.refit=10");
     assert_int_equal(metrics_read(qat_run_at("runs/t/02-qat/metrics.jsonl"), refits, &n), 0);
     assert_int_equal(n, 3); // not where the rate is below half
-    qat_run("flat",
-            "qat.scales=frozen qat.steps=4 qat.save_every=0 qat.schedule=constant qat.refit=2");
+    qat_run("flat", "qat.steps=4 qat.save_every=0 qat.schedule=constant qat.refit=2");
     n = 0;
     assert_int_equal(metrics_read(qat_run_at("runs/flat/02-qat/metrics.jsonl"), refits, &n), 0);
     assert_int_equal(n, 1); // nor behind the last step
@@ -104,7 +103,7 @@ static void bits_are_taken_in_turn(void **state)
         "  - qat: {name: four, type: q4_k, pure: true, steps: 5, batch_tokens: 128}\n"
         "  - qat: {name: three, type: q3_k_s, pure: true, steps: 1, batch_tokens: 128, lr: 0}\n"
         "  - qat: {name: two, type: q2_k, pure: true, steps: 1, batch_tokens: 128, lr: 0}\n");
-    qat_run("t", "four.scales=frozen three.scales=frozen two.scales=frozen");
+    qat_run("t", "");
     assert_true(same_run_distance(qat_run_at("runs/t/02-four"), qat_run_at("runs/t/03-three")) <=
                 0);
     assert_true(same_run_distance(qat_run_at("runs/t/02-four"), qat_run_at("runs/t/04-two")) <= 0);
@@ -165,8 +164,8 @@ static double fact(const struct summary *s, const char *name)
 static void the_plan_comes_true(void **state)
 {
     static const char *const options[] = {
-        "qat.precision=f32 qat.scales=frozen", "qat.precision=bf16 qat.scales=frozen",
-        "qat.precision=bf16 qat.scales=learned qat.activations=true", "qat.precision=bf16"};
+        "qat.precision=f32", "qat.precision=bf16",
+        "qat.precision=bf16 qat.scales=learned qat.activations=true", "qat.scales=super"};
     char args[300];
     (void)state;
     for (int i = 0; i < 4; i++) {
