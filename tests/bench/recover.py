@@ -33,9 +33,10 @@ SIZES = ("2m", "5m")
 RATE = {"2m": 20e3, "5m": 8e3}  # tokens/s of plain training, until a record says otherwise
 SHARE = 0.15  # of pre-training's tokens, for whatever comes after it
 # What the screen chose, by type; everything else is the stage's default, but that scales are frozen where nothing is
-# said of them. ALONE: without a teacher.
+# said of them. ALONE: without a teacher. The larger model has another rate: these times PACE.
 BEST = {"batch_tokens": "1Ki", "imatrix": "IMATRIX", "beta1": 0.5, "decay_power": 2, "scales": "super"}
 CHOSEN = {"Q2_K": {"lr": 3e-4} | BEST, "Q3_K_M": {"lr": 2e-4} | BEST, "Q4_K_M": {"lr": 1.5e-4} | BEST}
+PACE = {"2m": 1, "5m": 0.5}
 ALONE = {"Q2_K": {"lr": 2e-4, "batch_tokens": "1Ki"}, "Q3_K_M": {"lr": 1.5e-4, "batch_tokens": "1Ki"}, "Q4_K_M": {"lr": 1e-4}}
 
 
@@ -46,7 +47,7 @@ class Arm:
     name: str
     kind: str = ""  # type of the file
     stage: dict = field(default_factory=dict, hash=False)  # empty: post-training
-    after: str = ""  # another arm, whose model it starts from
+    after: "Arm | None" = field(default=None, hash=False)  # whose model it starts from
 
     @property
     def cost(self) -> float:
@@ -56,12 +57,8 @@ class Arm:
         return 0 if not self.stage else 1.05 if "pretrain" in self.stage or self.teacherless else 1.4
 
     @property
-    def before(self) -> "Arm":
-        return next(a for a in confirm() + controls() if a.name == self.after and a.kind in (self.kind, "F32"))
-
-    @property
     def options(self) -> dict:
-        return {"after": self.before.stage} if self.after else self.stage
+        return {"after": self.after.stage} if self.after else self.stage
 
     @property
     def teacherless(self) -> bool:
@@ -69,8 +66,12 @@ class Arm:
 
 
 def qat(kind: str, **options: object) -> dict:
-    chosen = ALONE if options.get("teacher") == "none" else CHOSEN
-    return {"qat": {"type": kind.lower()} | ({} if "lr" in options else chosen[kind] | {"min_lr_ratio": 0}) | options}
+    return {"qat": {"type": kind.lower()} | options}
+
+
+def chosen(kind: str, size: str, **options: object) -> dict:
+    table = ALONE if options.get("teacher") == "none" else CHOSEN
+    return qat(kind, **table[kind] | {"lr": table[kind]["lr"] * PACE[size], "min_lr_ratio": 0} | options)
 
 
 def screen() -> list[Arm]:
@@ -108,24 +109,23 @@ def post_training() -> list[Arm]:
             ("attar", "attar imatrix", "llama-quantize", "llama-quantize imatrix"))]
 
 
-def confirm() -> list[Arm]:
+def confirm(size: str) -> list[Arm]:
     """What the claims name."""
-    return [*(Arm("qat", kind, qat(kind)) for kind in TYPES),
-            *(Arm("f16, then llama-quantize", kind, after="qat") for kind in TYPES)]
+    trained = [Arm("qat", kind, chosen(kind, size)) for kind in TYPES]
+    return [*trained, *(Arm("f16, then llama-quantize", arm.kind, after=arm) for arm in trained)]
 
 
-def controls() -> list[Arm]:
+def controls(size: str) -> list[Arm]:
     """Without a teacher: in blocks, and in F32."""
-    arms = [Arm("qat, no teacher", kind, qat(kind, teacher="none")) for kind in TYPES]
-    arms += [Arm("more training", "F32", {"pretrain": {"lr": 2e-4, "weight_decay": 0, "warmup": "10%"}})]
-    arms += [Arm("more training, then attar imatrix", kind, after="more training") for kind in TYPES]
-    return arms
+    more = Arm("more training", "F32", {"pretrain": {"lr": 2e-4, "weight_decay": 0, "warmup": "10%"}})
+    return [*(Arm("qat, no teacher", kind, chosen(kind, size, teacher="none")) for kind in TYPES), more,
+            *(Arm("more training, then attar imatrix", kind, after=more) for kind in TYPES)]
 
 
 def tiers(size: str, seed: int) -> dict[str, list[Arm]]:
     first = size == SIZES[0] and seed == SEEDS[0]
-    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm(),
-            "controls": controls()}
+    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm(size),
+            "controls": controls(size)}
 
 
 class Stopped(Exception):
@@ -171,7 +171,7 @@ class Unit:
 
     def stage_hash(self, arm: Arm) -> str:
         """Of all that makes the arm what it is, but for the base model and the seed."""
-        return sha(self.config.read_bytes(), self.a.tokens.encode(), json.dumps([arm.kind, arm.options, arm.after]).encode())
+        return sha(self.config.read_bytes(), self.a.tokens.encode(), json.dumps([arm.kind, arm.options]).encode())
 
     # ---- programs ----
 
@@ -274,8 +274,8 @@ class Unit:
             to.unlink(missing_ok=True)
             return self.quantized(f32, arm.name, arm.kind, to), {}
         if arm.after:
-            other = arm.before
-            dense = self.export(self.trained(other), self.file(f"{arm.after} {short(other.stage)}", f"{arm.kind}-as-dense"),
+            other = arm.after
+            dense = self.export(self.trained(other), self.file(f"{other.name} {short(other.stage)}", f"{arm.kind}-as-dense"),
                                 "F32" if other.kind == "F32" else "F16")
             to.unlink(missing_ok=True)
             return self.quantized(dense, arm.name.split("then ")[1], arm.kind, to), {}
