@@ -190,7 +190,8 @@ def screen_pick(records: list[dict], first: str) -> dict | None:
         ratio = f"{r['kl'] / best_post(post, r['type'])['kl']:.3f}"
     except ValueError:
         ratio = ""
-    return r | {"cells": (f"{r['kl']:.5f} ± {r['kl_error']:.5f}", ratio, f"{r['loss']:.4f}")}
+    kl = "" if "fused" in r["options"] else f"{r['kl']:.5f} ± {r['kl_error']:.5f}"  # a base model of its own
+    return r | {"cells": (kl, ratio if kl else "", f"{r['loss']:.4f}")}
 
 
 SCREEN_HEADER = ("2.3M, one seed", "KL (standard error over tokens)", "of the best post-training KL", "loss")
