@@ -247,7 +247,7 @@ class Unit:
         name, first = self.name(f"fused {options['type']}"), number(self.a.tokens) - self.extra
         decay = {"from": "stable", "continues": "true", "tokens": self.extra, "batch_tokens": self.base_stage()["batch_tokens"]}
         stable = {"name": "stable", "tokens": first, "schedule": "wsd", "decay": 0} | self.base_stage()
-        stages = [{"pretrain": stable}, {"pretrain": {"name": "twin"} | decay}, {"qat": {"type": options["type"]} | decay}]
+        stages = [{"pretrain": stable}, {"pretrain": {"name": "twin"} | decay}, {"qat": {"type": options["type"], "scales": "super"} | decay}]
         self.call(self.a.attar, "run", self.config, f"out={self.runs}", f"name={name}", f"seed={self.seed}",
                   f"stages={yaml(stages)}")
         return self.runs / name / options["stage"]
