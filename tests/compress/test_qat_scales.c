@@ -155,6 +155,9 @@ static void super_scales_move(void **state)
             assert_true(fabsf(b.d - d) <= 1e-3f * fabsf(d) + 6e-8f);
             assert_true(fabsf(b.dmin - dmin) <= 1e-3f * fabsf(dmin) + 6e-8f);
         }
+        memcpy(before, t.w->blocks.data, bytes); // what has been made is not made again
+        store_project(&t.s);
+        assert_memory_equal(before, t.w->blocks.data, bytes);
         free(before);
         qat_trial_drop(&t);
     }
