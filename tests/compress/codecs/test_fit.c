@@ -203,10 +203,22 @@ static void move(void **state)
     }
 }
 
+enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
+
+/* What the scalar table makes becomes `first`, and all others make the same. */
+static void same_sums(int level, float first[2][SUBS], const float *a, const float *b)
+{
+    if (level == CPU_SCALAR) {
+        memcpy(first[0], a, sizeof first[0]);
+        memcpy(first[1], b, sizeof first[1]);
+    }
+    assert_memory_equal(first[0], a, sizeof first[0]);
+    assert_memory_equal(first[1], b, sizeof first[1]);
+}
+
 /* Sums of gradients, to the bit the same everywhere; without a step all is outside. */
 static void pull(void **state)
 {
-    enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
     const float steps[SUBS] = {0.25f, -0.5f, 0}, mins[SUBS] = {0.5f, 0, 1};
     float x[ALL], g[ALL], first[2][SUBS], ds[SUBS], lost[SUBS];
     int8_t v[ALL];
@@ -218,12 +230,7 @@ static void pull(void **state)
     for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
         use(level);
         fit->pull(ALL, SIZE, false, -4, 3, x, g, v, steps, mins, ds, lost);
-        if (level == CPU_SCALAR) {
-            memcpy(first[0], ds, sizeof ds);
-            memcpy(first[1], lost, sizeof lost);
-        }
-        assert_memory_equal(first[0], ds, sizeof ds);
-        assert_memory_equal(first[1], lost, sizeof lost);
+        same_sums(level, first, ds, lost);
     }
     for (int j = 0; j < SUBS; j++) {
         double sum = 0, out = 0;
@@ -240,7 +247,6 @@ static void pull(void **state)
 
 static void tally(void **state)
 {
-    enum { SUBS = 3, SIZE = 32, ALL = SUBS * SIZE };
     float g[ALL], first[2][SUBS], sg[SUBS], sgv[SUBS];
     int8_t q[ALL];
     (void)state;
@@ -251,12 +257,7 @@ static void tally(void **state)
         for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
             use(level);
             fit->tally(ALL, SIZE, table, g, q, sg, sgv);
-            if (level == CPU_SCALAR) {
-                memcpy(first[0], sg, sizeof sg);
-                memcpy(first[1], sgv, sizeof sgv);
-            }
-            assert_memory_equal(first[0], sg, sizeof sg);
-            assert_memory_equal(first[1], sgv, sizeof sgv);
+            same_sums(level, first, sg, sgv);
         }
         for (int j = 0; j < SUBS; j++) {
             double sum = 0, by = 0;
