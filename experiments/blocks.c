@@ -35,8 +35,7 @@ int blocks_open(struct blocks *b, const struct config_qat *c, bool bf16, const c
     if (mix_args_recipe(&c->mix, c->type, &b->recipe))
         return err_in("type");
     qat_init(&b->qat, &(struct qat_options){.clipped = c->ste == STE_CLIPPED,
-                                            .learned = c->scales != SCALES_FROZEN &&
-                                                       c->params != PARAMS_LORA,
+                                            .learned = c->scales != SCALES_FROZEN,
                                             .super = c->scales == SCALES_SUPER,
                                             .acts = c->activations,
                                             .shapes = !m->store.latent,
