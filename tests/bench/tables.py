@@ -274,7 +274,7 @@ TABLES = {
 
 def build(table: Table) -> str:
     lines = [table.header, ("---",) + ("---:",) * (len(table.header) - 1)]
-    origins: dict[str, None] = {}
+    origins: dict[tuple[str, str], list[str]] = {}  # of a machine and day: the commits
     for first, name in table.rows.items():
         record = table.pick(results.read(name), first) if (results.FOLDER / f"{name}.jsonl").exists() else None
         if not record:
@@ -285,9 +285,12 @@ def build(table: Table) -> str:
             sys.exit(f"table row {first}: {len(cells)} cells for {len(table.header)} columns")
         lines.append(cells)
         if not record.get("missing"):
-            origins[f"{record['machine']}; commit {record['commit']}; {record['date'][:10]}"] = None
+            commits = origins.setdefault((record["machine"], record["date"][:10]), [])
+            if record["commit"] not in commits:
+                commits.append(record["commit"])
     rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"\n{rows}\n<sub>{'<br>'.join(origins)}</sub>\n\n"
+    below = "<br>".join(f"{machine}; {day}; {', '.join(commits)}" for (machine, day), commits in origins.items())
+    return f"\n{rows}\n<sub>{below}</sub>\n\n"
 
 
 def fill(text: str) -> str:
