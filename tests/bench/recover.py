@@ -2,13 +2,13 @@
 (experiments/configs/recover-*.yaml), post-training files of attar and llama-quantize, and training in blocks, all
 measured as exported GGUF files: loss, and mean KL divergence from the base model in F32, on the validation part.
 
-  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls ...] [--size 2m] [--seed 1] [--type Q2_K] [--arm RE] [--plan] [--dry] [--tokens 8M]
+  recover.py ATTAR --runs FOLDER [--only screen|confirm|controls|ablation ...] [--size 2m] [--seed 1] [--type Q2_K] [--arm RE] [--plan] [--dry] [--tokens 8M]
 
 The unit of work is a seed of a size: its base model, then its arms. Prints the plan with its hours first (--plan: that
 is all). An arm adds a line to results/recover.jsonl; what is there of the same base and options is skipped, and a run
 that was stopped goes on where it was: the same command does all of it. LLAMA_BIN: the folder of llama-quantize.
 Tiers: `screen` compares options on the small model with one seed; `confirm` has what claims name and `controls` training
-without a teacher, with three seeds of both sizes. In the end it prints the claims: paired ratios and differences over the seeds, with standard errors.
+without a teacher, with three seeds of both sizes; `ablation` changes single options, with three seeds of the small model. In the end it prints the claims: paired ratios and differences over the seeds, with standard errors.
 """
 
 import argparse
@@ -74,12 +74,14 @@ def chosen(kind: str, size: str, **options: object) -> dict:
     return qat(kind, **table[kind] | {"lr": table[kind]["lr"] * PACE[size], "min_lr_ratio": 0} | options)
 
 
+def arm(kind: str, **options: object) -> Arm:
+    """Named by its options."""
+    return Arm(", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()), kind,
+               qat(kind, **options))
+
+
 def screen() -> list[Arm]:
     """One seed of the small model: rates, then each option beside the rate that was chosen."""
-    def arm(kind: str, **options: object) -> Arm:
-        return Arm(", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()), kind,
-                   qat(kind, **options))
-
     low = {"min_lr_ratio": 0}
     small = low | {"batch_tokens": "1Ki"}
     beside = ({"batch_tokens": "2Ki"}, {"scales": "learned"}, {"scales": "learned", "scale_lr": 0.3}, {"refit": 50},
@@ -122,10 +124,15 @@ def controls(size: str) -> list[Arm]:
             *(Arm("more training, then attar imatrix", kind, after=more) for kind in TYPES)]
 
 
+def ablation() -> list[Arm]:
+    """Single changes of a recipe."""
+    return [arm(kind, **options | more) for kind, (options, changes) in recover_claims.ABLATED.items() for more in ({}, *changes)]
+
+
 def tiers(size: str, seed: int) -> dict[str, list[Arm]]:
-    first = size == SIZES[0] and seed == SEEDS[0]
-    return {"post-training": post_training(), "screen": screen() if first else [], "confirm": confirm(size),
-            "controls": controls(size)}
+    small = size == SIZES[0]
+    return {"post-training": post_training(), "screen": screen() if small and seed == SEEDS[0] else [], "confirm": confirm(size),
+            "controls": controls(size), "ablation": ablation() if small else []}
 
 
 class Stopped(Exception):
@@ -308,7 +315,7 @@ class Unit:
         return r
 
     def arms(self, tier: str, arms: list[Arm], done: set) -> None:
-        left = [arm for arm in arms if (self.base_hash, *what(arm)) not in done and
+        left = [arm for arm in arms if (self.base_hash, *what(arm, tier)) not in done and
                 (not arm.stage or arm.kind in (*self.a.type, "F32") and re.search(self.a.arm, arm.name))]
         if tier != "post-training":
             for arm in left:
@@ -328,26 +335,28 @@ class Unit:
                 self.record(tier, arm, row, {})
 
 
-def what(arm: Arm) -> tuple:
-    """What an arm is, beside its base model, whose hash stands for the config's data, model and pre-training."""
-    return arm.name, arm.kind, json.dumps(arm.options, sort_keys=True)
+def what(arm: Arm, tier: str) -> tuple:
+    """What an arm is, beside its base model, whose hash stands for the config's data, model and pre-training. An
+    ablation is its options, whatever tier they were run in, and has no name."""
+    return "" if tier == "ablation" else arm.name, arm.kind, json.dumps(arm.options, sort_keys=True)
 
 
-def key(r: dict) -> tuple:
-    return r["base"], r["arm"], r["type"], json.dumps(r["options"], sort_keys=True)
+def keys(r: dict) -> list[tuple]:
+    options = json.dumps(r["options"], sort_keys=True)
+    return [(r["base"], name, r["type"], options) for name in ("", r["arm"])]
 
 
 def plan(a: argparse.Namespace, units: list[Unit], records: list[dict]) -> None:
     """Hours that are left, by unit; at the speed of the newest record of that size, if there is one."""
     total = 0.0
-    done = {(r["size"], r["seed"], *key(r)[1:]) for r in records}
+    done = {(r["size"], r["seed"], *key[1:]) for r in records for key in keys(r)}
     for u in units:
         rates = [r["trained_tokens"] / r["seconds"] * 1.4 for r in records if r["size"] == u.size and r["arm"] == "qat"]
         rate = rates[-1] if rates else RATE[u.size]
         base = 0 if (u.base_model.parent / "summary.json").exists() else number(a.tokens) / rate
         hours = {"base": base / 3600}
         for tier, arms in tiers(u.size, u.seed).items():
-            left = [x for x in arms if (u.size, u.seed, *what(x)) not in done]
+            left = [x for x in arms if (u.size, u.seed, *what(x, tier)) not in done]
             if not a.only or tier in (*a.only, "post-training"):
                 hours[tier] = sum(x.cost * u.extra / rate + 60e3 / rate for x in left) / 3600
         total += sum(hours.values())
@@ -359,7 +368,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description="training in blocks against quantizing after training")
     p.add_argument("attar")
     p.add_argument("--runs", required=True, help="folder of checkpoints and files; what is there is used again")
-    p.add_argument("--only", choices=("screen", "confirm", "controls"), nargs="+", default=[])
+    p.add_argument("--only", choices=("screen", "confirm", "controls", "ablation"), nargs="+", default=[])
     p.add_argument("--size", choices=SIZES, nargs="+", default=SIZES)
     p.add_argument("--seed", type=int, nargs="+", default=SEEDS)
     p.add_argument("--type", choices=TYPES, nargs="+", default=TYPES, help="of trained files: what else there is waits")
@@ -386,7 +395,7 @@ def main() -> None:
             u.make_base()
             for tier, arms in tiers(u.size, u.seed).items():
                 if not a.only or tier in (*a.only, "post-training"):
-                    u.arms(tier, arms, set() if a.dry else {key(r) for r in records})
+                    u.arms(tier, arms, set() if a.dry else {key for r in records for key in keys(r)})
     except Stopped:
         sys.exit("stopped; the same command goes on from there")
     for line in recover_claims.lines(results.read("recover") if not a.dry else []):

@@ -13,6 +13,11 @@ TARGET = {"Q2_K": 1 / 4, "Q3_K_M": 1 / 3, "Q4_K_M": 1 / 2}  # of the best post-t
 IN_BYTES = {"Q3_K_M": "Q4_K_M", "Q2_K": "Q3_K_M"}  # trained, against imatrix of the larger type
 SIZES = {"2m": "2.3M", "5m": "5.2M"}
 RESOLVED = 3
+# What the stage's defaults follow from: by type, options of the stage and single changes of them; the small model
+ABLATED = {"Q2_K": ({"lr": 2e-4, "batch_tokens": "1Ki", "min_lr_ratio": 0},
+                    ({"ste": "plain"}, {"refit": 50}, {"scales": "super"}, {"scales": "learned"}, {"teacher": "none"})),
+           "Q3_K_M": ({"lr": 1.5e-4, "batch_tokens": "1Ki", "min_lr_ratio": 0}, ({"teacher": "none"},)),
+           "Q4_K_M": ({"lr": 1e-4, "min_lr_ratio": 0}, ({"activations": "true"}, {"teacher": "none"}))}
 
 
 def read() -> list[dict]:
@@ -195,6 +200,39 @@ def screen_pick(records: list[dict], first: str) -> dict | None:
 
 
 SCREEN_HEADER = ("2.3M, one seed", "KL (standard error over tokens)", "of the best post-training KL", "loss")
+
+
+def change(options: dict) -> str:
+    return ", ".join(f"{k}: {v}" for k, v in options.items())
+
+
+ABLATION_ROWS = {f"{kind}, {change(c)}": "recover" for kind, (_, changes) in ABLATED.items() for c in changes}
+ABLATION_HEADER = ("2.3M, changed", "KL without", "KL with", "KL changes by, %", "loss by, nats", "seeds")
+
+
+def ablation_pick(records: list[dict], first: str) -> dict | None:
+    """A change of one option, paired by seed, whatever tier the runs are of."""
+    kind, changed = first.split(", ")
+    options, changes = ABLATED[kind]
+    more = next(c for c in changes if change(c) == changed)
+    newest, pairs = None, []
+    for seed in sorted({r["seed"] for r in records}):
+        own = [r for r in records if r["size"] == "2m" and r["seed"] == seed]
+        found = [[r for r in own if r["base"] == own[-1]["base"] and
+                  r["options"].get("qat") == {"type": kind.lower()} | wanted] for wanted in (options, options | more)]
+        if all(found):
+            pairs.append([side[-1] for side in found])
+            newest = found[1][-1]
+    if not newest:
+        return None
+    by = [100 * (b["kl"] / a["kl"] - 1) for a, b in pairs]
+    loss = [b["loss"] - a["loss"] for a, b in pairs]
+    return newest | {"cells": (*(shown([pair[i]["kl"] for pair in pairs], ".5f") for i in (0, 1)),
+                               *(shown(v, form) + resolved(v) for v, form in ((by, "+.1f"), (loss, "+.4f"))), str(len(pairs)))}
+
+
+def resolved(values: list[float]) -> str:
+    return ", unresolved" if verdict(values, 0) == "unresolved" else ""
 
 
 def cells(record: dict) -> tuple:

@@ -258,6 +258,7 @@ TABLES = {
         pair_side("peak_rss_mib", "trained")),
     "recover": Table(recover.CLAIMS_HEADER, recover.CLAIMS_ROWS, recover.cells, recover.claims_pick),
     "recover-methods": Table(recover.METHODS_HEADER, recover.METHODS_ROWS, recover.cells, recover.methods_pick),
+    "recover-ablation": Table(recover.ABLATION_HEADER, recover.ABLATION_ROWS, recover.cells, recover.ablation_pick),
     "recover-screen": Table(recover.SCREEN_HEADER, recover.screen_rows(recover.read()), recover.cells, recover.screen_pick),
     "plan": Table(
         ("tokens/s, planned and measured: ratio", *(f"context {seq:,}" for seq in PLAN_CONTEXTS)),
