@@ -6,7 +6,8 @@
  *   backward   tape_backward() pops the nodes in reverse; a gradient exists from the first op that
  *              contributes to it until its tensor's own node has run
  *   memory     everything of a step lives in the ctx's arena: data at its low end, gradients and
- *              scratch at its high end; ctx_segment() decides what a block leaves behind
+ *              scratch at its high end; ctx_segment() and ctx->brief decide what a block leaves
+ *              behind
  *
  *   precision  parameters, their gradients and the residual stream are f32; what an op makes
  *              for the next one (what linears read and write) has dtype ctx->act: f32, or bf16 to
@@ -76,6 +77,8 @@ struct tensor {
     const struct panels *panels; /* a weight's copy for bf16 products (store_panels()), or NULL */
     const struct dtype *input;   /* what it is multiplied with is rounded to first; NULL: nothing */
     const struct low_rank *plus; /* linears multiply with this as well; NULL: nothing more */
+    struct node *maker; /* runs again in backward, for whoever reads data; NULL: it stays */
+    bool again;         /* it has */
 };
 
 /* A term of a weight [O,I]: scale b a, two thin matrices. Hu et al., "LoRA: Low-Rank Adaptation of
@@ -102,6 +105,10 @@ struct ctx {
     bool recording;          /* push nodes: gradients are wanted */
     bool measuring;          /* push sizes, compute nothing */
     bool recompute;          /* segments drop what they computed and run again in backward */
+    bool brief;              /* what ops make meanwhile is dropped when its segment ends, and made
+                                again in backward by running them again: for what is cheap, is a
+                                function of data that stays, and is not changed in place */
+    bool inside;             /* a segment that keeps what it computes */
     bool training;           /* dropout is active */
     bool steady;             /* weights in blocks and halves give a row the same bits beside any
                                 number of others: some products have a faster way for many */

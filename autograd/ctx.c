@@ -85,7 +85,8 @@ struct tensor *ctx_tensor(struct ctx *ctx, const struct dtype *dt, int nd, const
     *t = (struct tensor){.dt = dt, .nd = nd};
     for (int i = 0; i < nd; i++)
         t->dim[i] = dim[i];
-    t->data = ctx_push(ctx, tensor_bytes(t));
+    const size_t bytes = tensor_bytes(t);
+    t->data = ctx->brief && ctx->inside ? ctx_scratch(ctx, bytes) : ctx_push(ctx, bytes);
     return t->data ? t : NULL;
 }
 
@@ -134,6 +135,8 @@ struct tensor *ctx_part(struct ctx *ctx, struct tensor *t, int64_t i, int64_t n)
     if (i < 0 || n < 1 || n > t->dim[0] - i)
         return ctx_fail(ctx, "indices %lld to %lld of %lld", (long long)i, (long long)(i + n),
                         (long long)t->dim[0]);
+    if (t->maker)
+        return ctx_fail(ctx, "a part of what is made again in backward");
     *part = *t;
     part->dim[0] = n;
     part->grad = NULL;

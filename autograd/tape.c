@@ -25,18 +25,37 @@ struct tensor *ctx_run(struct ctx *ctx, struct node *node)
     for (int i = 0; i < NODE_IN; i++)
         wanted |= node->in[i] && node->in[i]->needs_grad;
     run(ctx, node, false);
-    if (ctx->recording && wanted) {
-        struct node *kept = ctx_push(ctx, sizeof *kept);
-        if (!kept)
-            return NULL;
+    const bool brief = ctx->brief && ctx->inside;
+    wanted &= ctx->recording;
+    struct node *kept = wanted || brief ? ctx_push(ctx, sizeof *kept) : NULL;
+    if (kept)
         *kept = *node;
+    if (kept && wanted) {
         kept->prev = ctx->tape;
         ctx->tape = kept;
-        for (int i = 0; i < NODE_OUT; i++)
-            if (node->out[i])
-                node->out[i]->needs_grad = true;
     }
+    for (int i = 0; i < NODE_OUT && kept; i++)
+        if (node->out[i]) {
+            node->out[i]->needs_grad |= wanted;
+            node->out[i]->maker = brief ? kept : NULL;
+        }
     return ctx->failed ? NULL : node->out[0];
+}
+
+/* What the node reads and its segment dropped: at the high end, until the segment's backward is
+   through. */
+static void make_again(struct ctx *ctx, const struct node *node)
+{
+    for (int i = 0; i < NODE_IN && !ctx->failed; i++) {
+        struct tensor *t = node->in[i];
+        if (!t || !t->maker || t->again)
+            continue;
+        make_again(ctx, t->maker);
+        t->data = ctx_scratch(ctx, tensor_bytes(t));
+        t->again = true;
+        if (t->data)
+            run(ctx, t->maker, false);
+    }
 }
 
 void tape_backward(struct ctx *ctx, struct node *until)
@@ -49,6 +68,8 @@ void tape_backward(struct ctx *ctx, struct node *until)
         bool arrived = false;
         for (int i = 0; i < NODE_OUT; i++)
             arrived |= node->out[i] && node->out[i]->grad;
+        if (arrived)
+            make_again(ctx, node);
         if (arrived && !ctx->failed)
             run(ctx, node, true);
     }
@@ -150,7 +171,14 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
     memcpy(copy, arg, arg_bytes);
     *s = (struct segment){.fn = fn, .arg = copy, .x = x, .begin = ctx->tape, .lo = ctx->arena.lo};
     if (keep) {
+        const bool outer = ctx->inside;
+        const size_t mark = ctx_mark(ctx);
+        ctx->inside = true;
         out = s->inner = fn(ctx, copy, x);
+        ctx->inside = outer;
+        ctx_release(ctx, mark);
+        if (out && out->maker && out != x)
+            return ctx_fail(ctx, "segment: its result must stay");
         if (out && !tensor_same_shape(out, x))
             return ctx_fail(ctx, "segment: its result must have the shape of its input");
     } else {

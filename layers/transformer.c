@@ -95,6 +95,16 @@ static struct tensor *norm(struct ctx *ctx, const struct transformer *m, struct 
                    : op_rmsnorm(ctx, x, &w->weight->used, eps);
 }
 
+/* norm() of a block: made again in backward. */
+static struct tensor *brief_norm(struct ctx *ctx, const struct transformer *m, struct tensor *x,
+                                 const struct affine *w)
+{
+    ctx->brief = true;
+    struct tensor *h = norm(ctx, m, x, w);
+    ctx->brief = false;
+    return h;
+}
+
 /* x + w y, in one op where nothing is dropped in between. */
 static struct tensor *add_linear(struct ctx *ctx, const struct block_arg *a, struct tensor *x,
                                  struct tensor *y, const struct affine *w, int site)
@@ -153,7 +163,8 @@ static struct tensor *attend(struct ctx *ctx, const struct block_arg *a, struct 
     return op_attention(ctx, q, k, v, a->m->dims.head_dim, seqs, b->n_seqs);
 }
 
-/* What is inside the feed-forward half, of h: silu(ffn_gate h) * ffn_up h, or gelu(ffn_up h). */
+/* What is inside the feed-forward half, of h: silu(ffn_gate h) * ffn_up h, or gelu(ffn_up h); made
+   again in backward. */
 static struct tensor *widen_out(struct ctx *ctx, const struct block *b, struct tensor *h)
 {
     struct tensor *w[] = {used(b->ffn_gate), used(b->ffn_up.weight)}, *y[2];
@@ -161,7 +172,10 @@ static struct tensor *widen_out(struct ctx *ctx, const struct block *b, struct t
     const int first = b->ffn_gate ? 0 : 1;
     if (op_linear(ctx, h, 2 - first, w + first, bias + first, NULL, y + first))
         return NULL;
-    return b->ffn_gate ? op_swiglu(ctx, y[0], y[1]) : op_gelu(ctx, y[1]);
+    ctx->brief = true;
+    struct tensor *wide = b->ffn_gate ? op_swiglu(ctx, y[0], y[1]) : op_gelu(ctx, y[1]);
+    ctx->brief = false;
+    return wide;
 }
 
 static struct tensor *block_forward(struct ctx *ctx, const void *arg, struct tensor *x)
@@ -169,12 +183,12 @@ static struct tensor *block_forward(struct ctx *ctx, const void *arg, struct ten
     const struct block_arg *a = arg;
     const struct block *b = &a->m->blocks[a->l];
     struct tensor *qkv[3];
-    if (!project(ctx, a, norm(ctx, a->m, x, &b->attn_norm), qkv))
+    if (!project(ctx, a, brief_norm(ctx, a->m, x, &b->attn_norm), qkv))
         return NULL;
     struct tensor *q = heads(ctx, a, qkv[0], b->attn_q_norm);
     struct tensor *k = heads(ctx, a, qkv[1], b->attn_k_norm);
     x = add_linear(ctx, a, x, attend(ctx, a, q, k, qkv[2]), &b->attn_output, 0);
-    struct tensor *h = norm(ctx, a->m, x, &b->ffn_norm);
+    struct tensor *h = brief_norm(ctx, a->m, x, &b->ffn_norm);
     return add_linear(ctx, a, x, widen_out(ctx, b, h), &b->ffn_down, 1);
 }
 

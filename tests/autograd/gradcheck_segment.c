@@ -28,6 +28,36 @@ static struct tensor *block(struct ctx *ctx, const void *arg, struct tensor *x)
     return out[0];
 }
 
+static bool all_stays; /* brief() makes nothing brief */
+
+/* down swiglu(up y, up y / 2) on x, y = 2 norm(x): y and swiglu, and what they are made of, again
+   in backward; y is read twice. */
+static struct tensor *brief(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    const struct block *b = arg;
+    struct tensor *gate[1], *up[1], *out[1];
+    ctx->brief = !all_stays;
+    struct tensor *y = op_scale(ctx, op_rmsnorm(ctx, x, b->norm, 1e-3f), 2);
+    ctx->brief = false;
+    op_linear(ctx, y, 1, &b->up, NULL, NULL, gate);
+    op_linear(ctx, y, 1, &b->up, NULL, NULL, up);
+    ctx->brief = !all_stays;
+    y = op_swiglu(ctx, gate[0], op_scale(ctx, up[0], 0.5f));
+    ctx->brief = false;
+    op_linear(ctx, y, 1, &b->down, NULL, x, out);
+    return out[0];
+}
+
+/* Its result would be gone. */
+static struct tensor *brief_end(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    (void)arg;
+    ctx->brief = true;
+    struct tensor *y = op_scale(ctx, x, 2);
+    ctx->brief = false;
+    return y;
+}
+
 /* Its last op does not hand the buffer of its gradient on to x. */
 static struct tensor *fresh_end(struct ctx *ctx, const void *arg, struct tensor *x)
 {
@@ -150,8 +180,8 @@ static void same_bits(const struct chain *c)
     free(want);
 }
 
-/* Peak bytes of `blocks` blocks, forward and backward. */
-static size_t peak(int blocks, bool recompute, bool recording, size_t *rest)
+/* Peak bytes of `blocks` segments of fn, forward and backward. */
+static size_t peak(segment_fn *fn, int blocks, bool recompute, bool recording, size_t *rest)
 {
     enum { N = 7, C = 6, F = 10 };
     float *w = gradcheck_normal(3, 0.4f, N * C + C + 2 * F * C);
@@ -168,7 +198,7 @@ static size_t peak(int blocks, bool recompute, bool recording, size_t *rest)
     ctx.recompute = recompute;
     struct tensor *y = &x;
     for (int i = 0; i < blocks; i++)
-        y = ctx_segment(&ctx, block, &b, sizeof b, y);
+        y = ctx_segment(&ctx, fn, &b, sizeof b, y);
     assert_non_null(y);
     if (recording) {
         y->grad = ctx_scratch(&ctx, N * C * sizeof *w);
@@ -186,18 +216,29 @@ static size_t peak(int blocks, bool recompute, bool recording, size_t *rest)
 static void memory_is_released(void)
 {
     size_t rest, one_rest;
-    const size_t one = peak(1, false, true, &one_rest), kept = peak(12, false, true, &rest);
+    const size_t one = peak(block, 1, false, true, &one_rest);
+    const size_t kept = peak(block, 12, false, true, &rest);
     assert_true(kept > 8 * one); // forward saves the same for each, gradients come and go
     assert_true(rest < 2 * one_rest);
     // run again: a block costs its result; N x C floats and a little for the segment
-    const size_t again = peak(12, true, true, &rest), first = peak(1, true, true, &one_rest);
+    const size_t again = peak(block, 12, true, true, &rest);
+    const size_t first = peak(block, 1, true, true, &one_rest);
     const size_t result = 7 * 6 * sizeof(float) + 640;
     assert_true(again <= first + 11 * result);
     assert_true(3 * again < kept);
     assert_true(rest < first);
     // not recording: the same for inference
-    const size_t infer = peak(12, false, false, &rest);
-    assert_true(infer <= peak(1, false, false, &one_rest) + 11 * result);
+    const size_t infer = peak(block, 12, false, false, &rest);
+    assert_true(infer <= peak(block, 1, false, false, &one_rest) + 11 * result);
+    // each block drops two [N,C] and two [N,F]
+    size_t more[2];
+    for (int i = 0; i <= 1; i++) {
+        all_stays = i;
+        more[i] = peak(brief, 12, false, true, &rest) - peak(brief, 2, false, true, &rest);
+    }
+    all_stays = false;
+    enum { NC = (7 * 6 * 4 + 63) / 64 * 64, NF = (7 * 10 * 4 + 63) / 64 * 64 };
+    assert_int_equal(more[1] - more[0], 10 * (2 * NC + 2 * NF));
 }
 
 static void misuse(void)
@@ -210,12 +251,18 @@ static void misuse(void)
                                               .arg = &wrong,
                                               .recompute = recompute},
                           "the shape of its input");
+    const struct chain gone = {brief_end, false, false};
+    gradcheck_refuses(&(struct gradcheck){.name = "segment",
+                                          .in = {{7, 6}, WEIGHTS},
+                                          .build = build,
+                                          .arg = &gone},
+                      "must stay");
 }
 
 void gradcheck_segment(void **state)
 {
     (void)state;
-    segment_fn *const fns[] = {block, fresh_end, no_residual, nested, identity};
+    segment_fn *const fns[] = {block, fresh_end, no_residual, nested, brief, identity};
     for (size_t i = 0; i < sizeof fns / sizeof *fns; i++)
         for (int k = 0; k < 4; k++) {
             const struct chain c = {fns[i], k & 1, false};

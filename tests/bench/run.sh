@@ -58,20 +58,20 @@ train() {
     done
 }
 
-# a larger model against the fastest of them, then with one sequence at once, for its memory
+# train_shape SHAPE SEQUENCES: a larger model against the fastest of them, then with few sequences at once, for its memory
 train_shape() {
     has torch || { skip "training of $1 against PyTorch: $python has no torch"; return; }
     few="--threads $threads --precision bf16 --shape $1 --steps $((steps > 6 ? 6 : steps)) --warmup 2" # seconds each
-    for micro in 0 1; do
+    for micro in 0 "$2"; do
         [ $micro = 0 ] && tail='' || tail=-lean
         versus train-$1$tail tokens_per_s attar compiled -- "$bench/bench_train" $few --micro $micro -- \
             $chosen "$python" tests/bench/train_torch.py $few --compile
     done
 }
-train_small() { train_shape small; }
+train_small() { train_shape small 1; }
 train_gpt2() {
     [ -z "$dry" ] || { skip "gpt2 against PyTorch: takes minutes"; return; }
-    train_shape gpt2
+    train_shape gpt2 2
 }
 
 # block formats against llama-quantize in the folder LLAMA_BIN

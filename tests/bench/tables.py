@@ -175,7 +175,7 @@ TABLES = {
          "5.8M llama, bf16, eager": "train-attar-torch-eager-bf16",
          "5.8M llama, bf16, compiled": "train-attar-torch-compile-bf16",
          "35.7M llama, bf16, compiled": "train-small", "35.7M, 512 tokens at once": "train-small-lean",
-         "GPT-2 124M, bf16, compiled": "train-gpt2", "124M, 512 tokens at once": "train-gpt2-lean"},
+         "GPT-2 124M, bf16, compiled": "train-gpt2", "124M, 1,024 tokens at once": "train-gpt2-lean"},
         pair_side("peak_rss_mib", "first_step_s")),
     "gemm16": Table(
         ("training's products in bf16", "attar, GFLOP/s (range)", "oneDNN, GFLOP/s (range)", "ratio (quartiles)",

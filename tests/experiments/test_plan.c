@@ -193,7 +193,8 @@ static void recompute_needs_less(void **state)
     struct plan_args a = {.n_seqs = 16, .T = T, .parts = 1};
     const size_t kept = plan_train(&d, &a);
     a.recompute = true;
-    assert_true(plan_train(&d, &a) * 4 <= kept);
+    // a quarter of what blocks make, a third of which nobody keeps
+    assert_true(plan_train(&d, &a) * 8 <= kept * 3);
     assert_true(plan_eval(&d, &a) < plan_train(&d, &a));
 }
 
