@@ -183,6 +183,27 @@ static void spaces_and_added_tokens(void **state)
     tokenizer_free(t);
 }
 
+/* Of pairs with one score the first is merged, in pieces of any length. */
+static void ties_go_left(void **state)
+{
+    (void)state;
+    static struct pieces_of p;
+    small(&p);
+    pieces_of_add(&p, "bb", 2, -4, VOCAB_NORMAL); // 267
+    struct tokenizer *t = tokenizer_make(&p.parts);
+    assert_non_null(t);
+    for (int n = 3; n < 200; n += 2) {
+        char text[200] = {0};
+        int32_t want[100];
+        memset(text, 'b', (size_t)n);
+        for (int i = 0; i < n / 2; i++)
+            want[i] = 267;
+        want[n / 2] = 261;
+        check(t, text, false, want, (size_t)n / 2 + 1, text);
+    }
+    tokenizer_free(t);
+}
+
 static void runs_without_bytes_are_unknown(void **state)
 {
     (void)state;
@@ -242,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_are_merged_by_score),
         cmocka_unit_test(spaces_and_added_tokens),
+        cmocka_unit_test(ties_go_left),
         cmocka_unit_test(runs_without_bytes_are_unknown),
         cmocka_unit_test(cuts_cross_no_token),
         cmocka_unit_test(names_of_bytes),
