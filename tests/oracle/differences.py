@@ -29,9 +29,15 @@ def run(*command: object, cwd: str | Path | None = None) -> str:
     return done.stdout
 
 
-def perplexities(text: str) -> dict[int, float]:
-    """{chunks: perplexity so far}; llama-perplexity does not always print the last."""
-    return {int(k): float(p) for k, p in re.findall(r"\[(\d+)\]([0-9.]+)", text)}
+def perplexity(*command: object, cwd: str | Path | None = None) -> float:
+    """Over all of its --chunks, by attar perplexity or llama-perplexity. The latter ends before its log's last lines are
+    out where the machine is busy: then it runs again."""
+    argv = list(map(str, command))
+    for _ in range(10):
+        found = re.search(rf"\[{argv[argv.index('--chunks') + 1]}\]([0-9.]+)", run(*argv, cwd=cwd))
+        if found:
+            return float(found[1])
+    sys.exit(f"{' '.join(argv)}: it does not say the perplexity of its last chunk")
 
 
 def train(attar: str, folder: str, name: str, model: str, stages: str) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 
 import differences
-from differences import check, perplexities, run
+from differences import check, perplexity, run
 from gguf import GGUFReader, dequantize
 
 ATTAR = os.path.abspath(sys.argv[1])
@@ -67,12 +67,9 @@ def main():
                     check(f"{name} {kind}: {tensor} is {a[tensor]}, theirs {b[tensor]}",
                           a[tensor] == b[tensor])
                 text = f"{folder}/text.txt"
-                p = perplexities(run(ATTAR, "perplexity", "-m", mine, "-f", text, "-c", "128",
-                                     "--chunks", "8"))
-                q = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", mine, "-f", text, "-c",
-                                     "128", "--chunks", "8", "-t", "2", "-b", "128"))
-                last = max(q)
-                p, q = p[last], q[last]
+                flags = ("-m", mine, "-f", text, "-c", "128", "--chunks", "8")
+                p = perplexity(ATTAR, "perplexity", *flags)
+                q = perplexity(f"{LLAMA}/llama-perplexity", *flags, "-t", "2", "-b", "128")
                 apart = abs(p / q - 1)
                 worst = max(worst, apart)
                 check(f"{name} {kind}: perplexity {p}, llama.cpp's {q}",

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import differences
-from differences import check, perplexities, run
+from differences import check, perplexity, run
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
@@ -65,13 +65,12 @@ def write_head(base, path):
 
 def check_head(base, path, args):
     write_head(base, path)
-    alone = perplexities(run(ATTAR, "perplexity", "-m", base, *args))
-    ours = perplexities(run(ATTAR, "perplexity", "-m", base, "--lora", path, *args))
-    theirs = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", base, "--lora", path, *args, "-t", "2", "-b", "128"))
-    last = max(alone.keys() & ours.keys() & theirs.keys())
-    print(f"== an adapter of the head: {ours[last]:.4f}, llama.cpp's {theirs[last]:.4f}, without it {alone[last]:.4f}", flush=True)
-    check("the head's factors change little: nothing is shown", abs(ours[last] / alone[last] - 1) > 0.02)
-    check(f"an adapter of the head: {ours[last]}, llama.cpp's {theirs[last]}", abs(ours[last] / theirs[last] - 1) < 0.003)
+    alone = perplexity(ATTAR, "perplexity", "-m", base, *args)
+    ours = perplexity(ATTAR, "perplexity", "-m", base, "--lora", path, *args)
+    theirs = perplexity(f"{LLAMA}/llama-perplexity", "-m", base, "--lora", path, *args, "-t", "2", "-b", "128")
+    print(f"== an adapter of the head: {ours:.4f}, llama.cpp's {theirs:.4f}, without it {alone:.4f}", flush=True)
+    check("the head's factors change little: nothing is shown", abs(ours / alone - 1) > 0.02)
+    check(f"an adapter of the head: {ours}, llama.cpp's {theirs}", abs(ours / theirs - 1) < 0.003)
 
 
 def main():
@@ -83,25 +82,21 @@ def main():
             run(ATTAR, "export", stage, base)
             factors = check_file(lora, name.split("-")[0])
             args = ("-f", f"{folder}/text.txt", "-c", "128", "--chunks", "8")
-            own = perplexities(run(ATTAR, "perplexity", "-m", stage, *args))
-            alone = perplexities(run(ATTAR, "perplexity", "-m", base, *args))
-            ours = {1.0: perplexities(run(ATTAR, "perplexity", "-m", base, "--lora", lora, *args)),
-                    0.5: perplexities(run(ATTAR, "perplexity", "-m", base, "--lora-scaled", f"{lora}:0.5", *args))}
-            last = max(own)
-            print(f"== {name} over {TYPES[name]}, {factors} factors: checkpoint {own[last]:.4f}, from files "
-                  f"{ours[1.0][last]:.4f}, blocks alone {alone[last]:.4f}", flush=True)
-            check(f"{name}: files {ours[1.0][last]}, checkpoint {own[last]}",
-                  abs(ours[1.0][last] / own[last] - 1) < 0.003)
-            check(f"{name}: the factors change little: nothing is shown", alone[last] > 1.02 * own[last])
+            own = perplexity(ATTAR, "perplexity", "-m", stage, *args)
+            alone = perplexity(ATTAR, "perplexity", "-m", base, *args)
+            ours = {1.0: perplexity(ATTAR, "perplexity", "-m", base, "--lora", lora, *args),
+                    0.5: perplexity(ATTAR, "perplexity", "-m", base, "--lora-scaled", f"{lora}:0.5", *args)}
+            print(f"== {name} over {TYPES[name]}, {factors} factors: checkpoint {own:.4f}, from files "
+                  f"{ours[1.0]:.4f}, blocks alone {alone:.4f}", flush=True)
+            check(f"{name}: files {ours[1.0]}, checkpoint {own}", abs(ours[1.0] / own - 1) < 0.003)
+            check(f"{name}: the factors change little: nothing is shown", alone > 1.02 * own)
             if not LLAMA:
                 continue
             for scale, flags in ((1.0, ("--lora", lora)), (0.5, ("--lora-scaled", f"{lora}:0.5"))):
-                theirs = perplexities(run(f"{LLAMA}/llama-perplexity", "-m", base, *flags, *args, "-t", "2",
-                                        "-b", "128"))
-                last = max(theirs)
-                apart = abs(ours[scale][last] / theirs[last] - 1)
+                theirs = perplexity(f"{LLAMA}/llama-perplexity", "-m", base, *flags, *args, "-t", "2", "-b", "128")
+                apart = abs(ours[scale] / theirs - 1)
                 worst = max(worst, apart)
-                check(f"{name}, scale {scale}: {ours[scale][last]}, llama.cpp's {theirs[last]}", apart < 0.003)
+                check(f"{name}, scale {scale}: {ours[scale]}, llama.cpp's {theirs}", apart < 0.003)
             if name == "llama":
                 check_head(base, f"{folder}/head.gguf", args)
         if LLAMA:

@@ -17,7 +17,7 @@ import differences
 import h5py
 import numpy as np
 import torch
-from differences import check, perplexities, run
+from differences import check, perplexity, run
 from gguf import GGUFReader, dequantize
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -107,10 +107,8 @@ def check_llama(folder: Path, name: str, blocks: Path, decoded: Path) -> None:
 
 def perplexity_apart(folder: Path, file: Path) -> float:
     flags = ("-m", file, "-f", "text.txt", "-c", CONTEXT, "--chunks", 8)
-    ours = perplexities(run(ATTAR, "perplexity", *flags, cwd=folder))
-    theirs = perplexities(run(f"{LLAMA}/llama-perplexity", *flags, "-t", 2, "-b", CONTEXT, cwd=folder))
-    last = max(theirs)
-    return abs(ours[last] / theirs[last] - 1)
+    theirs = perplexity(f"{LLAMA}/llama-perplexity", *flags, "-t", 2, "-b", CONTEXT, cwd=folder)
+    return abs(perplexity(ATTAR, "perplexity", *flags, cwd=folder) / theirs - 1)
 
 
 def train(folder: Path, source: str, kind: str, more: str) -> float:
