@@ -30,14 +30,16 @@ def run(*command: object, cwd: str | Path | None = None) -> str:
 
 
 def perplexity(*command: object, cwd: str | Path | None = None) -> float:
-    """Over all of its --chunks, by attar perplexity or llama-perplexity. The latter ends before its log's last lines are
-    out where the machine is busy: then it runs again."""
+    """Over all of its --chunks, by attar perplexity or llama-perplexity. The latter often ends before its log's last lines
+    are out: it is asked for a chunk more, and again where even that is not enough."""
     argv = list(map(str, command))
+    at = argv.index("--chunks") + 1
+    wanted, argv[at] = argv[at], str(int(argv[at]) + 1)
     for _ in range(10):
-        found = re.search(rf"\[{argv[argv.index('--chunks') + 1]}\]([0-9.]+)", run(*argv, cwd=cwd))
+        found = re.search(rf"\[{wanted}\]([0-9.]+)", run(*argv, cwd=cwd))
         if found:
             return float(found[1])
-    sys.exit(f"{' '.join(argv)}: it does not say the perplexity of its last chunk")
+    sys.exit(f"{' '.join(argv)}: it does not say the perplexity of {wanted} chunks")
 
 
 def train(attar: str, folder: str, name: str, model: str, stages: str) -> None:
