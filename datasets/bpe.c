@@ -355,7 +355,8 @@ int bpe_encode(const struct bpe *b, struct bpe_work *w, const char *s, size_t n,
         slot->len = (uint8_t)n;
         slot->n_tokens = (uint8_t)n_ids;
         memcpy(slot->text, s, n);
-        memcpy(slot->id, out->id + before, n_ids * sizeof *id);
+        if (n_ids) // nothing may be there yet, not even memory
+            memcpy(slot->id, out->id + before, n_ids * sizeof *id);
     }
     return 0;
 }

@@ -236,6 +236,8 @@ static inline const uint16_t *row_part(const void *row, bool bf16, int64_t k, in
     const int64_t there = !row || end <= k ? 0 : end - k < n ? end - k : n;
     if (bf16 && there == n)
         return (const uint16_t *)row + k;
+    if (!there)
+        return memset(out, 0, (size_t)n * sizeof *out);
     if (bf16)
         memcpy(out, (const uint16_t *)row + k, (size_t)there * sizeof *out);
     else if (there == n)
