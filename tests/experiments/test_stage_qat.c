@@ -222,7 +222,7 @@ static void the_blocks_are_the_model(void **state)
     struct stat file;
     assert_int_equal(summary_read(&sum, qat_run_at("runs/still/03-evaluate/summary.json")), 0);
     assert_int_equal(stat(qat_run_at("m.gguf"), &file), 0);
-    assert_true(llabs(sum.row[1].size - (int64_t)file.st_size) <= 64); // names of the model
+    assert_true(llabs(sum.row[1].size - (int64_t)file.st_size) <= 64);  // names of the model
     assert_true(fabs(sum.row[0].kld) < 1e-12 && sum.row[1].kld > 1e-3); // two bits tell
     summary_free(&sum);
     spawn_expect(folder, 1, "export runs/t/02-qat m.gguf --pure");
