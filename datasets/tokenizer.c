@@ -131,10 +131,43 @@ const char *tokenizer_name(const struct tokenizer *t)
     return t->spm ? "spm" : bytes ? "byte" : "bpe";
 }
 
+/* Those that llama.cpp ends generation with, whatever their role (src/llama-vocab.cpp, the list of
+   special_eog_ids, 2026). */
+static const char *const text_ends[] = {"<|eot_id|>",
+                                        "<|eom_id|>",
+                                        "<|im_end|>",
+                                        "<|endoftext|>",
+                                        "<|end_of_text|>",
+                                        "<end_of_turn>",
+                                        "<end_of_utterance>",
+                                        "<eos>",
+                                        "</s>",
+                                        "<|end|>",
+                                        "<|return|>",
+                                        "<|call|>",
+                                        "<|calls|>",
+                                        "<|flush|>",
+                                        "<EOT>",
+                                        "_<EOT>",
+                                        "[EOT]",
+                                        "[EOS]",
+                                        "<turn|>",
+                                        "<|tool_response>",
+                                        "[e~[",
+                                        "<|fim_pad|>",
+                                        "<fim-pad>",
+                                        "<fim_pad>",
+                                        "<PAD>",
+                                        "[PAD]",
+                                        "<|fim_repo|>",
+                                        "<|repo_name|>",
+                                        "<fim-repo>",
+                                        "<REPO>",
+                                        "<reponame>",
+                                        "<|file_sep|>"};
+
 bool tokenizer_ends(const struct tokenizer *t, int32_t id)
 {
-    static const char *const names[] = {"<|eot_id|>",    "<|eom_id|>",      "<|im_end|>",
-                                        "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>"};
     size_t n;
     const char *bytes = tokenizer_bytes(t, id, &n);
     if (!bytes || id == t->eot || id == t->role[TOKENIZER_EOS] || id == t->role[TOKENIZER_EOT] ||
@@ -142,8 +175,8 @@ bool tokenizer_ends(const struct tokenizer *t, int32_t id)
         return bytes != NULL;
     if (t->vocab.token[id].type == VOCAB_NORMAL)
         return false;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (n == strlen(names[i]) && !memcmp(bytes, names[i], n))
+    for (size_t i = 0; i < sizeof text_ends / sizeof *text_ends; i++)
+        if (n == strlen(text_ends[i]) && !memcmp(bytes, text_ends[i], n))
             return true;
     return false;
 }

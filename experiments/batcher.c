@@ -229,7 +229,7 @@ static bool stops(struct text *t, size_t fresh)
 static int settle(struct batcher *b, struct text *t, enum batcher_end *end)
 {
     size_t n;
-    if (t->drawn == tokenizer_eot(b->tok)) {
+    if (tokenizer_ends(b->tok, t->drawn)) {
         *end = BATCHER_EOS;
         return 1;
     }

@@ -119,6 +119,30 @@ static void added_tokens(void **state)
     tokenizer_free(t);
 }
 
+/* Texts end with a token by its role, and by its name, as long as it is one added to the others. */
+static void ends_of_texts(void **state)
+{
+    (void)state;
+    const char *const added[] = {"<|endoftext|>", "<|im_end|>", "<|end|>", "<|im_start|>", NULL};
+    struct bpe_train *b = bpe_train_new("gpt-2", 300, added);
+    struct tokenizer *t = NULL;
+    assert_non_null(b);
+    assert_int_equal(bpe_train_add(b, "</s> </s> </s> </s>", 19), 0);
+    assert_non_null(t = bpe_train_finish(b));
+    t->eot = t->role[TOKENIZER_EOS] = tokenizer_find(t, "<|im_end|>");
+    for (int i = 0; added[i]; i++)
+        assert_int_equal(tokenizer_ends(t, tokenizer_find(t, added[i])), i < 3);
+    for (int32_t id = 0; id < tokenizer_vocab_size(t); id++) {
+        size_t n;
+        const char *s = tokenizer_bytes(t, id, &n);
+        if (n == 4 && !memcmp(s, "</s>", n))
+            assert_false(tokenizer_ends(t, id)); // a merge that looks like it
+    }
+    t->role[TOKENIZER_EOT] = 'q';
+    assert_true(tokenizer_ends(t, 'q') && !tokenizer_ends(t, 'r'));
+    tokenizer_free(t);
+}
+
 static void ids_that_are_none(void **state)
 {
     (void)state;
@@ -230,6 +254,7 @@ int main(void)
         cmocka_unit_test(bytes),
         cmocka_unit_test(any_bytes_round_trip),
         cmocka_unit_test(added_tokens),
+        cmocka_unit_test(ends_of_texts),
         cmocka_unit_test(ids_that_are_none),
         cmocka_unit_test(ids_mean_the_same),
         cmocka_unit_test(threads_share_it),

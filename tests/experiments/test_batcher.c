@@ -303,6 +303,39 @@ static void stop_ends_it_cleanly(void **state)
     assert_int_equal(f->n, MOST);
 }
 
+static int gather(void *arg, const char *bytes, size_t n)
+{
+    buf_add(arg, bytes, n);
+    return 0;
+}
+
+/* What ends a text alone ends it here: the end of a document, or a token that ends texts by its
+   name where the file calls another one the end. */
+static void one_rule_for_the_end(void **state)
+{
+    struct fixture *f = *state;
+    const struct batcher_args args = usual(4, 100);
+    tiny_model_always(&f->m, 256); // <|endoftext|>
+    for (int i = 0; i < 2; i++) {
+        struct decode d;
+        struct buf text = {0};
+        enum decode_end end;
+        int64_t made;
+        if (decode_open(&d, &f->m, f->tok, TINY_CONTEXT, KVBLOCK_F16, &warm, NULL))
+            fail_msg("%s", err_text());
+        assert_int_equal(decode_feed(&d, f->r[0].prompt, f->r[0].n), 0);
+        assert_int_equal(decode_generate(&d, 10, gather, &text, &made, &end), 0);
+        assert_int_equal(end, DECODE_EOT);
+        assert_int_equal(made, 0);
+        run(f, &args, 1);
+        assert_int_equal(f->result[0].end, BATCHER_EOS);
+        assert_int_equal(f->result[0].made, 0);
+        buf_free(&text);
+        decode_close(&d);
+        f->tok->eot = f->tok->role[TOKENIZER_EOS] = 'Z';
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -312,9 +345,8 @@ int main(void)
         TEST(prompts_are_shared),
     };
     const struct CMUnitTest tests[] = {
-        TEST(a_text_is_that_of_decode),
-        TEST(texts_end),
-        TEST(what_cannot_be_is_refused),
+        TEST(a_text_is_that_of_decode), TEST(texts_end),
+        TEST(one_rule_for_the_end),     TEST(what_cannot_be_is_refused),
         TEST(stop_ends_it_cleanly),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
