@@ -79,9 +79,7 @@ static int compare_indirect(const void *a, const void *b)
     return compare(*(const struct gguf_string *const *)a, *(const struct gguf_string *const *)b);
 }
 
-/* Is a name, the first member of each of the n structs of `size` bytes, there twice? */
-static int check_unique(struct cursor *c, const void *first, size_t n, size_t size,
-                        const char *what)
+int gguf_check_unique(const void *first, size_t n, size_t size, const char *what)
 {
     const struct gguf_string **order = mem_new(n, sizeof *order);
     if (!order)
@@ -92,8 +90,8 @@ static int check_unique(struct cursor *c, const void *first, size_t n, size_t si
     int rc = 0;
     for (size_t i = 1; i < n && !rc; i++)
         if (!compare(order[i - 1], order[i]))
-            rc = cursor_fail(c, "%s '%.*s' is there twice", what,
-                             (int)(order[i]->n < 100 ? order[i]->n : 100), order[i]->s);
+            rc = err("%s '%.*s' is there twice", what, (int)(order[i]->n < 100 ? order[i]->n : 100),
+                     order[i]->s);
     free(order);
     return rc;
 }
@@ -137,7 +135,7 @@ static int read_pairs(struct gguf *g, struct cursor *c, size_t n)
     for (; g->n_pairs < n; g->n_pairs++)
         if (read_pair(c, &g->pair[g->n_pairs]))
             return -1;
-    return check_unique(c, g->pair, n, sizeof *g->pair, "key");
+    return gguf_check_unique(g->pair, n, sizeof *g->pair, "key");
 }
 
 static int read_alignment(struct gguf *g, struct cursor *c)
@@ -204,7 +202,7 @@ static int place_tensors(const struct gguf *g, struct cursor *c)
     uint64_t next = 0;
     bool known = true;
     for (size_t i = 0; i < g->n_tensors; i++) {
-        const struct gguf_tensor *t = &g->tensor[i];
+        struct gguf_tensor *t = &g->tensor[i];
         const char *name = t->name.s;
         const int n = (int)t->name.n;
         if (t->offset % g->alignment || t->offset < next || (known && t->offset != next))
@@ -214,6 +212,7 @@ static int place_tensors(const struct gguf *g, struct cursor *c)
             return cursor_fail(c, "tensor '%.*s' needs %llu bytes from %llu on, the file has %llu",
                                n, name, (unsigned long long)t->bytes, (unsigned long long)t->offset,
                                (unsigned long long)room);
+        t->data = g->base + g->data + t->offset;
         // both are at most the file's size
         next = (t->offset + t->bytes + g->alignment - 1) / g->alignment * g->alignment;
         known = t->type != NULL;
@@ -229,7 +228,7 @@ static int read_tensors(struct gguf *g, struct cursor *c, size_t n)
     for (; g->n_tensors < n; g->n_tensors++)
         if (read_tensor(c, &g->tensor[g->n_tensors]))
             return -1;
-    if (check_unique(c, g->tensor, n, sizeof *g->tensor, "tensor"))
+    if (gguf_check_unique(g->tensor, n, sizeof *g->tensor, "tensor"))
         return -1;
     g->data = (c->at + g->alignment - 1) / g->alignment * g->alignment;
     return place_tensors(g, c);
@@ -255,7 +254,7 @@ static int read_all(struct gguf *g, struct cursor *c)
     return read_tensors(g, c, (size_t)n_tensors);
 }
 
-int gguf_parse(struct gguf *g, const void *bytes, size_t n)
+int gguf_read(struct gguf *g, const void *bytes, size_t n)
 {
     struct cursor c = {.base = bytes, .size = n};
     *g = (struct gguf){.base = bytes, .size = n};
@@ -265,27 +264,15 @@ int gguf_parse(struct gguf *g, const void *bytes, size_t n)
     return -1;
 }
 
-int gguf_open(struct gguf *g, const char *path)
-{
-    const void *p;
-    size_t n;
-    *g = (struct gguf){0};
-    if (file_map(path, &p, &n))
-        return -1;
-    if (gguf_parse(g, p, n)) {
-        file_unmap(p, n);
-        return err_in("%s", path);
-    }
-    g->mapped = true;
-    return 0;
-}
-
 void gguf_close(struct gguf *g)
 {
+    for (int i = 0; i < g->n_parts; i++)
+        gguf_close(&g->part[i]);
     if (g->mapped)
         file_unmap(g->base, g->size);
     free(g->pair);
     free(g->tensor);
+    free(g->part);
     *g = (struct gguf){0};
 }
 

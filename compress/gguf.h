@@ -9,6 +9,10 @@
  * Everything is checked before it is believed: counts against the bytes that are left, products
  * for overflow, names for duplicates, offsets and sizes against the file. No input aborts; what is
  * malformed is an error with its offset.
+ *
+ * A model may lie in several files (llama.cpp's gguf-split): NAME-00001-of-00003.gguf and so on.
+ * All have split.no (from 0), split.count and split.tensors.count (of all parts together); the
+ * first has the metadata. They are read as one file: all of them, or none.
  */
 #ifndef ATTAR_COMPRESS_GGUF_H
 #define ATTAR_COMPRESS_GGUF_H
@@ -17,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "autograd/base/buf.h"
 #include "autograd/base/cursor.h"
 
 enum {
@@ -73,7 +78,8 @@ struct gguf_tensor {
     uint64_t numel;
     uint32_t type_id;
     const struct gguf_type *type; /* NULL: none of ours, `bytes` is then 0 */
-    uint64_t offset, bytes;       /* of the data, behind gguf.data */
+    uint64_t offset, bytes;       /* of the data, behind gguf.data of its file */
+    const unsigned char *data;    /* [bytes] in that file's map */
 };
 
 struct gguf {
@@ -82,18 +88,36 @@ struct gguf {
     bool mapped; /* base is ours */
     uint32_t version;
     uint32_t alignment;
-    size_t data;            /* where the tensors' data starts */
-    struct gguf_pair *pair; /* [n_pairs] in the file's order */
-    struct gguf_tensor *tensor;
+    size_t data;                /* where the tensors' data starts */
+    struct gguf_pair *pair;     /* [n_pairs] in the file's order */
+    struct gguf_tensor *tensor; /* [n_tensors] of all parts, in their order */
     size_t n_pairs, n_tensors;
+    struct gguf *part; /* [n_parts] the files behind the first, their tables empty; what is above is
+                          the first one's but for `tensor` */
+    int n_parts;       /* 0: a model in one file */
 };
 
-/* Maps and reads a file; -1 with err() set, the path in front. gguf_close() after 0. */
+/* Maps and reads a file, and where that is one of several parts (any of them) the others beside it;
+   -1 with err() set, the path in front: also where a part is missing or another model's.
+   gguf_close() after 0. */
 int gguf_open(struct gguf *g, const char *path);
 
-/* Reads bytes that stay the caller's and outlive g. 0, or -1 with err() set. */
+/* Reads bytes that stay the caller's and outlive g; a part of several is refused. 0, or -1 with
+   err() set. */
 int gguf_parse(struct gguf *g, const void *bytes, size_t n);
 void gguf_close(struct gguf *g);
+
+/* gguf_parse() of one file's bytes, of parts too: what gguf_open() puts together. */
+int gguf_read(struct gguf *g, const void *bytes, size_t n);
+
+/* Is a name, the first member (a gguf_string) of each of the n structs of `size` bytes, there
+   twice? 0, or -1 with err() set. */
+int gguf_check_unique(const void *first, size_t n, size_t size, const char *what);
+
+/* Of the files that g was opened from: the bytes of all, and the name of the i-th, from 0 to
+   n_parts (path: what gguf_open() got). */
+uint64_t gguf_size(const struct gguf *g);
+int gguf_path(const struct gguf *g, const char *path, int i, struct buf *name);
 
 const struct gguf_pair *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);

@@ -146,7 +146,7 @@ static int read_sums(struct imatrix *m, const struct gguf *g, const struct gguf_
     struct imatrix_entry *e = add(m, t->name.s, t->name.n - (sizeof SUM - 1), (int64_t)t->dim[0],
                                   (int64_t)(t->numel / t->dim[0]));
     if (e)
-        memcpy(e->sum, g->base + g->data + t->offset, (size_t)t->bytes);
+        memcpy(e->sum, t->data, (size_t)t->bytes);
     return e ? 0 : -1;
 }
 
@@ -159,7 +159,7 @@ static int read_counts(const struct imatrix *m, const struct gguf *g, const stru
         return wrong(g, t, "there are no sums that it counts");
     if (!t->type || t->type->id || t->numel != (uint64_t)e->mats)
         return wrong(g, t, "counts have to be F32, one for each matrix");
-    memcpy(e->count, g->base + g->data + t->offset, (size_t)t->bytes);
+    memcpy(e->count, t->data, (size_t)t->bytes);
     return 0;
 }
 

@@ -7,7 +7,13 @@
 #include "compress/gguf_meta.h"
 #include "compress/quantize.h"
 
-enum { LAYERS_MOST = 65536, HEADS_MOST = 65536, KEY = 80, QUANTIZATION_VERSION = 2 };
+enum {
+    LAYERS_MOST = 65536,
+    HEADS_MOST = 65536,
+    WIDTH_MOST = 1 << 24,
+    KEY = 80,
+    QUANTIZATION_VERSION = 2
+};
 
 static const char *const known_archs[] = {"llama", "qwen2", "qwen3", "gpt2", NULL};
 
@@ -29,17 +35,54 @@ static const char *find_arch(const struct gguf *g)
     return NULL;
 }
 
-/* Of the first layer, if there is a list; `other` if there is no such key. */
-static int first_of(const struct gguf *g, const char *arch, const char *what, int64_t layers,
+/* Of layer l, if there is a list; `other` if there is no such key. */
+static int of_layer(const struct gguf *g, const char *arch, const char *what, int64_t layers, int l,
                     int other, int *x)
 {
     char key[KEY];
     int *list = mem_new((size_t)layers, sizeof *list);
     snprintf(key, sizeof key, "%s.%s", arch, what);
-    const int rc = list ? gguf_meta_ints(g, key, 0, HEADS_MOST, (size_t)layers, list) : -1;
-    *x = rc ? other : list[0];
+    const int rc = list ? gguf_meta_ints(g, key, 0, WIDTH_MOST, (size_t)layers, list) : -1;
+    *x = rc ? other : list[l];
     free(list);
     return rc < 0 ? -1 : 0;
+}
+
+/* Has layer l no tensors by the metadata: neither heads nor a feed-forward half (as in deci)? 1, 0,
+   or -1 with err() set. */
+static int is_empty(const struct gguf *g, const char *arch, int layers, int l)
+{
+    int heads, width;
+    if (of_layer(g, arch, "attention.head_count", layers, l, 1, &heads) ||
+        of_layer(g, arch, "feed_forward_length", layers, l, 1, &width))
+        return -1;
+    return !heads && !width;
+}
+
+/* A model of which whole layers were lost would become a smaller file that says nothing of it. */
+static int check_layers(const struct gguf *g, const char *arch, int n)
+{
+    bool *there = mem_new((size_t)n, sizeof *there);
+    if (!there)
+        return -1;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const struct gguf_string *s = &g->tensor[i].name;
+        static const char prefix[] = "blk.";
+        size_t at = sizeof prefix - 1;
+        int64_t l = 0;
+        if (s->n < at || memcmp(s->s, prefix, at))
+            continue;
+        for (; at < s->n && s->s[at] >= '0' && s->s[at] <= '9' && l < n; at++)
+            l = 10 * l + s->s[at] - '0';
+        if (l < n)
+            there[l] = true;
+    }
+    int whole = 1;
+    for (int l = 0; l < n && whole > 0; l++)
+        if (!there[l] && !(whole = is_empty(g, arch, n, l)))
+            err("layer %d of %d has no tensors: a part of the model is missing", l, n);
+    free(there);
+    return whole > 0 ? 0 : -1;
 }
 
 static int find_facts(const struct gguf *g, struct recipe_facts *f)
@@ -62,9 +105,12 @@ static int find_facts(const struct gguf *g, struct recipe_facts *f)
     *f = (struct recipe_facts){.n_layers = (int)layers,
                                .tied = !gguf_tensor(g, "output.weight"),
                                .llama_or_qwen2 = !strcmp(arch, "llama") || !strcmp(arch, "qwen2")};
-    rc = first_of(g, arch, "attention.head_count", layers, 1, &f->n_heads);
-    return rc ? rc
-              : first_of(g, arch, "attention.head_count_kv", layers, f->n_heads, &f->n_kv_heads);
+    return of_layer(g, arch, "attention.head_count", layers, 0, 1, &f->n_heads) ||
+                   of_layer(g, arch, "attention.head_count_kv", layers, 0, f->n_heads,
+                            &f->n_kv_heads) ||
+                   check_layers(g, arch, (int)layers)
+               ? -1
+               : 0;
 }
 
 /* ---- plan ---- */
@@ -194,6 +240,6 @@ struct quantize_source quantize_from(const struct gguf *g, const struct gguf_ten
     s.t = (struct tensor){.dt = codecs_by_id(t->type_id),
                           .nd = 2,
                           .dim = {(int64_t)(t->numel / t->dim[0]), (int64_t)t->dim[0]},
-                          .data = (void *)(uintptr_t)(g->base + g->data + t->offset)};
+                          .data = (void *)(uintptr_t)t->data};
     return s;
 }

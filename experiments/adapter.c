@@ -68,7 +68,7 @@ static int read_factor(const struct gguf *g, const struct param *p)
                    (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], (long long)rows,
                    (long long)cols);
     struct tensor from = {.dt = dt, .nd = 2, .dim = {rows, cols}};
-    from.data = (void *)(uintptr_t)(g->base + g->data + t->offset); // only read
+    from.data = (void *)(uintptr_t)t->data; // only read
     for (int64_t r = 0; r < rows; r++)
         dt->decode(&from, r, p->latent + r * cols);
     return 0;

@@ -81,12 +81,20 @@ static int sort_arguments(const struct quantize_args *a, struct job *j, const ch
     return j->out.failed ? -1 : 0;
 }
 
-static int check_other(const char *in, const char *out)
+/* The output is none of the input's files. */
+static int check_other(const struct gguf *g, const char *in, const char *out)
 {
-    struct stat a, b;
-    if (!stat(in, &a) && !stat(out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return err("%s: the output would replace the input; give it another name", out);
-    return 0;
+    struct buf name = {0};
+    int rc = 0;
+    for (int i = 0; i <= g->n_parts && !rc; i++) {
+        struct stat a, b;
+        rc = gguf_path(g, in, i, &name);
+        if (!rc && !stat(name.p, &a) && !stat(out, &b) && a.st_dev == b.st_dev &&
+            a.st_ino == b.st_ino)
+            rc = err("%s: the output would replace the input; give it another name", out);
+    }
+    buf_free(&name);
+    return rc;
 }
 
 /* ---- lines ---- */
@@ -202,7 +210,7 @@ static int quantize(struct job *j, const char *type)
     if (mix_args_recipe(&a->mix, type, &j->recipe))
         return -1;
     if (mix_args_imatrix(&a->mix, &j->own, &j->imatrix) || gguf_open(&j->in, in) ||
-        (!a->dry_run && check_other(in, j->out.p)))
+        (!a->dry_run && check_other(&j->in, in, j->out.p)))
         return -1;
     if (quantize_plan(&j->plan, &j->in, &j->recipe, j->imatrix != NULL, a->allow_requantize))
         return err_in("%s", in);

@@ -95,9 +95,11 @@ int inspect_gguf(const char *path, struct buf *out)
         known += g.tensor[i].type ? (double)g.tensor[i].numel : 0;
         bytes += (double)g.tensor[i].bytes;
     }
-    inspect_bytes(&size, (double)g.size);
+    inspect_bytes(&size, (double)gguf_size(&g));
     inspect_line(out, "GGUF", "version %u, %s, alignment %u", g.version, size.p ? size.p : "",
                  g.alignment);
+    if (g.n_parts)
+        inspect_line(out, "parts", "%d files, read as one", g.n_parts + 1);
     inspect_line(out, "tensors", "%zu with %.0f elements%s", g.n_tensors, elements,
                  g.n_tensors ? "" : " (metadata alone)");
     if (known > 0)

@@ -120,7 +120,7 @@ static int read_divisors(const struct gguf *g, struct transformer_dims *d)
     if (d->rope.scaling != ROPE_SCALING_NONE)
         return err("tensor 'rope_freqs.weight' beside linear scaling is not supported");
     d->rope.scaling = ROPE_SCALING_TABLE;
-    memcpy(d->rope.divisor, g->base + g->data + t->offset, (size_t)t->bytes);
+    memcpy(d->rope.divisor, t->data, (size_t)t->bytes);
     return 0;
 }
 
@@ -252,7 +252,7 @@ static int map(const struct gguf *g, struct transformer *m)
     for (int i = 0; i < m->store.n; i++) {
         struct param *p = &m->store.p[i];
         const struct gguf_tensor *t = find(g, p);
-        if (!t || store_map(p, dtype_of(t->type_id), g->base + g->data + t->offset))
+        if (!t || store_map(p, dtype_of(t->type_id), t->data))
             return -1;
     }
     return check_all_used(g, &m->store);
@@ -267,7 +267,7 @@ static int decode(const struct gguf *g, struct transformer *m)
             return -1;
         struct tensor from = p->used;
         from.dt = dtype_of(t->type_id);
-        from.data = (void *)(uintptr_t)(g->base + g->data + t->offset);
+        from.data = (void *)(uintptr_t)t->data;
         const int64_t rows = tensor_rows(&from), cols = tensor_cols(&from);
 #pragma omp parallel for schedule(static)
         for (int64_t r = 0; r < rows; r++)
@@ -328,6 +328,8 @@ static int open_path(const char *path, struct transformer *m, struct tokenizer *
         return -1;
     }
     file_enlarge(g->base, g->size);
+    for (int i = 0; i < g->n_parts; i++)
+        file_enlarge(g->part[i].base, g->part[i].size);
     const int rc = open_model(g, m, tok, use);
     if (!rc && use == STORE_MAPPED) {
         m->store.file = g;

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "autograd/base/mem.h"
 #include "experiments/adapter.h"
@@ -143,21 +142,14 @@ static int blocks_size(const struct run *r, struct subject *s, struct summary_ro
     return rc;
 }
 
-static int file_size(const char *path, int64_t *size)
-{
-    struct stat s;
-    if (stat(path, &s))
-        return err("%s: it is gone", path);
-    *size = s.st_size;
-    return 0;
-}
-
 /* Size, and weights of the type that is asked for. */
 static int prepare(const struct run *r, struct subject *s, struct summary_row *row)
 {
-    return s->type                  ? quantize(r, s, row)
-           : model_gguf_is(s->path) ? file_size(s->path, &row->size)
-                                    : blocks_size(r, s, row);
+    if (!s->type && model_gguf_is(s->path)) {
+        row->size = (int64_t)gguf_size(s->m.store.file);
+        return 0;
+    }
+    return s->type ? quantize(r, s, row) : blocks_size(r, s, row);
 }
 
 /* What the stage that trained the model in blocks has said of it at its end, in the precision of

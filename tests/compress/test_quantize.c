@@ -271,6 +271,29 @@ static void models_that_cannot_be_quantized_are_refused(void **state)
     gguf_close(&g);
 }
 
+/* Half a model is none, unless its metadata says that a layer has nothing. */
+static void layers_that_are_lost_are_named(void **state)
+{
+    const char *path = scratch_path(*state, "m.gguf");
+    struct gguf g;
+    struct recipe r;
+    struct quantize_plan p;
+    write_model(path, "llama", 1, 256, 3);
+    assert_int_equal(plan_of(path, "F16", false, &g, &r, &p), -1);
+    assert_non_null(strstr(err_text(), "layer 2 of 3 has no tensors"));
+    struct gguf_pair *heads = (struct gguf_pair *)gguf_find(&g, "llama.attention.head_count");
+    heads->data = (const unsigned char *)(const int32_t[]){8, 8, 0};
+    assert_int_equal(quantize_plan(&p, &g, &r, false, false), -1);
+    struct gguf_pair *kv =
+        (struct gguf_pair *)gguf_find(&g, "general.file_type"); // becomes another
+    kv->key = (struct gguf_string){"llama.feed_forward_length", 25};
+    kv->data = (const unsigned char *)(const uint32_t[]){0};
+    assert_int_equal(quantize_plan(&p, &g, &r, false, false), 0);
+    quantize_plan_free(&p);
+    recipe_free(&r);
+    gguf_close(&g);
+}
+
 static void importance_fits_or_is_refused(void **state)
 {
     (void)state;
@@ -305,6 +328,7 @@ int main(void)
         TEST(a_stop_and_a_full_disk_leave_nothing),
         TEST(plans_know_the_model),
         TEST(models_that_cannot_be_quantized_are_refused),
+        TEST(layers_that_are_lost_are_named),
         TEST(importance_fits_or_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 #include "compress/gguf_write.h"
 #include "compress/imatrix.h"
 #include "experiments/cmd.h"
+#include "tests/compress/cut_gguf.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/capture.h"
 #include "tests/experiments/spawn.h"
@@ -90,6 +91,47 @@ static void rows_that_do_not_fit_are_named_first(void **state)
                                  "which q3_k has: q4_0\n");
     assert_non_null(strstr(text.p, "WARNING: 1 of 2 tensor(s) required fallback quantization"));
     assert_types(out, "Q6_K", "Q4_0");
+    buf_free(&text);
+    buf_free(&notes);
+}
+
+/* Whichever part is named, the same bytes as of the whole, without a word of parts; no part is
+   overwritten, and without one of them nothing is made. */
+static void parts_are_quantized_as_one(void **state)
+{
+    const char *in = scratch_path(*state, "in.gguf"), *stem = scratch_path(*state, "m");
+    const char *want = scratch_path(*state, "want.gguf"), *got = scratch_path(*state, "got.gguf");
+    struct buf text = {0}, notes = {0};
+    size_t n, n_got;
+    write_model(in, 64, 512);
+    cut_gguf(in, stem, &(struct cut_gguf){.parts = 2});
+    assert_int_equal(command((const char *[]){"quantize", in, want, "Q4_K_M", NULL}, &text, &notes),
+                     0);
+    char *bytes = scratch_read(want, &n);
+    for (int named = 0; named < 2; named++) {
+        char part[4096];
+        snprintf(part, sizeof part, "%s", cut_gguf_path(stem, named, 2));
+        if (command((const char *[]){"quantize", part, got, "Q4_K_M", NULL}, &text, &notes))
+            fail_msg("%s", err_text());
+        char *same = scratch_read(got, &n_got);
+        assert_int_equal(n_got, n);
+        assert_memory_equal(same, bytes, n);
+        free(same);
+        remove(got);
+        assert_int_equal(command((const char *[]){"quantize", part,
+                                                  cut_gguf_path(stem, 1 - named, 2), "Q8_0", NULL},
+                                 &text, &notes),
+                         -1);
+        assert_non_null(strstr(err_text(), "would replace the input"));
+    }
+    unlink(cut_gguf_path(stem, 1, 2));
+    assert_int_equal(command((const char *[]){"quantize", cut_gguf_path(stem, 0, 2), got, "Q4_K_M",
+                                              NULL},
+                             &text, &notes),
+                     -1);
+    assert_non_null(strstr(err_text(), "m-00002-of-00002.gguf: No such file"));
+    assert_int_equal(access(got, F_OK), -1);
+    free(bytes);
     buf_free(&text);
     buf_free(&notes);
 }
@@ -221,13 +263,10 @@ static void memory_stays_below_the_largest_tensor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(lines_are_llama_quantizes),
-        TEST(rows_that_do_not_fit_are_named_first),
-        TEST(a_dry_run_says_the_size_to_the_byte),
-        TEST(options_and_importance_are_used),
-        TEST(wrong_calls_are_refused),
-        TEST(a_full_disk_leaves_nothing),
-        TEST(memory_stays_below_the_largest_tensor),
+        TEST(lines_are_llama_quantizes),       TEST(rows_that_do_not_fit_are_named_first),
+        TEST(parts_are_quantized_as_one),      TEST(a_dry_run_says_the_size_to_the_byte),
+        TEST(options_and_importance_are_used), TEST(wrong_calls_are_refused),
+        TEST(a_full_disk_leaves_nothing),      TEST(memory_stays_below_the_largest_tensor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

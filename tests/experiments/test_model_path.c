@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,7 +12,10 @@
 
 #include "autograd/base/err.h"
 #include "experiments/model_path.h"
+#include "experiments/model_tokenizer.h"
+#include "tests/compress/cut_gguf.h"
 #include "tests/datasets/scratch.h"
+#include "tests/experiments/tiny_gguf.h"
 #include "tests/experiments/tiny_model.h"
 
 static const char *folder(void **state, const char *name)
@@ -79,12 +83,43 @@ static void models_are_opened(void **state)
     buf_free(&path);
 }
 
+/* All tensors and the tokenizer, from whichever part is named. */
+static void a_model_in_parts_is_opened(void **state)
+{
+    const char *whole = scratch_path(*state, "whole.gguf"), *stem = scratch_path(*state, "m");
+    struct transformer m, again;
+    struct tokenizer *tok;
+    tiny_model(&m, false, false);
+    tiny_gguf_save(whole, &(struct tiny_gguf){.m = &m});
+    cut_gguf(whole, stem, &(struct cut_gguf){.parts = 3, .bare_first = true});
+    for (int named = 0; named < 3; named++) {
+        const char *path = cut_gguf_path(stem, named, 3);
+        if (model_path_open(path, &again, &tok, NULL))
+            fail_msg("%s", err_text());
+        for (int i = 0; i < m.store.n; i++)
+            assert_memory_equal(again.store.p[i].used.data, m.store.p[i].used.data,
+                                tensor_bytes(&m.store.p[i].used));
+        transformer_free(&again);
+        tokenizer_free(tok);
+        tok = model_tokenizer(path);
+        assert_non_null(tok);
+        assert_int_equal(tokenizer_vocab_size(tok), 257);
+        tokenizer_free(tok);
+    }
+    remove(cut_gguf_path(stem, 2, 3));
+    assert_int_equal(model_path_open(cut_gguf_path(stem, 0, 3), &again, &tok, NULL), -1);
+    assert_non_null(strstr(err_text(), "m-00003-of-00003.gguf: No such file"));
+    transformer_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(files_stages_and_runs_are_found, scratch_setup,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(models_are_opened, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_model_in_parts_is_opened, scratch_setup,
+                                        scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

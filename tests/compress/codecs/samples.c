@@ -131,7 +131,7 @@ float *samples_trained(const char *tensor, int64_t *rows, int64_t *cols)
     *cols = (int64_t)from->dim[0];
     struct tensor t = {.dt = codecs_by_id(from->type_id), .nd = 2, .dim = {*rows, *cols}};
     t.data = malloc((size_t)from->bytes);
-    memcpy(t.data, g.base + g.data + from->offset, (size_t)from->bytes);
+    memcpy(t.data, from->data, (size_t)from->bytes);
     float *x = malloc((size_t)(*rows * *cols) * sizeof *x);
     for (int64_t r = 0; r < *rows; r++)
         t.dt->decode(&t, r, x + r * *cols);
