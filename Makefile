@@ -2,7 +2,7 @@
 #
 #   make              ./attar and libattar.a (NO_BLAS=1: without OpenBLAS; PERF=1: for perf)
 #   make quickstart   packages, build, train on the King James Bible, write some text
-#   make test         unit tests, then once more under the address sanitizer
+#   make test         packages, unit tests, then once more under the address sanitizer
 #   make oracle       live comparison with PyTorch, transformers, tokenizers (needs Python)
 #   make long         sanitizers (address, undefined, thread), valgrind, fuzzers, kills
 #   make arm          everything cross-compiled for aarch64, its tests under qemu
@@ -15,7 +15,7 @@ FLAVOUR := $(if $(NO_BLAS),-noblas)$(if $(PERF),-perf)
 BUILD   ?= build/release$(FLAVOUR)
 PREFIX  ?= /usr/local
 PYTHON  ?= .venv/bin/python
-ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
+ARCH    := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
 
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wvla -Wundef -Wmissing-prototypes
 OPT      ?= -O3 -g
@@ -54,6 +54,12 @@ BENCH_SRC    := $(filter-out $(if $(filter 2,$(DNNL)),,%/bench_dnnl.c),$(wildcar
 BENCH_BIN    := $(BENCH_SRC:%.c=$(BUILD)/%)
 TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
 TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
+
+ifneq ($(filter-out deps quickstart test arm format clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(shell pkg-config --exists $(PKGS) 2>&1 || echo no),)
+$(warning libraries are missing ($(PKGS)): `make deps` installs them)
+endif
+endif
 
 .PHONY: all attar libattar.a test arm quickstart oracle long mutants bench lint format clean install deps tests-built
 all: attar libattar.a
@@ -117,13 +123,13 @@ arm: $(ARM_ROOT)
 	@ulimit -v 8388608; RUNNER=qemu-aarch64 QEMU_LD_PREFIX=$< TESTS="$(ARM_TESTS)" \
 	    SECONDS_EACH=3000 tests/run.sh $(ARM)
 
-test:
-	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built
-	@$(MAKE) --no-print-directory -s -j$$(nproc) tests-built BUILD=build/asan$(FLAVOUR) SAN=address OPT="-O1 -g"
+test: deps
+	@MAKE="$(MAKE)" tests/build.sh tests-built BUILD=$(BUILD)
+	@MAKE="$(MAKE)" tests/build.sh tests-built BUILD=build/asan$(FLAVOUR) SAN=address OPT="-O1 -g"
 	@tests/run.sh $(BUILD) build/asan$(FLAVOUR)
 
 quickstart: deps
-	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@MAKE="$(MAKE)" tests/build.sh all
 	@tests/quickstart.sh
 
 oracle: all $(PYTHON)
@@ -158,15 +164,8 @@ install: all
 	install -Dm644 libattar.a $(DESTDIR)$(PREFIX)/lib/libattar.a
 	for h in $(HEADERS); do install -Dm644 $$h $(DESTDIR)$(PREFIX)/include/attar/$$h || exit 1; done
 
-# only asks for what is missing, so that it is silent and needs no rights the second time
 deps:
-	@missing=; for p in $(DEPS); do \
-	    dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
-	done; \
-	[ -z "$$missing" ] || { echo "installing:$$missing"; \
-	    as=; [ "$$(id -u)" = 0 ] || as=sudo; \
-	    $$as apt-get update -qq && \
-	    $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+	@tests/deps.sh $(DEPS)
 
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/%.d) $(TEST_LIB_OBJ:.o=.d) $(BUILD)/experiments/main.d

@@ -19,12 +19,13 @@ item() {
     what=$1
     shift
     began=$(date +%s)
+    printf '%-64s ' "$what"
     if "$@" >"$log" 2>&1; then
         passed=$((passed + 1))
-        printf '%-64s passed  %4d s\n' "$what" $(($(date +%s) - began))
+        printf 'passed  %4d s\n' $(($(date +%s) - began))
     else
         failed=$((failed + 1))
-        printf '%-64s FAILED  %4d s\n' "$what" $(($(date +%s) - began))
+        printf 'FAILED  %4d s\n' $(($(date +%s) - began))
         grep -v '^\[ *OK\|^\[ RUN' "$log" | tail -60
     fi
 }
