@@ -1,62 +1,57 @@
 #include "experiments/import_hf.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 
-enum { CONFIG_MOST = 16 << 20, PATH = 4096 };
+enum { CONFIG_MOST = 16 << 20, PATH = IMPORT_HF_PATH };
 
-static int config_path(char path[PATH], const char *folder)
+int import_hf_find(const char *folder, const char *name, char path[PATH])
 {
-    return snprintf(path, PATH, "%s/config.json", folder) < PATH
-               ? 0
-               : err("%s: the path is too long", folder);
+    struct stat st;
+    if (snprintf(path, PATH, "%s/%s", folder, name) >= PATH)
+        return err("%s: the path is too long", folder);
+    if (!stat(path, &st))
+        return 0;
+    return errno == ENOENT || errno == ENOTDIR ? 1 : err("%s: %s", path, strerror(errno));
 }
 
 bool import_hf_is(const char *folder)
 {
     char path[PATH];
-    return !config_path(path, folder) && !access(path, F_OK);
+    return import_hf_find(folder, "config.json", path) <= 0;
 }
 
 int import_hf_read_dims(const char *folder, struct transformer_dims *d)
 {
     char path[PATH];
     struct buf json = {0};
-    if (config_path(path, folder) || file_read(path, CONFIG_MOST, &json)) {
+    const int missing = import_hf_find(folder, "config.json", path);
+    if (missing || file_read(path, CONFIG_MOST, &json)) {
         buf_free(&json);
-        return -1;
+        return missing > 0 ? err("%s: no such file", path) : -1;
     }
     const int rc = import_hf_dims(json.p ? json.p : "", json.n, d);
     buf_free(&json);
     return rc ? err_in("%s", path) : 0;
 }
 
-/* Shapes are compared before memory is asked for: a config may say anything. */
-static int check_size(const struct import_hf_shards *s, const struct transformer_dims *d)
-{
-    uint64_t there = 0;
-    int64_t rest;
-    for (size_t i = 0; i < s->n; i++)
-        for (size_t k = 0; k < s->file[i].n; k++)
-            there += s->file[i].tensor[k].numel; // each is bounded by its file
-    const int64_t need = transformer_params(d, &rest);
-    return need <= 0 || (uint64_t)need > there
-               ? err("config.json describes %lld weights, the files hold %llu", (long long)need,
-                     (unsigned long long)there)
-               : 0;
-}
-
-static int read_weights(const char *folder, const struct transformer_dims *d, struct transformer *m)
+static int read_weights(const char *folder, struct transformer_dims *d, struct transformer *m)
 {
     struct import_hf_shards s;
+    struct transformer shapes = {0};
     int rc = import_hf_open(&s, folder);
-    if (!rc &&
-        (check_size(&s, d) || transformer_init(m, d, STORE_FROZEN) || import_hf_weights(&s, m)))
-        rc = err_in("%s", folder);
+    if (!rc) {
+        import_hf_settle_head(&s, d);
+        if (transformer_init(&shapes, d, STORE_MAPPED) || import_hf_check(&s, &shapes) ||
+            transformer_init(m, d, STORE_FROZEN) || import_hf_weights(&s, m))
+            rc = err_in("%s", folder);
+        transformer_free(&shapes);
+    }
     import_hf_close(&s);
     return rc;
 }

@@ -13,6 +13,8 @@
 #include "datasets/tokenizer.h"
 #include "layers/transformer.h"
 
+enum { IMPORT_HF_PATH = 4096 };
+
 /* Is it a folder with a config.json? */
 bool import_hf_is(const char *folder);
 
@@ -21,6 +23,9 @@ bool import_hf_is(const char *folder);
 int import_hf(const char *folder, struct transformer *m, struct tokenizer **tok);
 
 /* ---- parts of it ---- */
+
+/* The path of a file in a folder. 0: it is there; 1: it is not; -1 with err() set: nobody knows. */
+int import_hf_find(const char *folder, const char *name, char path[IMPORT_HF_PATH]);
 
 /* The text of a config.json. 0, or -1 with err() set. */
 int import_hf_dims(const char *json, size_t n, struct transformer_dims *dims);
@@ -39,7 +44,16 @@ struct import_hf_shards {
 int import_hf_open(struct import_hf_shards *s, const char *folder);
 void import_hf_close(struct import_hf_shards *s);
 
-/* All weights of m, whose store is frozen or trained; a tensor that has no place is an error. */
+/* The head is the embedding only if that is what the files hold: a head of other values is used
+   (as transformers does), and dims->tied becomes false, with a warning. */
+void import_hf_settle_head(const struct import_hf_shards *s, struct transformer_dims *dims);
+
+/* Are all tensors of m there, once, of the right shapes and of types that are read, and no others?
+   Reads no values. 0, or -1 with err() set: what is missing, by name. */
+int import_hf_check(const struct import_hf_shards *s, const struct transformer *m);
+
+/* All weights of m, whose store is frozen or trained, after import_hf_check(). 0, or -1 with err()
+   set. */
 int import_hf_weights(const struct import_hf_shards *s, struct transformer *m);
 
 /* NULL with err() set. */

@@ -1,110 +1,15 @@
-#include <errno.h>
-#include <jansson.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "autograd/base/err.h"
-#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "experiments/import_hf.h"
 
-enum { INDEX_MOST = 256 << 20, NAME = 160, PATH = 4096 };
+enum { NAME = 160, NAMED = 6 };
 
-/* ---- files ---- */
-
-static int open_one(struct import_hf_shards *s, const char *folder, const char *name)
-{
-    char path[PATH];
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
-        return err("%s: the path is too long", folder);
-    if (mem_grow(&s->file, &s->cap, s->n + 1, sizeof *s->file) ||
-        safetensors_open(&s->file[s->n], path))
-        return -1;
-    s->n++;
-    return 0;
-}
-
-/* A file's name in the index comes from elsewhere, and must not lead out of the folder. */
-static int check_name(const char *name)
-{
-    const size_t n = strlen(name);
-    if (n > 12 && n < 256 && !strchr(name, '/') && *name != '.' &&
-        !strcmp(name + n - 12, ".safetensors"))
-        return 0;
-    return err("weight_map: '%.100s' is no name of a .safetensors file in the folder", name);
-}
-
-/* Opens each file that the index names, once; the index becomes name -> number of the file. */
-static int open_shards(struct import_hf_shards *s, const char *folder, json_t *map)
-{
-    json_t *files = json_object(), *value;
-    const char *tensor;
-    int rc = files ? 0 : err("out of memory");
-    s->index = files;
-    if (!rc && (!json_is_object(map) || !json_object_size(map)))
-        rc = err("weight_map is no object, or empty");
-    json_object_foreach(map, tensor, value)
-    {
-        const char *name = json_string_value(value);
-        if (rc)
-            break;
-        if (!name || check_name(name)) {
-            rc = name ? -1 : err("weight_map: '%.100s' has no file's name", tensor);
-            break;
-        }
-        if (json_object_get(files, name))
-            continue;
-        if (json_object_set_new(files, name, json_integer((json_int_t)s->n)))
-            rc = err("out of memory");
-        else
-            rc = open_one(s, folder, name);
-    }
-    return rc;
-}
-
-static int open_index(struct import_hf_shards *s, const char *folder, const char *path)
-{
-    struct buf text = {0};
-    json_error_t e;
-    if (file_read(path, INDEX_MOST, &text)) {
-        buf_free(&text);
-        return -1;
-    }
-    json_t *root = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &e);
-    buf_free(&text);
-    int rc = root ? open_shards(s, folder, json_object_get(root, "weight_map"))
-                  : err("line %d, column %d: %s", e.line, e.column, e.text);
-    json_decref(root);
-    return rc ? err_in("%s", path) : 0;
-}
-
-int import_hf_open(struct import_hf_shards *s, const char *folder)
-{
-    char path[PATH], single[PATH];
-    *s = (struct import_hf_shards){0};
-    if (snprintf(path, sizeof path, "%s/model.safetensors.index.json", folder) >= (int)sizeof path)
-        return err("%s: the path is too long", folder);
-    snprintf(single, sizeof single, "%s/model.safetensors", folder);
-    if (!access(path, F_OK))
-        return open_index(s, folder, path);
-    if (access(single, F_OK))
-        return err("%s: neither model.safetensors nor model.safetensors.index.json (other formats "
-                   "of weights are not read: save the model as safetensors)",
-                   folder);
-    return open_one(s, folder, "model.safetensors");
-}
-
-void import_hf_close(struct import_hf_shards *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        safetensors_close(&s->file[i]);
-    free(s->file);
-    json_decref(s->index);
-    *s = (struct import_hf_shards){0};
-}
+static const char head_name[] = "lm_head.weight";
 
 /* ---- names ---- */
 
@@ -276,29 +181,73 @@ static int decode(struct param *p, const struct found *f, const struct dtype *dt
     return failed ? err("out of memory") : 0;
 }
 
+/* The tensor that a parameter is; false: there is none. Where the head is tied to the embedding,
+   either is the other. */
+static bool find_param(const struct import_hf_shards *s, const struct transformer *m,
+                       const struct param *p, char name[NAME], const struct name **row,
+                       struct found *f)
+{
+    int layer;
+    *row = name_of(m->dims.arch, p->name, name, &layer);
+    return find(s, name, f) ||
+           (m->dims.tied && !strcmp(p->name, "token_embd.weight") && find(s, head_name, f));
+}
+
 static int read_param(const struct import_hf_shards *s, const struct transformer *m,
                       struct param *p)
 {
     char name[NAME];
-    int layer;
     struct found f;
-    const struct name *n = name_of(m->dims.arch, p->name, name, &layer);
+    const struct name *n;
+    if (!find_param(s, m, p, name, &n, &f))
+        return err("tensor '%s' is missing", name);
     const enum how how = n->how == HOW_HEADS && (arch_rows[m->dims.arch].traits & ARCH_ROPE_HALF)
                              ? HOW_PLAIN
                              : n->how;
-    if (!find(s, name, &f))
-        return err("tensor '%s' is missing", name);
-    const struct dtype *dt = dtype_of(f.tensor->type->name);
-    if (!dt)
-        return err("tensor '%s' is %s; F32, F16 and BF16 are supported", name,
-                   f.tensor->type->name);
-    return check_shape(p, name, f.tensor, how == HOW_TURNED && p->used.nd > 1) ||
-                   decode(p, &f, dt, how, m->dims.head_dim)
-               ? -1
-               : 0;
+    return decode(p, &f, dtype_of(f.tensor->type->name), how, m->dims.head_dim);
 }
 
-/* ---- tensors that stay where they are ---- */
+/* ---- checks, before memory is asked for: config.json may say anything ---- */
+
+/* Names all tensors that are missing, up to a handful. */
+static int check_missing(const struct import_hf_shards *s, const struct transformer *m)
+{
+    struct buf names = {0};
+    int n = 0;
+    bool head = false;
+    for (int i = 0; i < m->store.n; i++) {
+        char name[NAME];
+        struct found f;
+        const struct name *row;
+        if (find_param(s, m, &m->store.p[i], name, &row, &f))
+            continue;
+        head = head || !strcmp(name, head_name);
+        if (n++ < NAMED)
+            buf_printf(&names, "%s'%s'", n > 1 ? ", " : "", name);
+    }
+    if (n > NAMED)
+        buf_printf(&names, " and %d more", n - NAMED);
+    if (n)
+        err("by config.json %s missing: %s%s", n > 1 ? "tensors are" : "a tensor is",
+            names.p ? names.p : "",
+            head ? " (a head that is the embedding says \"tie_word_embeddings\": true)" : "");
+    buf_free(&names);
+    return n ? -1 : 0;
+}
+
+static int check_param(const struct import_hf_shards *s, const struct transformer *m,
+                       const struct param *p)
+{
+    char name[NAME];
+    struct found f;
+    const struct name *n;
+    if (!find_param(s, m, p, name, &n, &f))
+        return err("tensor '%s' is missing", name);
+    if (!dtype_of(f.tensor->type->name))
+        return err("tensor '%s' is %s; F32, F16 and BF16 are supported", name,
+                   f.tensor->type->name);
+    return check_shape(p, name, f.tensor, n->how == HOW_TURNED && p->used.nd > 1);
+}
 
 /* Is it of no use: a constant that older files hold, or a head that is the embedding? */
 static bool needless(const struct transformer *m, const char *name)
@@ -308,7 +257,7 @@ static bool needless(const struct transformer *m, const char *name)
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (n > strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i]))
             return true;
-    return m->dims.tied && !strcmp(name, "lm_head.weight");
+    return m->dims.tied && !strcmp(name, head_name);
 }
 
 /* Their names of all parameters [n], to be freed. */
@@ -321,27 +270,71 @@ static char (*all_names(const struct transformer *m))[NAME]
     return theirs;
 }
 
-/* A tensor that no parameter is would silently be left out of the computation. */
+/* The parameter that a tensor is; -1: none. */
+static int place_of(const char (*theirs)[NAME], int n, const char *name)
+{
+    int p = 0;
+    while (p < n && strcmp(theirs[p], name) != 0 && strcmp(short_name(theirs[p]), name) != 0)
+        p++;
+    return p < n ? p : -1;
+}
+
+/* A tensor that no parameter is would silently be left out of the computation; one of two of the
+   same would be. */
 static int check_places(const struct import_hf_shards *s, const struct transformer *m)
 {
     char(*theirs)[NAME] = all_names(m);
-    int rc = theirs ? 0 : -1;
+    bool *taken = mem_new((size_t)m->store.n, sizeof *taken);
+    int rc = theirs && taken ? 0 : -1;
     for (size_t i = 0; i < s->n && !rc; i++)
         for (size_t k = 0; k < s->file[i].n && !rc; k++) {
             const char *name = s->file[i].tensor[k].name;
-            bool known = needless(m, name);
-            for (int p = 0; p < m->store.n && !known; p++)
-                known = !strcmp(theirs[p], name) || !strcmp(short_name(theirs[p]), name);
-            if (!known)
+            const int p =
+                needless(m, name) ? -1 : place_of((const char(*)[NAME])theirs, m->store.n, name);
+            if (p < 0 && !needless(m, name))
                 rc = err("tensor '%.100s' has no place in this architecture", name);
+            else if (p >= 0 && taken[p])
+                rc = err("tensor '%.100s' is there twice", name);
+            else if (p >= 0)
+                taken[p] = true;
         }
+    free(taken);
     free(theirs);
     return rc;
 }
 
+int import_hf_check(const struct import_hf_shards *s, const struct transformer *m)
+{
+    if (check_missing(s, m) || check_places(s, m))
+        return -1;
+    for (int i = 0; i < m->store.n; i++)
+        if (check_param(s, m, &m->store.p[i]))
+            return -1;
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+void import_hf_settle_head(const struct import_hf_shards *s, struct transformer_dims *d)
+{
+    struct found head, embd;
+    if (!d->tied || !find(s, head_name, &head) ||
+        !find(s, d->arch == ARCH_GPT2 ? "transformer.wte.weight" : "model.embed_tokens.weight",
+              &embd))
+        return;
+    const uint64_t n = head.tensor->end - head.tensor->begin;
+    d->tied = head.tensor->type == embd.tensor->type &&
+              n == embd.tensor->end - embd.tensor->begin &&
+              !memcmp(safetensors_bytes(head.file, head.tensor),
+                      safetensors_bytes(embd.file, embd.tensor), (size_t)n);
+    if (!d->tied)
+        err_warn("config.json ties the head to the embedding ('tie_word_embeddings'), but "
+                 "'lm_head.weight' is another one: it is used, as in transformers");
+}
+
 int import_hf_weights(const struct import_hf_shards *s, struct transformer *m)
 {
-    if (check_places(s, m))
+    if (import_hf_check(s, m))
         return -1;
     for (int i = 0; i < m->store.n; i++)
         if (read_param(s, m, &m->store.p[i]))

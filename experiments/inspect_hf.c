@@ -67,10 +67,12 @@ int inspect_hf(const char *folder, struct buf *out)
     }
     print_shards(out, &s);
     buf_text(out, "\n");
-    if (import_hf_read_dims(folder, &d))
+    if (import_hf_read_dims(folder, &d)) {
         print_refusal(out, "model");
-    else
+    } else {
+        import_hf_settle_head(&s, &d);
         inspect_dims(out, &d);
+    }
     buf_text(out, "\n");
     struct tokenizer *t = import_hf_tokenizer(folder);
     if (t)
