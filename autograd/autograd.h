@@ -326,6 +326,10 @@ int store_panels(struct store *s);
 /* Bytes of all panels, made or not. */
 size_t store_panels_bytes(const struct store *s);
 
+/* Bytes of memory that the store holds by now: slabs, panels, scratch, and what parameters keep for
+   themselves. */
+size_t store_bytes(const struct store *s);
+
 /* Puts a link at the end of p's chain (the param owns it): gives p a `used` of its own. 0 or -1. */
 int param_chain(struct param *p, struct reparam *r);
 

@@ -433,3 +433,16 @@ int64_t store_numel(const struct store *s)
         n += tensor_numel(&s->p[i].used);
     return n;
 }
+
+size_t store_bytes(const struct store *s)
+{
+    const size_t slabs = (size_t)s->n_states + (s->latent ? 1 : 0) + (s->grad ? 1 : 0);
+    size_t n = (slabs * s->len + s->n_scratch) * sizeof(float);
+    n += s->packed ? store_panels_bytes(s) : 0;
+    for (int i = 0; i < s->n; i++) {
+        const struct param *p = &s->p[i];
+        const bool own = p->own || (p->chain && !value_of(p));
+        n += own ? (size_t)tensor_numel(&p->used) * sizeof(float) : 0;
+    }
+    return n;
+}

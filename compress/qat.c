@@ -67,6 +67,14 @@ struct qat_bytes qat_bytes(const struct qat *q, int n_states)
     return b;
 }
 
+size_t qat_held(const struct qat *q)
+{
+    size_t n = store_bytes(&q->scales) + (q->value ? q->scales.len * sizeof *q->value : 0);
+    for (int i = 0; i < q->n; i++)
+        n += q->weight[i].blocks.data ? tensor_bytes(&q->weight[i].blocks) : 0;
+    return n;
+}
+
 struct qat_weight *qat_find(const struct qat *q, const char *name)
 {
     for (int i = 0; i < q->n; i++)

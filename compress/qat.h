@@ -100,6 +100,9 @@ struct qat_bytes {
 };
 struct qat_bytes qat_bytes(const struct qat *q, int n_states);
 
+/* Bytes of memory that it holds by now; what blocks decode to is the params'. */
+size_t qat_held(const struct qat *q);
+
 /* NULL: the parameter has no blocks. */
 struct qat_weight *qat_find(const struct qat *q, const char *name);
 

@@ -10,6 +10,7 @@
 #include "experiments/model.h"
 #include "experiments/speed.h"
 #include "experiments/speed_model.h"
+#include "experiments/stage_plan.h"
 
 struct bench_flags {
     bool gemm, train;
@@ -160,17 +161,18 @@ static int by_flags(const struct bench_flags *f, struct transformer_dims *dims,
     }
     if (transformer_check(dims))
         return -1;
-    a->step.T = seq;
     a->step.batch = given(f->batch, s->batch);
-    const struct config_train whole = {.batch_tokens = a->step.batch * a->step.T};
-    a->step.micro = config_micro_batch(&whole, a->step.T) / a->step.T;
-    a->step.recompute = f->recompute;
+    const struct config_train whole = {.batch_tokens = a->step.batch * seq};
+    a->step.pass = (struct plan_args){.n_seqs = config_micro_batch(&whole, seq) / seq,
+                                      .T = seq,
+                                      .parts = 1,
+                                      .recompute = f->recompute};
     a->what = f->shape || !f->d ? s->name : "a model";
     return 0;
 }
 
 /* The first stage of the config that trains. */
-static int by_config(const struct bench_flags *f, struct config *c, struct transformer_dims *dims,
+static int by_config(const struct bench_flags *f, struct config *c, struct stage_plan *plan,
                      struct speed_args *a)
 {
     if (f->shape || f->arch || f->d || f->layers || f->heads || f->kv_heads || f->ff || f->vocab ||
@@ -183,44 +185,40 @@ static int by_config(const struct bench_flags *f, struct config *c, struct trans
         i++;
     if (i == c->n_stages)
         return err("%s: no stage trains", f->config);
-    const struct config_train *t = &c->stages[i].train;
     const int vocab = model_vocabulary(c);
-    if (vocab < 0 || model_stage_dims(c, i, vocab, dims) || config_batch_check(t, dims->context))
+    if (vocab < 0 || stage_plan_init(plan, c, i, vocab))
         return -1;
     if (c->threads > 0 && !f->threads.n)
         omp_set_num_threads((int)c->threads);
-    a->step.T = dims->context;
-    a->step.batch = t->batch_tokens / a->step.T;
-    a->step.micro = config_micro_batch(t, a->step.T) / a->step.T;
-    a->step.optimizer = (enum optimizer_kind)t->optimizer;
-    a->step.ema = t->ema > 0;
-    a->step.recompute = t->recompute == RECOMPUTE_BLOCKS;
-    a->precision = (enum config_precision)t->precision;
+    a->step = plan->step;
+    a->step.pass.parts = 1;
+    a->precision = (enum config_precision)c->stages[i].train.precision;
     a->what = c->name;
     return 0;
 }
 
 static int run(const struct bench_flags *f, struct config *config)
 {
-    static struct transformer_dims dims; // large
-    struct speed_args a = {.step.dims = &dims, .steps = f->steps, .json = f->json};
+    static struct stage_plan plan; // large
+    struct speed_args a = {.step.dims = &plan.dims, .steps = f->steps, .json = f->json};
     if (f->gemm == f->train)
         return wrong_call("one of --gemm and --train is wanted");
     if (f->threads.n > 1)
         return wrong_call("one number of threads is wanted");
     if (f->threads.n)
         omp_set_num_threads((int)f->threads.value[0]);
-    const int rc = f->config ? by_config(f, config, &dims, &a) : by_flags(f, &dims, &a);
+    const int rc = f->config ? by_config(f, config, &plan, &a) : by_flags(f, &plan.dims, &a);
     if (rc)
         return rc;
     if (f->precision != PRECISION_AUTO || !f->config)
         a.precision = (enum config_precision)f->precision;
-    a.step.bf16 = config_bf16(&(struct config_train){.precision = a.precision});
+    a.step.pass.bf16 = config_bf16(&(struct config_train){.precision = a.precision});
     struct buf out = {0};
     const int done = (f->gemm ? speed_gemm : speed_train)(&a, &out);
     if (!done)
         fputs(out.p, stdout);
     buf_free(&out);
+    stage_plan_free(&plan);
     return done;
 }
 

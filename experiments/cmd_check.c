@@ -6,15 +6,13 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
-#include "experiments/blocks.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
 #include "experiments/export.h"
 #include "experiments/flags.h"
 #include "experiments/model.h"
-#include "experiments/plan.h"
-#include "experiments/stage_lora.h"
+#include "experiments/stage_plan.h"
 #include "optim/optimizer.h"
 
 struct check_args {
@@ -46,43 +44,45 @@ static void print_time(double seconds)
         printf("%ld:%02ld", s / 60, s % 60);
 }
 
+/* ", what 1.2 MB" behind a line of memory; nothing for no bytes. */
+static void print_more(const char *what, size_t bytes)
+{
+    if (bytes)
+        printf(",\n                      %s %.1f MB", what, (double)bytes / MB);
+}
+
 /* One line for each recompute choice; the one that the stage takes is marked. */
-static int print_memory(const struct config_train *t, const struct transformer_dims *dims,
-                        struct plan_args plan)
+static int print_memory(const struct config_train *t, const struct plan_step *step,
+                        const struct plan_memory *m)
 {
     static const char *const names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_BLOCKS] = "blocks"};
-    const enum optimizer_kind o = (enum optimizer_kind)t->optimizer;
-    const struct plan_model m = plan.lora ? plan_lora(dims, o, plan.bf16, plan.lora)
-                                          : plan_model(dims, o, t->ema > 0, plan.bf16);
-    if (!m.weights)
-        return -1;
-    const size_t fixed = m.weights + m.grads + m.states + m.average + m.panels + m.tables;
     printf("  memory              weights %.1f MB, gradients %.1f MB, %s %.1f MB, tables %.1f MB",
-           (double)m.weights / MB, (double)m.grads / MB, optimizers[t->optimizer].name,
-           (double)m.states / MB, (double)m.tables / MB);
-    if (m.average)
-        printf(",\n                      averaged weights %.1f MB", (double)m.average / MB);
-    if (m.panels)
-        printf(",\n                      weights in bf16 %.1f MB", (double)m.panels / MB);
+           (double)(m->weights + m->factors) / MB, (double)m->grads / MB,
+           optimizers[t->optimizer].name, (double)m->states / MB, (double)m->tables / MB);
+    print_more("averaged weights", m->average);
+    print_more("weights in bf16", m->panels);
+    print_more("blocks", m->blocks);
+    print_more("what they decode to", m->values);
+    print_more("learned scales", m->scales);
+    print_more("teacher", m->teacher);
     printf("\n");
-    const size_t eval = plan_eval(dims, &plan);
+    struct plan_args pass = step->pass;
+    const size_t eval = plan_eval(step->dims, &pass);
     for (int r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCKS; r++) {
-        plan.recompute = r == RECOMPUTE_BLOCKS;
-        size_t arena = plan_train(dims, &plan);
+        pass.recompute = r == RECOMPUTE_BLOCKS;
+        size_t arena = plan_train(step->dims, &pass);
         if (!arena || !eval)
             return -1;
         arena = arena > eval ? arena : eval;
-        printf("  recompute: %-8s arena %14zu bytes, in all %9.1f MB%s\n", names[r], arena,
-               (double)(fixed + arena) / MB, r == t->recompute ? "   <- this config" : "");
+        printf("  recompute: %-8s arena %14zu bytes, in all %14zu bytes%s\n", names[r], arena,
+               m->sum + arena, r == t->recompute ? "   <- this config" : "");
     }
     return 0;
 }
 
-static void print_disk(const struct config_train *t, const struct transformer_dims *dims)
+static void print_disk(const struct config_train *t, const struct plan_memory *m)
 {
-    int64_t rest;
-    const double one = (double)transformer_params(dims, &rest) * sizeof(float) *
-                       (1 + optimizers[t->optimizer].n_states + (t->ema > 0));
+    const double one = (double)m->checkpoint;
     printf("  disk                %.1f MB a checkpoint, at most %.1f MB at a time (%lld kept, the "
            "best,\n                      one being written)\n",
            one / MB, one / MB * (double)(t->keep_last + 2), (long long)t->keep_last);
@@ -99,7 +99,7 @@ static int64_t validations(const struct config_train *t, int64_t steps)
 }
 
 static int print_rate(const struct config *c, const struct config_train *t,
-                      const struct rehearsal_args *step)
+                      const struct plan_step *step)
 {
     struct estimate e;
     struct rates rates = {.most = MOST_SECONDS};
@@ -108,8 +108,12 @@ static int print_rate(const struct config *c, const struct config_train *t,
     rates_free(&rates);
     if (rc)
         return -1;
+    printf("  FLOPs a token       %.4g forward, %.4g training; %.0f a step\n", e.eval_flops,
+           e.step_flops / (double)t->batch_tokens, e.step_flops);
     printf("  speed               %.0f tokens/s planned (by rates measured in %.1f s)\n",
            (double)t->batch_tokens / e.step, measured);
+    if (e.rounding > 0)
+        printf("  time of qat         %.2g s of a step for rounding and decoding\n", e.rounding);
     if (t->epochs > 0) {
         printf("  time                %.3g epochs; depends on the corpus' tokens\n", t->epochs);
         return 0;
@@ -131,72 +135,35 @@ static int print_rate(const struct config *c, const struct config_train *t,
     return 0;
 }
 
-/* For stages `qat` that round activations: their recipe. 0, or -1 with err() set. */
-static int plan_rounding(const struct config_stage *s, struct plan_args *plan, struct recipe *r)
+/* What it needs, by the step that it runs. */
+static int print_step(const struct config *c, const struct config_stage *s,
+                      const struct stage_plan *p)
 {
-    *r = (struct recipe){0};
-    if (s->kind != STAGE_QAT || !s->qat.activations)
-        return 0;
-    plan->rounds = r;
-    plan->weighed = s->qat.mix.imatrix;
-    return mix_args_recipe(&s->qat.mix, s->qat.type, r);
+    const struct config_train *t = &s->train;
+    const int64_t T = p->step.pass.T;
+    const bool bf16 = p->step.pass.bf16;
+    struct plan_memory m;
+    int64_t rest;
+    const int64_t params = transformer_params(&p->dims, &rest);
+    printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
+           (long long)rest);
+    printf("  precision           %s (%s)\n", bf16 ? "bf16" : "f32",
+           bf16 ? gemm_bf16->name : gemm_describe());
+    printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
+           (long long)t->batch_tokens, (long long)(t->batch_tokens / T), (long long)T,
+           (long long)(p->step.pass.n_seqs * T));
+    if (plan_memory(&p->step, &m) || print_memory(t, &p->step, &m))
+        return -1;
+    print_disk(t, &m);
+    return print_rate(c, t, &p->step);
 }
 
 static int print_training(const struct config *c, int i, int vocab)
 {
-    static struct transformer_dims dims, teacher; // large
-    const struct config_stage *s = &c->stages[i];
-    const struct config_train *t = &s->train;
-    const bool lora = s->kind == STAGE_QAT && s->qat.params == PARAMS_LORA;
-    const struct lora_args factors = stage_lora_args(s);
-    int64_t rest;
-    double head;
-    if (model_stage_dims(c, i, vocab, &dims) || config_batch_check(t, dims.context))
-        return -1;
-    const int taught = model_teacher_dims(c, i, vocab, &teacher);
-    if (taught < 0)
-        return -1;
-    const int64_t T = dims.context, micro = config_micro_batch(t, T);
-    const int64_t params = transformer_params(&dims, &rest);
-    const double flops = transformer_flops(&dims, (double)T / 2, &head);
-    struct recipe recipe;
-    struct plan_args plan = {.n_seqs = micro / T,
-                             .T = T,
-                             .parts = c->data.mask_documents ? T : 1,
-                             .recompute = t->recompute == RECOMPUTE_BLOCKS,
-                             .bf16 = config_bf16(t),
-                             .drops = dims.dropout > 0,
-                             .lora = lora ? &factors : NULL,
-                             .teacher = taught ? &teacher : NULL};
-    printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
-           (long long)rest);
-    printf("  FLOPs a token       %.4g forward, %.4g training\n", flops,
-           (lora ? 2 : 3) * flops + (plan.recompute ? flops - head : 0));
-    printf("  precision           %s (%s)\n", plan.bf16 ? "bf16" : "f32",
-           plan.bf16 ? gemm_bf16->name : gemm_describe());
-    printf("  batch               %lld tokens: %lld sequences of %lld, %lld tokens at once\n",
-           (long long)t->batch_tokens, (long long)(t->batch_tokens / T), (long long)T,
-           (long long)micro);
-    const int bad = plan_rounding(s, &plan, &recipe) || print_memory(t, &dims, plan);
-    recipe_free(&recipe);
-    if (bad)
-        return -1;
-    if (taught)
-        printf("  teacher             %.1f MB beside that%s\n",
-               (double)transformer_params(&teacher, &rest) * (plan.bf16 ? 6 : 4) / MB,
-               plan.bf16 ? ", its weights in bf16 with it" : "");
-    if (!lora) // a checkpoint of factors has the blocks, once more
-        print_disk(t, &dims);
-    const struct rehearsal_args step = {.dims = &dims,
-                                        .T = T,
-                                        .batch = t->batch_tokens / T,
-                                        .micro = plan.n_seqs,
-                                        .optimizer = (enum optimizer_kind)t->optimizer,
-                                        .ema = t->ema > 0,
-                                        .recompute = plan.recompute,
-                                        .bf16 = plan.bf16,
-                                        .lora = plan.lora};
-    return print_rate(c, t, &step);
+    static struct stage_plan p; // large
+    const int rc = stage_plan_init(&p, c, i, vocab) || print_step(c, &c->stages[i], &p) ? -1 : 0;
+    stage_plan_free(&p);
+    return rc;
 }
 
 static void print_types(const struct export_plan *p)
@@ -213,32 +180,6 @@ static void print_types(const struct export_plan *p)
         "  bits per weight     %.4g of %llu; %d of %d tensors of another type than the mix has\n",
         8 * (double)p->bytes / (double)p->elements, (unsigned long long)p->elements, p->fallbacks,
         p->n);
-}
-
-/* What a stage that trains in blocks takes beside what a plain one does. 0, or -1 with err(). */
-static int print_blocks(const struct config *c, const struct config_stage *s,
-                        const struct transformer *m)
-{
-    const bool muon = s->train.optimizer == OPTIMIZER_MUON; // AdamW moves the scales
-    const int states = optimizers[muon ? OPTIMIZER_ADAMW : s->train.optimizer].n_states;
-    struct blocks b;
-    double seconds;
-    if (blocks_open(&b, &s->qat, config_bf16(&s->train), c->folder, m))
-        return -1;
-    const struct qat_bytes n = qat_bytes(&b.qat, states);
-    const int rc = blocks_seconds(&b, &seconds);
-    blocks_close(&b);
-    if (rc)
-        return -1;
-    printf("  memory of qat       blocks %zu bytes", n.blocks);
-    if (s->qat.params == PARAMS_LORA) // which are the weights, in f32 they are decoded to them
-        return printf("\n"), 0;
-    if (n.values)
-        printf(", what they decode to %zu", n.values);
-    if (n.scales)
-        printf(", learned scales %zu", n.scales);
-    printf("\n  time of qat         %.2g s a step for rounding and decoding\n", seconds);
-    return 0;
 }
 
 /* `from`: the stage that makes the model, NULL: a file. */
@@ -279,8 +220,6 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
         if (!rc) {
             printf("  type                %s\n", r.mix->name);
             print_types(&p);
-            if (c->stages[i].kind == STAGE_QAT)
-                rc = print_blocks(c, &c->stages[i], &m);
             print_size(c, from, mix->imatrix != NULL, &p);
             export_plan_free(&p);
         }

@@ -13,21 +13,42 @@ static double seconds_of(struct rates *rates, const struct profile *p)
     return sum;
 }
 
-int estimate_training(const struct rehearsal_args *a, struct rates *rates, struct estimate *e)
+/* What rounding into blocks adds to a step, where weights are trained in them. */
+static int rounding(const struct plan_step *a, double *seconds)
+{
+    struct transformer m;
+    struct blocks b;
+    *seconds = 0;
+    if (!a->qat || a->pass.lora)
+        return 0;
+    if (transformer_init(&m, a->dims, STORE_SHAPES))
+        return -1;
+    int rc = blocks_open(&b, a->qat, a->pass.bf16, a->folder, &m);
+    if (!rc) {
+        rc = blocks_seconds(&b, seconds);
+        blocks_close(&b);
+    }
+    transformer_free(&m);
+    return rc;
+}
+
+int estimate_training(const struct plan_step *a, struct rates *rates, struct estimate *e)
 {
     struct profile step = {0}, eval = {0};
-    const struct plan_args plan = {.n_seqs = a->micro,
-                                   .T = a->T,
-                                   .parts = 1,
-                                   .bf16 = a->bf16,
-                                   .lora = a->lora,
-                                   .profile = &eval};
-    int rc = rehearsal_plan(a, &step) || !plan_eval(a->dims, &plan) || eval.failed ? -1 : 0;
+    struct plan_args pass = a->pass;
+    pass.profile = &eval;
+    int rc = rehearsal_plan(a, &step) || !plan_eval(a->dims, &pass) || eval.failed ? -1 : 0;
+    if (!rc)
+        rc = rounding(a, &e->rounding);
     if (!rc) {
+        const double tokens = (double)(pass.n_seqs * pass.T);
+        e->step_flops = rehearsal_flops(&step);
+        e->eval_flops = rehearsal_flops(&eval) / tokens;
         e->step = seconds_of(rates, &step);
         e->eval = seconds_of(rates, &eval);
         rc = e->step < 0 || e->eval < 0 ? -1 : 0;
-        e->eval /= (double)(a->micro * a->T);
+        e->step += e->rounding;
+        e->eval /= tokens;
     }
     profile_free(&step);
     profile_free(&eval);

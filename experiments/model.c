@@ -71,6 +71,8 @@ int model_stage_dims(const struct config *c, int stage, int vocab, struct transf
     if (checkpoint_open(&cp, c->stages[stage].checkpoint))
         return -1;
     *dims = cp.dims;
+    dims->dropout =
+        c->model.n_layers ? c->model.dropout : dims->dropout; // as load() in stage_train.c
     checkpoint_close(&cp);
     return 0;
 }

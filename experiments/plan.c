@@ -4,6 +4,7 @@
 
 #include "autograd/base/mem.h"
 #include "experiments/blocks.h"
+#include "experiments/lesson.h"
 
 /* The peak of one pass. A batch whose token values do not matter: a measuring ctx never reads them.
    0 with err() set if it failed. */
@@ -11,23 +12,13 @@ static size_t pass_once(struct ctx *ctx, struct transformer *m, struct transform
                         const struct batch *b, bool train)
 {
     static const int32_t none;
-    const bool training = ctx->training;
-    struct head_voice voice = {0};
     struct loss loss = {0};
-    if (teacher) {
-        ctx->recording = ctx->training = false;
-        voice.hidden = transformer_forward(ctx, teacher, b);
-        voice.w = &teacher->output->used;
-        ctx->recording = true;
-        ctx->training = training;
-    }
-    const struct head_loss_args args = {.target = &none,
-                                        .weight = 1,
-                                        .teacher = voice.hidden ? &voice : NULL,
-                                        .kl = 1};
-    struct tensor *hidden = transformer_forward(ctx, m, b);
-    if (!op_head_loss(ctx, hidden, &m->output->used, &args, &loss) && train)
-        tape_backward(ctx, NULL);
+    const struct lesson lesson = {.m = m, .teacher = teacher, .kl = 1};
+    const struct head_loss_args args = {.target = &none, .weight = 1};
+    if (train)
+        lesson_run(ctx, &lesson, b, &none, &loss);
+    else
+        op_head_loss(ctx, transformer_forward(ctx, m, b), &m->output->used, &args, &loss);
     if (!ctx->failed)
         return ctx->arena.peak;
     err("memory plan: %s", ctx->text);
@@ -92,7 +83,7 @@ static size_t measure_cut(const struct transformer_dims *dims, const struct plan
     }
     if ((!taught || !shapes(&teacher, a->teacher, a->bf16, NULL)) && !ctx_init(&ctx, 0)) {
         ctx.act = a->bf16 ? &dtype_bf16 : &dtype_f32;
-        ctx.training = train && a->drops;
+        ctx.training = train;
         ctx.recording = true;
         if (a->parts > 1)
             transformer_forward(&ctx, &m, &b);
@@ -182,47 +173,105 @@ size_t plan_peak(const struct plan_args *a,
     return sum;
 }
 
-struct plan_model plan_model(const struct transformer_dims *dims, enum optimizer_kind optimizer,
-                             bool ema, bool bf16)
+/* ---- what is kept between steps ---- */
+
+bool plan_scales_only(const struct plan_step *s)
 {
-    int64_t rest;
-    const struct optimizer *o = &optimizers[optimizer];
-    const size_t slab = (size_t)transformer_params(dims, &rest) * sizeof(float);
-    const bool rotary = !(arch_rows[dims->arch].traits & ARCH_LEARNED);
-    struct plan_model p = {
-        .weights = slab,
-        .grads = slab,
-        .states = (size_t)o->n_states * slab,
-        .average = ema ? slab : 0,
-        .tables = rotary ? (size_t)dims->context * (size_t)dims->head_dim * sizeof(float) : 0,
-    };
-    struct transformer m;
-    if (transformer_init(&m, dims, STORE_SHAPES)) {
-        err_warn("%s: not all memory is counted", err_text());
-        return p;
-    }
-    p.states += o->scratch ? o->scratch(&m.store) * sizeof(float) : 0;
-    p.panels = bf16 ? store_panels_bytes(&m.store) : 0;
-    transformer_free(&m);
-    return p;
+    return s->qat && s->qat->params == PARAMS_SCALES;
 }
 
-struct plan_model plan_lora(const struct transformer_dims *dims, enum optimizer_kind optimizer,
-                            bool bf16, const struct lora_args *lora)
+/* Rotary tables that cover T positions. */
+static size_t table_bytes(const struct transformer *m, int64_t T)
 {
-    const struct optimizer *o = &optimizers[optimizer];
-    struct plan_model p = plan_model(dims, optimizer, false, bf16);
+    const bool rotary = m->rope.cos;
+    return rotary ? (size_t)rope_rows(&m->rope, T) * (size_t)m->dims.head_dim * sizeof(float) : 0;
+}
+
+static size_t slab_bytes(const struct store *s)
+{
+    return s->len * sizeof(float);
+}
+
+static int plan_teacher(const struct plan_args *a, size_t *bytes)
+{
     struct transformer m;
-    if (shapes(&m, dims, bf16, lora))
-        return (struct plan_model){0};
-    const size_t factors = (size_t)store_numel(&m.lora.factors) * sizeof(float);
-    size_t vectors = 0;
-    for (int i = 0; i < m.store.n; i++)
-        vectors += m.store.p[i].used.nd == 1 ? tensor_bytes(&m.store.p[i].used) : 0;
-    p.weights = (bf16 ? vectors : p.weights) + factors;
-    p.grads = factors;
-    p.states = (size_t)o->n_states * factors;
-    p.states += o->scratch ? o->scratch(&m.lora.factors) * sizeof(float) : 0;
+    *bytes = 0;
+    if (!a->teacher)
+        return 0;
+    if (transformer_init(&m, a->teacher, STORE_SHAPES))
+        return err_in("teacher");
+    *bytes =
+        slab_bytes(&m.store) + table_bytes(&m, a->T) + (a->bf16 ? store_panels_bytes(&m.store) : 0);
     transformer_free(&m);
-    return p;
+    return 0;
+}
+
+/* What is left in f32 of frozen weights that are used as blocks: those that have none. */
+static size_t left_in_f32(const struct transformer *m, const struct qat *q)
+{
+    size_t n = 0;
+    for (int i = 0; i < m->store.n; i++)
+        n += qat_find(q, m->store.p[i].name) ? 0 : tensor_bytes(&m->store.p[i].used);
+    return n;
+}
+
+static void plan_blocks(const struct plan_step *s, const struct transformer *m,
+                        const struct blocks *b, struct plan_memory *p)
+{
+    const bool muon = s->optimizer == OPTIMIZER_MUON; // AdamW moves the scales
+    const int states = optimizers[muon ? OPTIMIZER_ADAMW : s->optimizer].n_states;
+    const struct qat_bytes n = qat_bytes(&b->qat, states);
+    p->blocks = n.blocks;
+    p->scales = n.scales;
+    p->checkpoint += n.blocks + slab_bytes(&b->qat.scales) * (size_t)(1 + states);
+    if (!s->pass.lora)
+        p->values = n.values;
+    else if (s->pass.bf16)
+        p->weights = left_in_f32(m, &b->qat);
+}
+
+static void plan_trained(const struct plan_step *s, const struct transformer *m,
+                         struct plan_memory *p)
+{
+    const struct optimizer *o = &optimizers[s->optimizer];
+    const struct store *trained = s->pass.lora ? &m->lora.factors : &m->store;
+    const size_t slab = slab_bytes(trained);
+    p->factors = s->pass.lora ? slab : 0;
+    p->grads = slab;
+    p->average = s->ema ? slab : 0;
+    if (plan_scales_only(s))
+        return;
+    const size_t slabs = (size_t)o->n_states * slab;
+    p->states = slabs + (o->scratch ? o->scratch(trained) * sizeof(float) : 0);
+    p->checkpoint += slabs;
+}
+
+int plan_memory(const struct plan_step *s, struct plan_memory *p)
+{
+    struct transformer m;
+    struct blocks b = {0};
+    *p = (struct plan_memory){0};
+    if (transformer_init(&m, s->dims, STORE_SHAPES))
+        return -1;
+    int rc = plan_teacher(&s->pass, &p->teacher);
+    if (!rc && s->qat)
+        rc = blocks_open(&b, s->qat, s->pass.bf16, s->folder, &m);
+    p->weights = slab_bytes(&m.store);
+    p->tables = table_bytes(&m, s->pass.T);
+    p->panels = s->pass.bf16 ? store_panels_bytes(&m.store) : 0;
+    const struct lora_args *l = s->pass.lora;
+    if (!rc && l)
+        rc = lora_add_targets(&m, l) || lora_attach(&m, l->alpha, STORE_SHAPES) ? -1 : 0;
+    if (!rc) {
+        plan_trained(s, &m, p);
+        plan_blocks(s, &m, &b, p);
+        const size_t saved = l ? left_in_f32(&m, &b.qat) : p->weights;
+        p->sum = p->weights + p->factors + p->grads + p->states + p->average + p->panels +
+                 p->tables + p->blocks + p->values + p->scales + p->teacher;
+        p->checkpoint += saved + p->factors + p->average;
+    }
+    if (s->qat)
+        blocks_close(&b);
+    transformer_free(&m);
+    return rc;
 }

@@ -6,26 +6,17 @@
 #ifndef ATTAR_EXPERIMENTS_REHEARSAL_H
 #define ATTAR_EXPERIMENTS_REHEARSAL_H
 
+#include "experiments/blocks.h"
 #include "experiments/plan.h"
 #include "experiments/rates.h"
-#include "optim/optimizer.h"
-
-struct rehearsal_args {
-    const struct transformer_dims *dims;
-    int64_t T, batch; /* tokens of a sequence, sequences of an optimizer step */
-    int64_t micro;    /* sequences at once; divides batch */
-    enum optimizer_kind optimizer;
-    bool ema; /* the weights are averaged */
-    bool recompute, bf16;
-    const struct lora_args *lora; /* factors over frozen weights are trained; NULL: all is */
-};
 
 struct rehearsal {
-    struct rehearsal_args args;
-    struct transformer m;
+    struct plan_step args;
+    struct transformer m, teacher;
+    struct blocks blocks;
     struct ctx ctx;
     struct profile profile; /* of the steps since the last profile_clear() */
-    struct batch batch;     /* its arrays, [micro * T] each */
+    struct batch batch;     /* its arrays, [n_seqs * T] each */
     int32_t *tok, *pos, *target;
     uint64_t *row_id;
     struct sequence *seqs;
@@ -35,7 +26,7 @@ struct rehearsal {
 
 /* Makes the model, with new weights, and an arena as a run would. 0, or -1 with err() set; free it
    either way. */
-int rehearsal_init(struct rehearsal *r, const struct rehearsal_args *args);
+int rehearsal_init(struct rehearsal *r, const struct plan_step *args);
 void rehearsal_free(struct rehearsal *r);
 
 /* One optimizer step. *seconds: its time. 0, or -1 with err() set. */
@@ -43,6 +34,9 @@ int rehearsal_step(struct rehearsal *r, double *seconds);
 
 /* Fills p, which is empty, with the costs of such a step: the rows that rehearsal_step() has,
    without their times. 0, or -1 with err() set. */
-int rehearsal_plan(const struct rehearsal_args *args, struct profile *p);
+int rehearsal_plan(const struct plan_step *args, struct profile *p);
+
+/* FLOPs of passes through models: of all rows but the optimizer's. */
+double rehearsal_flops(const struct profile *p);
 
 #endif

@@ -8,7 +8,7 @@
 #include "experiments/rehearsal.h"
 
 struct speed_args {
-    struct rehearsal_args step; /* bf16 in it: what `precision` comes to */
+    struct plan_step step; /* bf16 in it: what `precision` comes to */
     enum config_precision precision;
     const char *what; /* "tiny", "pretrain of quickstart" */
     int64_t steps;    /* of training that are measured */

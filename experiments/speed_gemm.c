@@ -71,9 +71,9 @@ static int print_products(const struct speed_args *a, bool bf16, bool first, str
     struct line line[PRODUCTS_MAX];
     struct profile plan = {0};
     struct rates rates = {0};
-    struct rehearsal_args step = a->step;
+    struct plan_step step = a->step;
     const int threads = omp_get_max_threads();
-    step.bf16 = bf16;
+    step.pass.bf16 = bf16;
     int rc = rehearsal_plan(&step, &plan);
     const int n = products_of(&plan, line);
     if (!a->json)
@@ -103,8 +103,8 @@ int speed_gemm(const struct speed_args *a, struct buf *out)
 {
     const bool f32 = a->precision != PRECISION_BF16;
     const bool bf16 =
-        a->precision == PRECISION_BF16 || (a->precision == PRECISION_AUTO && a->step.bf16);
-    const long long tokens = a->step.micro * a->step.T;
+        a->precision == PRECISION_BF16 || (a->precision == PRECISION_AUTO && a->step.pass.bf16);
+    const long long tokens = a->step.pass.n_seqs * a->step.pass.T;
     if (a->json)
         buf_printf(out,
                    "{\"bench\": \"gemm\", \"what\": \"%s\", \"threads\": %d, \"tokens\": %lld, "

@@ -37,7 +37,7 @@ static double median_of(const struct speed_args *a, const struct result *t)
 
 static double tokens_of(const struct speed_args *a)
 {
-    return (double)(a->step.batch * a->step.T);
+    return (double)(a->step.batch * a->step.pass.T);
 }
 
 /* ---- measuring ---- */
@@ -56,14 +56,23 @@ static int run_steps(const struct speed_args *a, struct rehearsal *r, struct res
         t->sum += seconds;
     }
     qsort(t->time, (size_t)a->steps, sizeof *t->time, by_value);
-    double head;
-    const double flops =
-        3 * transformer_flops(a->step.dims, (double)a->step.T / 2, &head) * tokens_of(a);
-    t->flops = flops / median_of(a, t);
+    t->flops /= median_of(a, t);
     t->loss = r->loss;
     t->arena = r->ctx.arena.peak;
     t->params = store_numel(&r->m.store);
     return 0;
+}
+
+/* FLOPs of a step in which nothing is computed twice. */
+static int once_flops(const struct speed_args *a, double *flops)
+{
+    struct plan_step step = a->step;
+    struct profile p = {0};
+    step.pass.recompute = false;
+    const int rc = rehearsal_plan(&step, &p);
+    *flops = rehearsal_flops(&p);
+    profile_free(&p);
+    return rc;
 }
 
 /* The plan of the step, made before it runs; the rates stay for the table. */
@@ -73,6 +82,8 @@ static int make_plan(const struct speed_args *a, struct rates *rates, struct res
     if (estimate_training(&a->step, rates, &e))
         return -1;
     t->plan = e.step;
+    if (once_flops(a, &t->flops))
+        return -1;
     t->measuring = rates->seconds;
     t->peak = rates_peak(rates);
     fprintf(stderr, "planned: %.0f tokens/s; %lld steps will take %.1f s\n", tokens_of(a) / e.step,
@@ -133,12 +144,12 @@ static int print_table(const struct speed_args *a, const struct profile *p, stru
 static void print_head(const struct speed_args *a, const struct result *t, struct buf *out)
 {
     const double MB = 1e6, tokens = tokens_of(a), median = median_of(a, t);
-    const bool bf16 = a->step.bf16;
+    const bool bf16 = a->step.pass.bf16;
     buf_printf(out,
                "%s: %.4gM parameters, %lld sequences of %lld a step, %lld at once, %s (%s), "
                "%d thread%s\n",
-               a->what, 1e-6 * (double)t->params, (long long)a->step.batch, (long long)a->step.T,
-               (long long)a->step.micro, bf16 ? "bf16" : "f32",
+               a->what, 1e-6 * (double)t->params, (long long)a->step.batch,
+               (long long)a->step.pass.T, (long long)a->step.pass.n_seqs, bf16 ? "bf16" : "f32",
                bf16 ? gemm_bf16->name : gemm_describe(), omp_get_max_threads(),
                omp_get_max_threads() > 1 ? "s" : "");
     buf_printf(out, "planned   %9.0f tokens/s  (rates measured in %.1f s)\n", tokens / t->plan,
@@ -159,15 +170,15 @@ static int print_json(const struct speed_args *a, const struct result *t, const 
 {
     const double MIB = 0x1p20, tokens = tokens_of(a), steps = (double)a->steps;
     double known = 0;
-    const bool bf16 = a->step.bf16;
+    const bool bf16 = a->step.pass.bf16;
     buf_printf(out,
                "{\"bench\": \"train\", \"what\": \"%s\", \"precision\": \"%s\", \"gemm\": \"%s\", "
                "\"threads\": %d, \"params\": %lld, \"seq\": %lld, \"batch\": %lld, "
                "\"micro\": %lld, \"recompute\": %s, \"steps\": %lld, ",
                a->what, bf16 ? "bf16" : "f32", bf16 ? gemm_bf16->name : gemm_describe(),
-               omp_get_max_threads(), (long long)t->params, (long long)a->step.T,
-               (long long)a->step.batch, (long long)a->step.micro,
-               a->step.recompute ? "true" : "false", (long long)a->steps);
+               omp_get_max_threads(), (long long)t->params, (long long)a->step.pass.T,
+               (long long)a->step.batch, (long long)a->step.pass.n_seqs,
+               a->step.pass.recompute ? "true" : "false", (long long)a->steps);
     buf_printf(out,
                "\"planned_tokens_per_s\": %.1f, \"planning_s\": %.3f, \"tokens_per_s\": %.1f, "
                "\"tokens_per_s_min\": %.1f, \"tokens_per_s_max\": %.1f, \"gflops\": %.1f, "

@@ -284,24 +284,28 @@ static int check_prompt(const struct stage *s)
 
 static int summarize(const struct stage *s, const struct train *t)
 {
-    char arena[32], first[32], averaged[32], trained[32], bytes[3][32];
+    char arena[32], first[32], averaged[32], trained[32], memory[32], flops[32], bytes[3][32];
     const struct qat_bytes n = qat_bytes(&s->blocks.qat, s->blocks.qat.scales.n_states);
     int n_facts = 0;
     const bool ema = s->config->train.ema > 0 && s->valid, qat = s->config->kind == STAGE_QAT;
     const struct summary_fact all[] = {{"precision",
                                         config_bf16(&s->config->train) ? "bf16" : "f32"},
                                        {"arena bytes", arena},
+                                       {"memory bytes", memory},
+                                       {"FLOPs a step", flops},
                                        {"seconds to the first step", first},
                                        {"validation loss, averaged weights", averaged},
                                        {"validation loss, weights as trained", trained},
                                        {"blocks bytes", bytes[0]},
                                        {"decoded bytes", bytes[1]},
                                        {"scales bytes", bytes[2]}};
-    enum { ALWAYS = 3, EMA = 2, FACTS = sizeof all / sizeof *all };
+    enum { ALWAYS = 5, EMA = 2, FACTS = sizeof all / sizeof *all };
     struct summary_fact facts[FACTS];
     struct summary sum;
     summary_init(&sum);
     snprintf(arena, sizeof arena, "%zu", t->arena_peak);
+    snprintf(memory, sizeof memory, "%zu", t->memory + qat_held(&s->blocks.qat));
+    snprintf(flops, sizeof flops, "%.0f", t->flops);
     snprintf(first, sizeof first, "%.3f", t->seconds_to_first);
     snprintf(averaged, sizeof averaged, "%.4f", t->state.last_valid);
     snprintf(trained, sizeof trained, "%.4f", t->state.last_unaveraged);

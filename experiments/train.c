@@ -12,8 +12,9 @@
 #include "autograd/kernels/gemm_bf16.h"
 #include "experiments/exam.h"
 #include "experiments/interrupt.h"
-#include "experiments/plan.h"
-#include "experiments/stage_lora.h"
+#include "experiments/lesson.h"
+#include "experiments/rehearsal.h"
+#include "experiments/stage_plan.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -90,40 +91,21 @@ static struct schedule schedule_of(const struct train *t, double lr)
                              .decay = share_of(c->decay, t->steps)};
 }
 
-/* The teacher's hidden states of the batch; what else its forward pass takes is free again. False:
-   there is no teacher, or the ctx has failed. */
-static bool hear(struct train *t, struct head_voice *voice)
-{
-    if (!t->teacher)
-        return false;
-    t->ctx.recording = t->ctx.training = false;
-    voice->hidden = transformer_forward(&t->ctx, t->teacher, &t->train->batch);
-    voice->w = &t->teacher->output->used;
-    return voice->hidden != NULL;
-}
-
 /* Sums gradients and losses of the step's micro-batches. 0; 1: interrupted; -1 with err() set. */
 static int accumulate(struct train *t, int64_t batch, struct loss *loss)
 {
     const struct config_train *c = &t->stage->train;
+    const struct lesson lesson = {.m = t->m,
+                                  .teacher = t->teacher,
+                                  .kl = (float)t->stage->qat.kl_weight,
+                                  .label_smoothing = (float)c->label_smoothing,
+                                  .z_loss = (float)c->z_loss};
     for (int64_t done = 0; done < batch; done += t->train->most) {
         const int64_t left = batch - done, n = left < t->train->most ? left : t->train->most;
         if (feed_fill(t->train, t->state.sample + done, n))
             return -1;
         ctx_reset(&t->ctx);
-        struct head_voice teacher;
-        const bool taught = hear(t, &teacher);
-        t->ctx.recording = t->ctx.training = true;
-        const float kl = taught ? (float)t->stage->qat.kl_weight : 0;
-        const struct head_loss_args args = {.target = t->train->target,
-                                            .weight = 1 - kl,
-                                            .label_smoothing = (float)c->label_smoothing,
-                                            .z_loss = (float)c->z_loss,
-                                            .teacher = taught ? &teacher : NULL,
-                                            .kl = kl};
-        struct tensor *hidden = transformer_forward(&t->ctx, t->m, &t->train->batch);
-        if (!op_head_loss(&t->ctx, hidden, &t->m->output->used, &args, loss))
-            tape_backward(&t->ctx, NULL);
+        lesson_run(&t->ctx, &lesson, &t->train->batch, t->train->target, loss);
         if (interrupt_flag)
             return 1;
         if (t->ctx.failed)
@@ -252,9 +234,7 @@ static int begin_blocks(struct train *t)
    known, as the first step is not kept waiting for it. */
 static double gemm_share(struct train *t, double rate)
 {
-    double head;
-    const double flops = transformer_flops(&t->m->dims, (double)t->train->T / 2, &head);
-    const double reached = 3e-9 * flops * rate;
+    const double reached = 1e-9 * t->flops / (double)t->stage->train.batch_tokens * rate;
     double (*peak)(int64_t, int64_t, int64_t, double) =
         t->ctx.act == &dtype_bf16 ? gemm_bf16_peak : gemm_peak;
     if (t->seconds_to_first == 0)
@@ -287,6 +267,19 @@ static void show(struct train *t, double loss, double lr, double norm, double ra
     progress_step(&t->progress, &p);
 }
 
+/* accumulate(), which counts what the first step multiplies. */
+static int counted(struct train *t, int64_t batch, struct loss *loss)
+{
+    struct profile profile = {0};
+    t->ctx.profile = t->flops > 0 ? NULL : &profile;
+    const int rc = accumulate(t, batch, loss);
+    if (t->ctx.profile && !rc)
+        t->flops = rehearsal_flops(&profile);
+    t->ctx.profile = NULL;
+    profile_free(&profile);
+    return rc;
+}
+
 /* One optimizer step. 0; 1: interrupted, nothing has changed; -1 with err() set. */
 static int step(struct train *t, const struct schedule *schedule)
 {
@@ -296,7 +289,7 @@ static int step(struct train *t, const struct schedule *schedule)
     if (begin_blocks(t))
         return -1;
     store_zero_grad(trained(t));
-    const int rc = accumulate(t, batch, &sum);
+    const int rc = counted(t, batch, &sum);
     if (rc)
         return rc;
     if (!sum.count)
@@ -364,17 +357,12 @@ static int after_step(struct train *t)
 static size_t arena_size(const struct train *t)
 {
     const bool acts = t->blocks && t->stage->qat.activations;
-    const struct lora_args lora = stage_lora_args(t->stage);
-    const struct plan_args args = {.n_seqs = t->train->most,
-                                   .T = t->train->T,
-                                   .parts = t->train->mask_documents ? t->train->T : 1,
-                                   .recompute = t->stage->train.recompute == RECOMPUTE_BLOCKS,
-                                   .bf16 = config_bf16(&t->stage->train),
-                                   .drops = t->m->dims.dropout > 0,
-                                   .lora = t->m->lora.factors.n ? &lora : NULL,
-                                   .teacher = t->teacher ? &t->teacher->dims : NULL,
-                                   .rounds = acts ? &t->blocks->recipe : NULL,
-                                   .weighed = acts && t->blocks->imatrix};
+    struct lora_args lora;
+    struct plan_args args = stage_plan_pass(t->config, t->stage, t->train->T, &lora);
+    args.n_seqs = t->train->most;
+    args.teacher = t->teacher ? &t->teacher->dims : NULL;
+    args.rounds = acts ? &t->blocks->recipe : NULL;
+    args.weighed = acts && t->blocks->imatrix;
     const size_t train = plan_train(&t->m->dims, &args), eval = plan_eval(&t->m->dims, &args);
     return !train || !eval ? 0 : train > eval ? train : eval;
 }
@@ -469,6 +457,8 @@ int train_run(struct train *t)
         events_close(&t->events);
     }
     t->arena_peak = t->ctx.arena.peak;
+    t->memory =
+        transformer_bytes(t->m) + (t->teacher ? transformer_bytes(t->teacher) : 0) + t->arena_bytes;
     t->state.seconds = clock_seconds() - t->started;
     ctx_free(&t->ctx);
     return rc;

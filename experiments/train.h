@@ -29,6 +29,8 @@ struct train {
     struct transformer *teacher; /* frozen, in the same precision; or NULL */
     /* found */
     size_t arena_bytes, arena_peak;
+    size_t memory;           /* bytes of models and arena at the end; blocks are the caller's */
+    double flops;            /* of the products of a step, as they were run; 0: not yet known */
     double seconds_to_first; /* from train_run() to the end of the first step */
     /* the loop's own */
     struct ctx ctx;

@@ -259,6 +259,13 @@ struct tensor *transformer_logits_at(struct ctx *ctx, struct transformer *m, str
 
 /* ---- counting ---- */
 
+size_t transformer_bytes(const struct transformer *m)
+{
+    const size_t rows = m->rope.cos ? (size_t)m->rope.covered : 0;
+    return store_bytes(&m->store) + store_bytes(&m->lora.factors) +
+           rows * (size_t)m->dims.head_dim * sizeof(float);
+}
+
 double transformer_flops(const struct transformer_dims *d, double seen, double *head)
 {
     double sum = 2 * (double)weights_count(d).block_matrices;

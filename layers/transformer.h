@@ -91,6 +91,9 @@ struct tensor *transformer_logits(struct ctx *ctx, struct transformer *m, struct
 struct tensor *transformer_logits_at(struct ctx *ctx, struct transformer *m, struct tensor *hidden,
                                      const int32_t *row, int64_t n);
 
+/* Bytes of memory that it holds by now: parameters, factors, rotary tables. */
+size_t transformer_bytes(const struct transformer *m);
+
 /* FLOPs of one token's forward pass with T tokens before it on average (T / 2 of a causal window of
    T): 2 a weight of every matrix but the embedding, and the attention. Training costs three times
    that, recomputing blocks a fourth time without the head. */

@@ -61,12 +61,17 @@ static int grow(struct rope *r, int64_t n)
     return 0;
 }
 
+int64_t rope_rows(const struct rope *r, int64_t n)
+{
+    const int64_t rows = 2 * r->covered > n ? 2 * r->covered : n;
+    return n <= r->covered ? r->covered : rows < r->n_pos ? rows : r->n_pos;
+}
+
 int rope_cover(struct rope *r, int64_t n)
 {
+    const int64_t rows = rope_rows(r, n);
     if (n <= r->covered)
         return 0;
-    int64_t rows = 2 * r->covered > n ? 2 * r->covered : n;
-    rows = rows < r->n_pos ? rows : r->n_pos;
     if (grow(r, rows))
         return -1;
     fill(r, r->covered, rows);

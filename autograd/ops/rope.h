@@ -41,6 +41,9 @@ struct rope {
 /* Covers the first positions: all that fit into some hundred kB. 0, or -1 with err() set. */
 int rope_init(struct rope *r, const struct rope_args *args);
 
+/* Rows that the table will have once it covers position n - 1, n <= n_pos. */
+int64_t rope_rows(const struct rope *r, int64_t n);
+
 /* Makes the table cover positions 0 .. n - 1, n <= n_pos; between steps, for it may move. 0, or -1
    with err() set. */
 int rope_cover(struct rope *r, int64_t n);

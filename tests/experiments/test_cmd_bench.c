@@ -58,7 +58,7 @@ static double number(const json_t *row, const char *key)
 
 /* All ops of ops.def that the plan of the step has are rows, and no others; shares add up to 1, the
    rest apart; what an op costs stands in its row. */
-static void assert_ops(const json_t *line, const struct rehearsal_args *a)
+static void assert_ops(const json_t *line, const struct plan_step *a)
 {
     struct profile plan = {0};
     const json_t *rows = json_object_get(line, "ops");
@@ -116,7 +116,7 @@ static void training_by_op(void **state)
                                            .d_ff = {48, 48},
                                            .norm_eps = 1e-5,
                                            .rope = {.base = 10000}};
-    struct rehearsal_args a = {.dims = &dims, .T = 20, .batch = 4, .micro = 4};
+    struct plan_step a = {.dims = &dims, .batch = 4, .pass = {.n_seqs = 4, .T = 20, .parts = 1}};
     if (BENCH("--train", "--json", "--steps", "3", "--precision", "f32", SMALL))
         fail_msg("%s", err_text());
     json_t *line = parsed();
@@ -136,7 +136,7 @@ static void training_by_op(void **state)
     assert_true(number(line, "params") == 61 * 32 + 1024 * 32 + 2 * 32 + 2 * GPT2_BLOCK);
     assert_non_null(find(json_object_get(line, "ops"), "gelu", true));
     json_decref(line);
-    a.recompute = a.bf16 = true;
+    a.pass.recompute = a.pass.bf16 = true;
     assert_int_equal(BENCH("--train", "--json", "--steps", "1", "--precision", "bf16",
                            "--recompute", SMALL),
                      0);
@@ -219,8 +219,10 @@ static void configs_are_measured(void **state)
                                            .norm_eps = 1e-5,
                                            .dropout = 0.1,
                                            .rope = {.base = 10000}};
-    const struct rehearsal_args a = {
-        .dims = &dims, .T = 16, .batch = 4, .micro = 2, .optimizer = OPTIMIZER_SGD};
+    const struct plan_step a = {.dims = &dims,
+                                .batch = 4,
+                                .pass = {.n_seqs = 2, .T = 16, .parts = 1},
+                                .optimizer = OPTIMIZER_SGD};
     assert_ops(line, &a);
     assert_non_null(find(json_object_get(line, "ops"), "dropout", true));
     assert_string_equal(json_string_value(json_object_get(line, "what")), "some");

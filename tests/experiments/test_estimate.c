@@ -36,9 +36,10 @@ static int setup(void **state)
     return 0;
 }
 
-static struct rehearsal_args step_of(void)
+static struct plan_step step_of(void)
 {
-    return (struct rehearsal_args){.dims = &dims, .T = T, .batch = B, .micro = MICRO};
+    return (
+        struct plan_step){.dims = &dims, .batch = B, .pass = {.n_seqs = MICRO, .T = T, .parts = 1}};
 }
 
 static double flops_of(const struct profile *p)
@@ -67,8 +68,8 @@ static void flops_are_the_models(void **state)
         const bool again = i % 2;
         dims.arch = (enum arch)(i / 2);
         struct profile p = {0};
-        struct rehearsal_args a = step_of();
-        a.recompute = again;
+        struct plan_step a = step_of();
+        a.pass.recompute = again;
         assert_int_equal(rehearsal_plan(&a, &p), 0);
         const double expected = training_flops(again) * B * T;
         assert_float_equal(flops_of(&p) / expected, 1, 1e-12);
@@ -107,7 +108,7 @@ static void time_is_flops_over_rate(void **state)
     (void)state;
     double head;
     const double flops = transformer_flops(&dims, (T + 1) / 2.0, &head);
-    const struct rehearsal_args a = step_of();
+    const struct plan_step a = step_of();
     struct rates r = known_rates(1e6);
     struct estimate e;
     assert_int_equal(estimate_training(&a, &r, &e), 0);
@@ -121,7 +122,7 @@ static void time_is_flops_over_rate(void **state)
 static void time_is_bytes_over_rate(void **state)
 {
     (void)state;
-    const struct rehearsal_args a = step_of();
+    const struct plan_step a = step_of();
     struct rates r = known_rates(1e30);
     struct profile p = {0};
     struct estimate e;
@@ -145,7 +146,7 @@ static void time_is_bytes_over_rate(void **state)
 static void bad_shapes_are_refused(void **state)
 {
     (void)state;
-    const struct rehearsal_args a = step_of();
+    const struct plan_step a = step_of();
     struct rates r = known_rates(1);
     struct estimate e;
     dims.head_dim = 7;

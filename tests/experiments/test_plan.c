@@ -132,7 +132,7 @@ static void plan_equals_run(void **state)
         const bool recompute = i & 1, tied = i & 2, drops = i & 4, bf16 = i & 8;
         const struct transformer_dims d = dims_of(drops ? 0.1 : 0, tied);
         const struct plan_args a = {
-            .n_seqs = B, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16, .drops = drops};
+            .n_seqs = B, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16};
         assert_int_equal(plan_train(&d, &a), real_peak(&d, WHOLE, bf16, true, recompute, NULL));
         assert_int_equal(plan_eval(&d, &a), real_peak(&d, WHOLE, bf16, false, recompute, NULL));
     }
@@ -212,16 +212,26 @@ static void model_bytes(void **state)
     assert_int_equal(transformer_init(&m, &d, STORE_FROZEN), 0);
     assert_int_equal(transformer_params(&d, &rest), store_numel(&m.store));
     assert_int_equal(rest, store_numel(&m.store) - 2 * C * V);
-    const struct plan_model p = plan_model(&d, OPTIMIZER_ADAMW, false, false);
-    assert_int_equal(p.weights, 4 * store_numel(&m.store));
-    assert_int_equal(p.states, 2 * p.weights);
+    struct plan_step step = {.dims = &d, .batch = B, .pass = {.n_seqs = B, .T = T, .parts = 1}};
+    const size_t slab = m.store.len * sizeof(float);
+    struct plan_memory p;
+    assert_int_equal(plan_memory(&step, &p), 0);
+    assert_int_equal(p.weights, slab);
+    assert_int_equal(p.grads, slab);
+    assert_int_equal(p.states, 2 * slab);
     assert_int_equal(p.tables, 2 * T * 4 * sizeof(float));
     assert_int_equal(p.average, 0);
-    assert_int_equal(plan_model(&d, OPTIMIZER_LION, true, false).states, p.weights);
-    assert_int_equal(plan_model(&d, OPTIMIZER_LION, true, false).average, p.weights);
+    assert_int_equal(p.sum, 4 * slab + p.tables);
+    step.optimizer = OPTIMIZER_LION;
+    step.ema = true;
+    assert_int_equal(plan_memory(&step, &p), 0);
+    assert_int_equal(p.states, slab);
+    assert_int_equal(p.average, slab);
     // the largest matrix of a block twice, and two squares of its shorter side
     const size_t most = 2 * (64 + 16 * (L - 1)) * C + 2 * C * C;
-    assert_int_equal(plan_model(&d, OPTIMIZER_MUON, false, false).states, 2 * p.weights + 4 * most);
+    step.optimizer = OPTIMIZER_MUON;
+    assert_int_equal(plan_memory(&step, &p), 0);
+    assert_int_equal(p.states, 2 * slab + 4 * most);
     transformer_free(&m);
 }
 

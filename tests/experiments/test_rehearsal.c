@@ -23,10 +23,12 @@ static struct transformer_dims dims = {.n_layers = L,
                                        .init_std = 0.02,
                                        .rope = {.base = 10000}};
 
-static struct rehearsal_args step_of(bool recompute, bool bf16)
+static struct plan_step step_of(bool recompute, bool bf16)
 {
-    return (struct rehearsal_args){
-        .dims = &dims, .T = T, .batch = B, .micro = MICRO, .recompute = recompute, .bf16 = bf16};
+    return (struct plan_step){
+        .dims = &dims,
+        .batch = B,
+        .pass = {.n_seqs = MICRO, .T = T, .parts = 1, .recompute = recompute, .bf16 = bf16}};
 }
 
 static void same_cost(const struct profile_row *real, const struct profile_row *plan)
@@ -46,7 +48,7 @@ static void steps_are_as_planned(void **state)
 {
     (void)state;
     for (int i = 0; i < 8; i++) {
-        const struct rehearsal_args a = step_of(i & 1, i & 2);
+        const struct plan_step a = step_of(i & 1, i & 2);
         struct rehearsal r;
         struct profile plan = {0};
         double sum = 0, known = 0, seconds;
@@ -69,9 +71,8 @@ static void steps_are_as_planned(void **state)
         const struct plan_args bytes = {.n_seqs = MICRO,
                                         .T = T,
                                         .parts = 1,
-                                        .recompute = a.recompute,
-                                        .bf16 = a.bf16,
-                                        .drops = dims.dropout > 0};
+                                        .recompute = a.pass.recompute,
+                                        .bf16 = a.pass.bf16};
         assert_int_equal(r.ctx.arena.peak, plan_train(&dims, &bytes));
         rehearsal_free(&r);
         profile_free(&plan);
@@ -83,7 +84,7 @@ static void steps_are_as_planned(void **state)
 static void steps_train(void **state)
 {
     (void)state;
-    const struct rehearsal_args a = step_of(false, false);
+    const struct plan_step a = step_of(false, false);
     double loss[2], seconds;
     for (int run = 0; run < 2; run++) {
         struct rehearsal r;
@@ -106,7 +107,7 @@ static void every_optimizer_runs(void **state)
 {
     (void)state;
     for (int i = 0; i < OPTIMIZERS; i++) {
-        struct rehearsal_args a = step_of(false, false);
+        struct plan_step a = step_of(false, false);
         struct rehearsal r;
         double seconds;
         a.optimizer = (enum optimizer_kind)i;
