@@ -196,8 +196,11 @@ void config_free(struct config *c);
    gives the same config. */
 void config_write(const struct config *c, struct buf *yaml);
 
-/* XXH3-128 of that text as 32 hex digits. -1 with err() set if memory is short. */
-int config_hash(const struct config *c, char hex[33]);
+/* XXH3-128, as 32 hex digits, of the keys that decide what the model of a stage that makes one
+   becomes: its own and those of the stages that it comes from, without live keys, which change
+   nothing in it, and names. Files count by their paths as written. -1 with err() set if memory is
+   short. */
+int config_hash(const struct config *c, int stage, char hex[33]);
 
 /* Keys, live ones apart, that differ: "pretrain.lr: 0.001 -> 0.002" a line each. Their number, or
    -1 with err() set. */

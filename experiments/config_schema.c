@@ -120,7 +120,7 @@ static const struct field model_fields[] = {
 
 #define AT(member) FIELD_AT(config, member)
 const struct field config_fields[] = {
-    {AT(name), .type = FIELD_TEXT, .flags = FIELD_REQUIRED,
+    {AT(name), .type = FIELD_TEXT, .flags = FIELD_REQUIRED | FIELD_LABEL,
      .doc = "of the run and its folder: letters, digits, . _ -"},
     {AT(seed), .type = FIELD_INT, .min = 0, .max = INFINITY, .def = "1",
      .doc = "everything random follows from it"},
@@ -137,8 +137,9 @@ const struct field config_fields[] = {
 
 #define AT(member) FIELD_AT(config_stage, member)
 static const struct field model_stage_fields[] = {
-    {AT(name), .type = FIELD_TEXT, .doc = "of the stage (default its kind): letters, digits, _ -"},
-    {AT(from), .type = FIELD_TEXT,
+    {AT(name), .type = FIELD_TEXT, .flags = FIELD_LABEL,
+     .doc = "of the stage (default its kind): letters, digits, _ -"},
+    {AT(from), .type = FIELD_TEXT, .flags = FIELD_LABEL,
      .doc = "starting model: a stage (default the one before), a checkpoint .h5, or scratch"},
     {0},
 };
@@ -200,6 +201,7 @@ static const struct field train_fields[] = {
     {AT(z_loss), .type = FIELD_FLOAT, .min = 0, .max = 1, .def = "0",
      .doc = "weight of the squared log-normalizer in the loss"},
     {AT(recompute), .type = FIELD_ENUM, .names = recompute_names, .def = "none",
+     .flags = FIELD_LIVE,
      .doc = "blocks: keep no activations inside blocks, compute them again in backward"},
     {AT(precision), .type = FIELD_ENUM, .names = precision_names, .def = "auto",
      .doc = "of activations and products; auto is bf16 where the CPU multiplies it"},
@@ -221,7 +223,7 @@ static const struct field train_fields[] = {
      .doc = "minutes between checkpoints; 0 for none by time"},
     {AT(keep_last), .type = FIELD_INT, .min = 1, .max = 1e6, .def = "2", .flags = FIELD_LIVE,
      .doc = "checkpoints to keep"},
-    {AT(loss_limit), .type = FIELD_FLOAT, .min = 0, .max = 1e6, .def = "3",
+    {AT(loss_limit), .type = FIELD_FLOAT, .min = 0, .max = 1e6, .def = "3", .flags = FIELD_LIVE,
      .doc = "stop when the smoothed loss is this many nats above its minimum; 0 for no limit"},
     {AT(tensorboard), .type = FIELD_BOOL, .def = "false", .flags = FIELD_LIVE,
      .doc = "also write what is measured for TensorBoard, into the stage's folder"},

@@ -12,15 +12,17 @@ static bool shown(const struct field *table, const struct field *f, const void *
     return field_applies(table, f, base) && !field_absent(f, base);
 }
 
-static void write_table(const struct field *table, const void *base, int indent, struct buf *out)
+/* `deciding`: only what the result depends on; names and references to stages do not change it. */
+static void write_table(const struct field *table, const void *base, int indent, bool deciding,
+                        struct buf *out)
 {
     for (const struct field *f = table; f->name; f++) {
-        if (!shown(table, f, base))
+        if (!shown(table, f, base) || (deciding && (f->flags & (FIELD_LIVE | FIELD_LABEL))))
             continue;
         buf_printf(out, "%*s%s:", indent, "", f->name);
         if (f->type == FIELD_MAP) {
             buf_text(out, "\n");
-            write_table(f->fields, (const char *)base + f->offset, indent + 2, out);
+            write_table(f->fields, (const char *)base + f->offset, indent + 2, deciding, out);
             continue;
         }
         buf_text(out, " ");
@@ -35,26 +37,46 @@ static bool without_model(const struct config *c, const struct field *f)
     return f->type == FIELD_MAP && !strcmp(f->name, "model") && !c->model.n_layers;
 }
 
-void config_write(const struct config *c, struct buf *yaml)
+static void write_top(const struct config *c, bool deciding, struct buf *yaml)
 {
     for (const struct field *f = config_fields; f->name; f++) {
         const struct field one[] = {*f, {0}};
         if (!without_model(c, f))
-            write_table(one, c, 0, yaml);
+            write_table(one, c, 0, deciding, yaml);
     }
     buf_text(yaml, "stages:\n");
-    for (int i = 0; i < c->n_stages; i++) {
-        const struct config_stage *s = &c->stages[i];
-        buf_printf(yaml, "  - %s:\n", config_kinds[s->kind].name);
-        for (const struct config_part *p = config_kinds[s->kind].parts; p->table; p++)
-            write_table(p->table, (const char *)s + p->offset, 6, yaml);
-    }
 }
 
-int config_hash(const struct config *c, char hex[33])
+static void write_stage(const struct config_stage *s, bool deciding, struct buf *yaml)
+{
+    buf_printf(yaml, "  - %s:\n", config_kinds[s->kind].name);
+    for (const struct config_part *p = config_kinds[s->kind].parts; p->table; p++)
+        write_table(p->table, (const char *)s + p->offset, 6, deciding, yaml);
+}
+
+void config_write(const struct config *c, struct buf *yaml)
+{
+    write_top(c, false, yaml);
+    for (int i = 0; i < c->n_stages; i++)
+        write_stage(&c->stages[i], false, yaml);
+}
+
+/* The stage, and before it the stages that its model comes from. */
+static void write_line(const struct config *c, int stage, struct buf *text)
+{
+    const struct config_stage *s = &c->stages[stage];
+    if (s->parent >= 0)
+        write_line(c, s->parent, text);
+    else if (s->checkpoint)
+        buf_printf(text, "  - from: %s\n", s->checkpoint);
+    write_stage(s, true, text);
+}
+
+int config_hash(const struct config *c, int stage, char hex[33])
 {
     struct buf text = {0};
-    config_write(c, &text);
+    write_top(c, true, &text);
+    write_line(c, stage, &text);
     if (text.failed) {
         buf_free(&text);
         return -1;

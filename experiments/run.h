@@ -25,7 +25,6 @@ struct run {
     char folder[RUN_PATH]; /* OUT/NAME */
     int lock;              /* held while the run goes on */
     struct buf yaml;       /* the resolved config */
-    char hash[33];         /* its hash */
     struct corpus corpus;  /* of config->data */
     struct tokenizer *tok;
     struct buf tokenizer_json;

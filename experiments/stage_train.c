@@ -344,9 +344,12 @@ static int train(struct stage *s)
 {
     const struct run *r = s->run;
     const bool qat = s->config->kind == STAGE_QAT;
+    char hash[33];
+    if (config_hash(r->config, s->index, hash))
+        return -1;
     const struct checkpoint_source source = {.stage = s->config->name,
                                              .config = r->yaml.p,
-                                             .config_hash = r->hash,
+                                             .config_hash = hash,
                                              .corpus_hash = corpus_hash(s->corpus),
                                              .tokenizer = r->tokenizer_json.p,
                                              .qat = &s->blocks.qat,

@@ -33,8 +33,9 @@ enum field_type {
 
 enum field_flags {
     FIELD_REQUIRED = 1,   /* no default: must be given (where `when` holds)                    */
-    FIELD_LIVE = 2,       /* may differ between a run and its resumption                       */
+    FIELD_LIVE = 2,       /* may differ between a run and its resumption: changes no result    */
     FIELD_POSITIONAL = 4, /* flags: an argument without a name; TEXTS takes all that are left  */
+    FIELD_LABEL = 8,      /* says what something is called, or which of several is meant       */
 };
 
 struct share {

@@ -458,8 +458,8 @@ static void resolved_round_trip(void **state)
         buf_clear(&out);
         if (config_diff(&a, &b, &out))
             fail_msg("%s", out.p);
-        assert_int_equal(config_hash(&a, ha), 0);
-        assert_int_equal(config_hash(&b, hb), 0);
+        assert_int_equal(config_hash(&a, 0, ha), 0);
+        assert_int_equal(config_hash(&b, 0, hb), 0);
         assert_string_equal(ha, hb);
         config_free(&a);
         config_free(&b);
@@ -501,7 +501,7 @@ static void differences(void **state)
     buf_clear(&out);
     assert_int_equal(config_diff(&a, &b, &out), 11);
     assert_string_equal(out.p, expected);
-    assert_int_equal(config_hash(&a, ha) | config_hash(&b, hb), 0);
+    assert_int_equal(config_hash(&a, 0, ha) | config_hash(&b, 0, hb), 0);
     assert_string_not_equal(ha, hb);
     config_free(&b);
     static const char *const more[] = {
@@ -515,6 +515,79 @@ static void differences(void **state)
     buf_free(&out);
 }
 
+/* The hash of the second of two stages; changed by overrides. */
+static void hash_with(const char *const *overrides, int n, char hex[33])
+{
+    static const char text[] =
+        "name: t\ndata: {corpus: a.txt, tokenizer: {type: byte}}\n"
+        "model: {n_layers: 1, d_model: 64, n_heads: 2, d_ff: 64, context: 32}\n"
+        "stages:\n"
+        "  - pretrain: {steps: 4, batch_tokens: 64}\n"
+        "  - pretrain: {name: other, from: scratch, steps: 4, batch_tokens: 64}\n"
+        "  - finetune: {from: pretrain, data: b.txt, steps: 4, batch_tokens: 64}\n"
+        "  - export: {type: q8_0}\n"
+        "  - evaluate: {compare: [pretrain]}\n";
+    struct config c;
+    struct buf out = {0};
+    if (parse(&c, text, n, overrides, &out))
+        fail_msg("%s: %s", *overrides, out.p);
+    assert_int_equal(config_hash(&c, 2, hex), 0);
+    config_free(&c);
+    buf_free(&out);
+}
+
+/* It is of what decides over the stage's model, and of nothing else. */
+static void hash_of_what_decides(void **state)
+{
+    (void)state;
+    static const char *const same[] = {
+        "threads=3",
+        "out=elsewhere",
+        "name=u",
+        "finetune.name=tune",
+        "finetune.eval_every=1",
+        "finetune.eval_tokens=64",
+        "finetune.sample_every=2",
+        "finetune.save_every=2",
+        "finetune.save_minutes=3",
+        "finetune.keep_last=7",
+        "finetune.tensorboard=true",
+        "finetune.recompute=blocks",
+        "finetune.loss_limit=9",
+        "pretrain.recompute=blocks",
+        "pretrain.tensorboard=true",
+        "other.lr=1",
+        "export.type=q4_0",
+        "evaluate.tokens=64",
+        "finetune.lr=1e-4", // the default
+    };
+    static const char *const other[] = {
+        "seed=2",
+        "model.d_ff=96",
+        "data.corpus=c.txt",
+        "pretrain.steps=5",
+        "pretrain.ema=0.5",
+        "finetune.lr=2e-4",
+        "finetune.steps=5",
+        "finetune.data=c.txt",
+        "finetune.micro_batch_tokens=32",
+        "finetune.from=a.h5",
+        "finetune.precision=f32",
+    };
+    char hex[33], now[33];
+    hash_with(NULL, 0, hex);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        hash_with(&same[i], 1, now);
+        if (strcmp(hex, now))
+            fail_msg("%s changes the hash", same[i]);
+    }
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        hash_with(&other[i], 1, now);
+        if (!strcmp(hex, now))
+            fail_msg("%s does not change the hash", other[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +599,7 @@ int main(void)
         cmocka_unit_test(overrides),
         cmocka_unit_test(broken_overrides),
         cmocka_unit_test(resolved_round_trip),
+        cmocka_unit_test(hash_of_what_decides),
         cmocka_unit_test(differences),
         cmocka_unit_test(architectures),
         cmocka_unit_test(defaults_of_optimizers),

@@ -107,6 +107,31 @@ static void a_run_ends_with_a_file(void **state)
     buf_free(&check);
 }
 
+/* Keys that change no result change no byte of the file. */
+static void what_does_not_count_leaves_the_file(void **state)
+{
+    (void)state;
+    static const char *const ways[][9] = {
+        {"run", "c.yaml", "out=a", "evaluate.compare=pretrain", NULL},
+        {"run", "c.yaml", "out=b", "evaluate.compare=small", "threads=1",
+         "pretrain.recompute=blocks", "pretrain.save_every=1", "pretrain.tensorboard=true", NULL},
+    };
+    struct buf out = {0};
+    size_t n[2];
+    char *file[2];
+    for (int i = 0; i < 2; i++) {
+        char path[100];
+        run(cmd_run, ways[i], &out);
+        snprintf(path, sizeof path, "%c/tiny/02-small/tiny-Q8_0.gguf", 'a' + i);
+        file[i] = scratch_read(path, &n[i]);
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(file[0], file[1], n[0]);
+    free(file[0]);
+    free(file[1]);
+    buf_free(&out);
+}
+
 static void assert_mistake(const char *override, const char *part)
 {
     struct config c;
@@ -150,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_run_ends_with_a_file),
+        TEST(what_does_not_count_leaves_the_file),
         TEST(mistakes_are_found_before_anything_runs),
         TEST(names_are_cut_at_the_last_at),
     };

@@ -23,7 +23,10 @@ static void check_round_trip(const struct config *c)
         BUG("the resolved config is refused:\n%s\n%s", out.p, first.p);
     }
     config_write(&again, &second);
-    if (strcmp(first.p, second.p) || config_diff(c, &again, &out) || config_hash(c, hex))
+    bool bad_hash = false;
+    for (int i = 0; i < c->n_stages; i++)
+        bad_hash |= config_hash(c, i, hex) != 0;
+    if (strcmp(first.p, second.p) || config_diff(c, &again, &out) || bad_hash)
         BUG("the resolved config is read as another:\n%s\n%s", first.p, second.p);
     config_free(&again);
     mistake_free(&bad);
