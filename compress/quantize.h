@@ -42,11 +42,11 @@ struct quantize_plan {
     const struct recipe_mix *mix;
 };
 
-/* From the file's metadata: of the four architectures that we know, without experts. `weighed`:
-   there is an importance matrix. 0, or -1 with err() set (requantizing that is not allowed, too).
-   quantize_plan_free() after 0. */
-int quantize_plan(struct quantize_plan *p, const struct gguf *in, const struct recipe *r,
-                  bool weighed, bool allow_requantize);
+/* From the file's metadata: without experts. `arch`: its general.architecture, which the caller
+   knows. `weighed`: there is an importance matrix. 0, or -1 with err() set (requantizing that is
+   not allowed, too). quantize_plan_free() after 0. */
+int quantize_plan(struct quantize_plan *p, const struct gguf *in, const char *arch,
+                  const struct recipe *r, bool weighed, bool allow_requantize);
 void quantize_plan_free(struct quantize_plan *p);
 
 /* Metadata of the new file: that of the old one, file type and quantization version, and where

@@ -15,25 +15,7 @@ enum {
     QUANTIZATION_VERSION = 2
 };
 
-static const char *const known_archs[] = {"llama", "qwen2", "qwen3", "gpt2", NULL};
-
 /* ---- facts ---- */
-
-static const char *find_arch(const struct gguf *g)
-{
-    struct gguf_string name = {"", 0};
-    const int rc = gguf_meta_text(g, "general.architecture", &name);
-    if (rc > 0)
-        err("metadata 'general.architecture' is missing: not a model");
-    if (rc)
-        return NULL;
-    for (int i = 0; known_archs[i]; i++)
-        if (name.n == strlen(known_archs[i]) && !memcmp(name.s, known_archs[i], name.n))
-            return known_archs[i];
-    err("architecture '%.*s' is unknown to this program; llama, qwen2, qwen3, gpt2 are not",
-        (int)(name.n < 40 ? name.n : 40), name.s);
-    return NULL;
-}
 
 /* Of layer l, if there is a list; `other` if there is no such key. */
 static int of_layer(const struct gguf *g, const char *arch, const char *what, int64_t layers, int l,
@@ -85,13 +67,10 @@ static int check_layers(const struct gguf *g, const char *arch, int n)
     return whole > 0 ? 0 : -1;
 }
 
-static int find_facts(const struct gguf *g, struct recipe_facts *f)
+static int find_facts(const struct gguf *g, const char *arch, struct recipe_facts *f)
 {
-    const char *arch = find_arch(g);
     int64_t layers = 0, experts = 0;
     char key[KEY];
-    if (!arch)
-        return -1;
     snprintf(key, sizeof key, "%s.block_count", arch);
     int rc = gguf_meta_int(g, key, 1, LAYERS_MOST, &layers);
     if (rc)
@@ -102,15 +81,12 @@ static int find_facts(const struct gguf *g, struct recipe_facts *f)
     if (experts)
         return err("the model has %lld experts: mixtures of experts are not supported",
                    (long long)experts);
-    *f = (struct recipe_facts){.n_layers = (int)layers,
-                               .tied = !gguf_tensor(g, "output.weight"),
-                               .llama_or_qwen2 = !strcmp(arch, "llama") || !strcmp(arch, "qwen2")};
-    return of_layer(g, arch, "attention.head_count", layers, 0, 1, &f->n_heads) ||
-                   of_layer(g, arch, "attention.head_count_kv", layers, 0, f->n_heads,
-                            &f->n_kv_heads) ||
-                   check_layers(g, arch, (int)layers)
-               ? -1
-               : 0;
+    *f = (struct recipe_facts){.n_layers = (int)layers, .tied = !gguf_tensor(g, "output.weight")};
+    if (of_layer(g, arch, "attention.head_count", layers, 0, 1, &f->n_heads) ||
+        of_layer(g, arch, "attention.head_count_kv", layers, 0, f->n_heads, &f->n_kv_heads))
+        return -1;
+    f->is_70b = recipe_is_70b(arch, f->n_layers, f->n_heads, f->n_kv_heads);
+    return check_layers(g, arch, (int)layers);
 }
 
 /* ---- plan ---- */
@@ -150,12 +126,12 @@ static int plan_tensor(struct quantize_plan *p, size_t i, const struct recipe *r
     return 0;
 }
 
-int quantize_plan(struct quantize_plan *p, const struct gguf *in, const struct recipe *r,
-                  bool weighed, bool allow_requantize)
+int quantize_plan(struct quantize_plan *p, const struct gguf *in, const char *arch,
+                  const struct recipe *r, bool weighed, bool allow_requantize)
 {
     struct recipe_facts facts;
     *p = (struct quantize_plan){.in = in, .mix = r->mix};
-    if (find_facts(in, &facts))
+    if (find_facts(in, arch, &facts))
         return -1;
     facts.weighed = weighed;
     p->choice = mem_new(in->n_tensors, sizeof *p->choice);

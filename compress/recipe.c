@@ -157,6 +157,15 @@ const struct dtype *recipe_type(const char *name)
     return NULL;
 }
 
+bool recipe_is_70b(const char *arch, int n_layers, int n_heads, int n_kv_heads)
+{
+    if (n_layers != 80)
+        return false;
+    // without shared heads, 80 layers of llama are the first 65B
+    return !strcmp(arch, "llama") ? n_heads != n_kv_heads
+                                  : !strcmp(arch, "qwen2") || !strcmp(arch, "deci");
+}
+
 /* ---- options ---- */
 
 struct recipe_rule {
@@ -299,8 +308,7 @@ static const struct dtype *by_mix(const struct recipe *r, const struct recipe_fa
             break;
         }
     // Llama-2 70B and its like: attn_v is a small part of them
-    if (role == ROLE_ATTN_V && f->llama_or_qwen2 && f->n_layers == 80 &&
-        f->n_heads != f->n_kv_heads && (dt == &codecs_q3_k || dt == &codecs_q4_k))
+    if (role == ROLE_ATTN_V && f->is_70b && (dt == &codecs_q3_k || dt == &codecs_q4_k))
         dt = &codecs_q5_k;
     return dt;
 }

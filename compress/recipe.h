@@ -46,7 +46,7 @@ struct recipe_facts {
     int n_layers, n_heads, n_kv_heads; /* heads of the first layer */
     bool tied;                         /* the head is token_embd.weight */
     bool weighed;                      /* there is an importance matrix */
-    bool llama_or_qwen2;               /* of these the models of 80 layers have a rule */
+    bool is_70b;                       /* recipe_is_70b(): these have a rule of their own */
 };
 
 struct recipe_tensor {
@@ -61,6 +61,10 @@ struct recipe_choice {
     const struct dtype *wanted; /* what the rules said; another than dt: rows are no whole blocks */
     bool matrix;                /* the rules are for it: no norm, bias or position */
 };
+
+/* Does llama.cpp take a model of general.architecture `arch`, with so many layers and heads (of its
+   first layer), for Llama-2 70B or its like? */
+bool recipe_is_70b(const char *arch, int n_layers, int n_heads, int n_kv_heads);
 
 /* Parses the options. 0, or -1 with err() set (what is unknown, the nearest name). recipe_free()
    after 0. */

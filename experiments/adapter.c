@@ -8,6 +8,7 @@
 #include "autograd/base/err.h"
 #include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
+#include "experiments/model_gguf.h"
 
 static const char suffix_a[] = ".lora_a", suffix_b[] = ".lora_b",
                   alpha_key[] = "adapter.lora.alpha";
@@ -74,12 +75,19 @@ static int read_factor(const struct gguf *g, const struct param *p)
     return 0;
 }
 
+static int want_arch(enum arch a, enum arch of)
+{
+    return a == of ? 0
+                   : err("it is for %s, the model is %s", arch_rows[a].name, arch_rows[of].name);
+}
+
 /* Every tensor of a file is one of the factors; pairs are complete. */
 static int read_all(const struct gguf *g, struct transformer *m, double scale)
 {
     double alpha = 0;
+    enum arch arch;
     if (want_text(g, "general.type", "adapter") || want_text(g, "adapter.type", "lora") ||
-        want_text(g, "general.architecture", arch_rows[m->dims.arch].name) ||
+        !model_gguf_arch(g, &arch) || want_arch(arch, m->dims.arch) ||
         gguf_meta_real(g, alpha_key, &alpha) < 0)
         return -1;
     for (size_t i = 0; i < g->n_tensors; i++)
@@ -141,7 +149,7 @@ int adapter_write(const char *path, const struct transformer *m, const struct ex
 {
     const struct store *s = &m->lora.factors;
     struct gguf_write w = {0};
-    gguf_write_text(&w, "general.architecture", arch_rows[m->dims.arch].name);
+    gguf_write_text(&w, "general.architecture", export_arch(&m->dims));
     gguf_write_text(&w, "general.type", "adapter");
     gguf_write_text(&w, "general.name", o->name);
     gguf_write_text(&w, "adapter.type", "lora");

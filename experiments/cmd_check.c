@@ -214,7 +214,8 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
     struct export_plan p;
     if (model_stage_dims(c, i, vocab, &dims) || mix_args_recipe(mix, type, &r))
         return -1;
-    int rc = transformer_init(&m, &dims, STORE_SHAPES);
+    int rc = c->stages[i].kind == STAGE_EXPORT ? export_check(&dims) : 0;
+    rc = rc ? rc : transformer_init(&m, &dims, STORE_SHAPES);
     if (!rc) {
         rc = export_plan(&p, &m, &r, mix->imatrix != NULL);
         if (!rc) {

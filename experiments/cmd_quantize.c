@@ -13,6 +13,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/mix_args.h"
 #include "experiments/mix_lines.h"
+#include "experiments/model_gguf.h"
 
 struct quantize_args {
     struct texts files;
@@ -212,7 +213,9 @@ static int quantize(struct job *j, const char *type)
     if (mix_args_imatrix(&a->mix, &j->own, &j->imatrix) || gguf_open(&j->in, in) ||
         (!a->dry_run && check_other(&j->in, in, j->out.p)))
         return -1;
-    if (quantize_plan(&j->plan, &j->in, &j->recipe, j->imatrix != NULL, a->allow_requantize))
+    const char *arch = model_gguf_arch(&j->in, &(enum arch){0});
+    if (!arch ||
+        quantize_plan(&j->plan, &j->in, arch, &j->recipe, j->imatrix != NULL, a->allow_requantize))
         return err_in("%s", in);
     if (a->mix.leave_output_tensor && !gguf_tensor(&j->in, "output.weight"))
         err_warn("--leave-output-tensor has no effect: the head is token_embd.weight");

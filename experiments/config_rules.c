@@ -5,6 +5,7 @@
 #include "autograd/base/spell.h"
 #include "compress/recipe.h"
 #include "experiments/config_parts.h"
+#include "layers/arch.h"
 
 bool config_sound(const struct yaml *map, const char *key)
 {
@@ -240,6 +241,24 @@ static void rules_finetune(const struct config *c, struct config_stage *s, const
     }
 }
 
+/* A model of the config's own shape that llama.cpp has no architecture for; of one from a file
+   `attar check` says it. */
+static void rules_widths(const struct config *c, const struct config_stage *s,
+                         const struct yaml *node, struct mistakes *bad)
+{
+    const struct config_model *m = &c->model;
+    if (arch_rows[m->arch].varied || (m->n_heads.n < 2 && m->n_kv_heads.n < 2 && m->d_ff.n < 2))
+        return;
+    while (s->parent >= 0)
+        s = &c->stages[s->parent];
+    if (!s->checkpoint)
+        mistake_add(
+            bad, config_place(node, "type"),
+            "export: layers differ in heads or widths, and llama.cpp's %s has one width for "
+            "all; its llama may differ",
+            arch_rows[m->arch].name);
+}
+
 static void rules_export(const struct config_stage *s, const struct yaml *node,
                          struct mistakes *bad)
 {
@@ -360,6 +379,7 @@ void config_rules(struct config *c, const struct yaml *root, struct yaml *const 
         rules_from(c, i, before, nodes[i], all_known, bad);
         if (s->kind == STAGE_EXPORT) {
             rules_export(s, nodes[i], bad);
+            rules_widths(c, s, nodes[i], bad);
             config_rules_merge(c, s, nodes[i], bad);
             continue;
         }

@@ -12,6 +12,21 @@
 
 static const char head_name[] = "output.weight", rope_name[] = "rope_freqs.weight";
 
+const char *export_arch(const struct transformer_dims *d)
+{
+    const struct arch_row *row = &arch_rows[d->arch];
+    return row->varied && !transformer_even(d) ? row->varied : row->name;
+}
+
+int export_check(const struct transformer_dims *d)
+{
+    return arch_rows[d->arch].varied || transformer_even(d)
+               ? 0
+               : err("layers differ in heads or widths, and llama.cpp's %s has one width for all: "
+                     "it would refuse the file",
+                     arch_rows[d->arch].name);
+}
+
 /* ---- plan ---- */
 
 static uint64_t bytes_of(const struct export_tensor *t)
@@ -73,8 +88,9 @@ static int add_all(struct export_plan *p, const struct recipe *r, bool weighed)
                                    .n_kv_heads = m->dims.n_kv_heads[0],
                                    .tied = m->dims.tied,
                                    .weighed = weighed,
-                                   .llama_or_qwen2 =
-                                       m->dims.arch == ARCH_LLAMA || m->dims.arch == ARCH_QWEN2};
+                                   .is_70b =
+                                       recipe_is_70b(export_arch(&m->dims), m->dims.n_layers,
+                                                     m->dims.n_heads[0], m->dims.n_kv_heads[0])};
     for (int i = 0; i < m->store.n; i++)
         if (add(p, m->store.p[i].name, &m->store.p[i].used, r, &f))
             return -1;
@@ -117,7 +133,7 @@ void export_plan_free(struct export_plan *p)
 static const char *key(const struct transformer_dims *d, const char *name)
 {
     static _Thread_local char text[96];
-    snprintf(text, sizeof text, "%s.%s", arch_rows[d->arch].name, name);
+    snprintf(text, sizeof text, "%s.%s", export_arch(d), name);
     return text;
 }
 
@@ -187,7 +203,7 @@ void export_declare(const struct export_plan *p, const struct tokenizer *t,
 {
     const struct transformer_dims *d = &p->m->dims;
     int64_t rest;
-    gguf_write_text(w, "general.architecture", arch_rows[d->arch].name);
+    gguf_write_text(w, "general.architecture", export_arch(d));
     gguf_write_text(w, "general.type", "model");
     gguf_write_text(w, "general.name", o->name);
     put_size(w, (double)transformer_params(d, &rest));
@@ -239,6 +255,8 @@ int export_write(const struct export_plan *p, const struct tokenizer *t,
                  const struct export_args *a, const char *path)
 {
     struct gguf_write w = {0};
+    if (export_check(&p->m->dims))
+        return -1;
     export_declare(p, t, &a->origin, a->imatrix, a->imatrix_path, &w);
     int rc = gguf_write_open(&w, path);
     for (int i = 0; i < p->n && !rc; i++)

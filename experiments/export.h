@@ -37,6 +37,11 @@ struct export_plan {
     struct tensor rope_row; /* of it */
 };
 
+/* Is there an architecture of llama.cpp's for the dims? llama becomes `deci` where layers differ in
+   heads or feed-forward widths; the others have no such. 0, or -1 with err() set. */
+int export_check(const struct transformer_dims *dims);
+const char *export_arch(const struct transformer_dims *dims); /* general.architecture */
+
 /* For a model of any store, shapes are enough. One in blocks (checkpoint_use_blocks()) keeps them,
    whatever the recipe says. Refused: what llama.cpp cannot run. 0, or -1 with err() set.
    export_plan_free() after 0. */
@@ -64,7 +69,8 @@ struct export_args {
     const volatile sig_atomic_t *stop;
 };
 
-/* Writes the file, verified and atomic. 0, or -1 with err() set and `path` as it was. */
+/* Writes the file, verified and atomic, of what export_check() lets through. 0, or -1 with err()
+ * set and `path` as it was. */
 int export_write(const struct export_plan *p, const struct tokenizer *t,
                  const struct export_args *args, const char *path);
 

@@ -84,17 +84,32 @@ static int refuse(struct meta *m, const struct transformer_dims *d)
 
 /* ---- dims ---- */
 
+/* What deci has, and is not computed here. */
+static int refuse_halves(const struct transformer_dims *d)
+{
+    for (int l = 0; l < d->n_layers; l++) {
+        const char *what = !d->n_heads[l]      ? "no attention (0 heads)"
+                           : !d->n_kv_heads[l] ? "linear attention (0 heads of keys and values)"
+                           : !d->d_ff[l]       ? "no feed-forward half (a width of 0)"
+                                               : NULL;
+        if (what)
+            return err("layer %d has %s: not supported", l, what);
+    }
+    return 0;
+}
+
 static int read_heads(struct meta *m, struct transformer_dims *d)
 {
     const size_t L = (size_t)d->n_layers;
     int value_dim;
     if (needed(m,
-               gguf_meta_ints(m->g, key_of(m, "attention.head_count"), 1, 1 << 16, L, d->n_heads)))
+               gguf_meta_ints(m->g, key_of(m, "attention.head_count"), 0, 1 << 16, L, d->n_heads)))
         return -1;
     memcpy(d->n_kv_heads, d->n_heads, sizeof d->n_kv_heads);
-    if (gguf_meta_ints(m->g, key_of(m, "attention.head_count_kv"), 1, 1 << 16, L, d->n_kv_heads) <
+    if (gguf_meta_ints(m->g, key_of(m, "attention.head_count_kv"), 0, 1 << 16, L, d->n_kv_heads) <
             0 ||
-        needed(m, gguf_meta_ints(m->g, key_of(m, "feed_forward_length"), 1, MOST, L, d->d_ff)))
+        needed(m, gguf_meta_ints(m->g, key_of(m, "feed_forward_length"), 0, MOST, L, d->d_ff)) ||
+        refuse_halves(d))
         return -1;
     d->head_dim = d->d_model / d->n_heads[0];
     if (read_int(m, "attention.key_length", 1, &d->head_dim, false))
@@ -159,27 +174,35 @@ static int read_rope(struct meta *m, struct transformer_dims *d)
     return read_divisors(m->g, d);
 }
 
-static int read_arch(struct meta *m, struct transformer_dims *d)
+const char *model_gguf_arch(const struct gguf *g, enum arch *arch)
 {
-    struct gguf_string name;
-    const int rc = gguf_meta_text(m->g, "general.architecture", &name);
+    struct gguf_string text;
+    const char *name;
+    const int rc = gguf_meta_text(g, "general.architecture", &text);
+    if (rc > 0)
+        err("metadata 'general.architecture' is missing: not a model");
     if (rc)
-        return rc < 0 ? -1 : err("metadata 'general.architecture' is missing");
-    for (int a = 0; a < ARCH_N; a++)
-        if (name.n == strlen(arch_rows[a].name) && !memcmp(name.s, arch_rows[a].name, name.n)) {
-            d->arch = (enum arch)a;
-            m->arch = arch_rows[a].name;
-            return 0;
-        }
-    return err("architecture '%.*s' is not supported; llama, gpt2, qwen2 and qwen3 are",
-               (int)(name.n < 40 ? name.n : 40), name.s);
+        return NULL;
+    const int a = arch_find_gguf(text.s, text.n, &name);
+    if (a >= 0) {
+        *arch = (enum arch)a;
+        return name;
+    }
+    struct buf known = {0};
+    for (int i = 0; i < ARCH_N; i++)
+        buf_printf(&known, "%s%s%s%s", i ? ", " : "", arch_rows[i].name,
+                   arch_rows[i].varied ? ", " : "", arch_rows[i].varied ? arch_rows[i].varied : "");
+    err("architecture '%.*s' is not supported; these are: %s", (int)(text.n < 40 ? text.n : 40),
+        text.s, known.p ? known.p : "");
+    buf_free(&known);
+    return NULL;
 }
 
 int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
 {
     struct meta m = {.g = g};
     *d = (struct transformer_dims){0};
-    if (read_arch(&m, d))
+    if (!(m.arch = model_gguf_arch(g, &d->arch)))
         return -1;
     const struct gguf_tensor *embd = gguf_tensor(g, "token_embd.weight");
     if (!embd)

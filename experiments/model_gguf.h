@@ -15,7 +15,10 @@
 /* Does the file start as GGUF does? A file that cannot be read does not. */
 bool model_gguf_is(const char *path);
 
-/* Of general.architecture llama, qwen2, qwen3 or gpt2. 0, or -1 with err() set. */
+/* general.architecture, one of those in layers/arch.def, and which that is. NULL with err() set. */
+const char *model_gguf_arch(const struct gguf *g, enum arch *arch);
+
+/* 0, or -1 with err() set. */
 int model_gguf_dims(const struct gguf *g, struct transformer_dims *dims);
 
 /* NULL with err() set. */

@@ -3,7 +3,9 @@
 #ifndef ATTAR_LAYERS_ARCH_H
 #define ATTAR_LAYERS_ARCH_H
 
-#define ARCH(tag, name, traits) ARCH_##tag,
+#include <stddef.h>
+
+#define ARCH(tag, name, varied, traits) ARCH_##tag,
 enum arch {
 #include "layers/arch.def"
     ARCH_N
@@ -24,7 +26,9 @@ enum arch_traits {
 
 struct arch_row {
     const char *name;
-    unsigned traits; /* of enum arch_traits */
+    const char *varied; /* GGUF's name where heads or feed-forward widths differ by layer; NULL:
+                           llama.cpp reads one width for all layers (of the first) */
+    unsigned traits;    /* of enum arch_traits */
 };
 
 extern const struct arch_row arch_rows[ARCH_N];
@@ -32,5 +36,9 @@ extern const char *const arch_names[]; /* of the same, NULL at the end */
 
 /* By name; -1 if there is none. */
 int arch_find(const char *name);
+
+/* By one of the names that GGUF files have, [n] bytes; *name (NULL: not wanted) becomes that one.
+   -1 if there is none. */
+int arch_find_gguf(const char *text, size_t n, const char **name);
 
 #endif

@@ -40,6 +40,15 @@ int transformer_check(const struct transformer_dims *d)
     return 0;
 }
 
+bool transformer_even(const struct transformer_dims *d)
+{
+    for (int l = 1; l < d->n_layers; l++)
+        if (d->n_heads[l] != d->n_heads[0] || d->n_kv_heads[l] != d->n_kv_heads[0] ||
+            d->d_ff[l] != d->d_ff[0])
+            return false;
+    return true;
+}
+
 int transformer_init(struct transformer *m, const struct transformer_dims *dims, enum store_use use)
 {
     *m = (struct transformer){.dims = *dims};

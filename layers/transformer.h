@@ -75,6 +75,9 @@ struct batch {
    else here relies on it. */
 int transformer_check(const struct transformer_dims *dims);
 
+/* Has every layer the same heads and the same feed-forward width? */
+bool transformer_even(const struct transformer_dims *dims);
+
 /* Checks the dims, declares and allocates the parameters; their values are store_init()'s or a
  * checkpoint's. 0, or -1 with err() set. */
 int transformer_init(struct transformer *m, const struct transformer_dims *dims,

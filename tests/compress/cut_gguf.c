@@ -45,7 +45,7 @@ static void write_part(const struct gguf *g, const struct cut_gguf *c, int i, si
 {
     struct gguf_write w = {0};
     const bool last = i == c->parts - 1;
-    char raw[4096];
+    char raw[4200];
     for (size_t k = 0; !i && k < g->n_pairs; k++)
         gguf_write_pair(&w, &g->pair[k]);
     if (last && c->name)

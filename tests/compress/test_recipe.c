@@ -108,20 +108,26 @@ static void mixes_are_those_of_llama_quantize(void **state)
     assert_layers("Q4_K_M", &eight, "ffn_down", "64464466");
 }
 
-static void the_70b_rule_is_for_80_layers_of_llama_and_qwen2(void **state)
+static void the_70b_rule(void **state)
 {
     (void)state;
-    struct recipe_facts f = {.n_layers = 80,
-                             .n_heads = 64,
-                             .n_kv_heads = 8,
-                             .llama_or_qwen2 = true};
+    static const struct {
+        const char *arch;
+        int layers, heads, kv_heads;
+        bool is;
+    } models[] = {{"llama", 80, 64, 8, true},  {"llama", 80, 64, 64, false},
+                  {"llama", 79, 64, 8, false}, {"qwen2", 80, 64, 8, true},
+                  {"qwen2", 80, 64, 64, true}, {"deci", 80, 64, 64, true},
+                  {"qwen3", 80, 64, 8, false}, {"gpt2", 80, 64, 64, false}};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        assert_int_equal(recipe_is_70b(models[i].arch, models[i].layers, models[i].heads,
+                                       models[i].kv_heads),
+                         models[i].is);
+    struct recipe_facts f = {.n_layers = 80, .n_heads = 64, .n_kv_heads = 8, .is_70b = true};
     struct recipe r = made(&(struct recipe_options){.type = "Q4_K_M"});
     assert_string_equal(choose(&r, &f, "blk.10.attn_v.weight", 8192), "q5_k");
     assert_string_equal(choose(&r, &f, "blk.10.ffn_down.weight", 8192), "q4_k");
-    f.llama_or_qwen2 = false;
-    assert_string_equal(choose(&r, &f, "blk.10.attn_v.weight", 8192), "q4_k");
-    f.llama_or_qwen2 = true;
-    f.n_kv_heads = 64;
+    f.is_70b = false;
     assert_string_equal(choose(&r, &f, "blk.10.attn_v.weight", 8192), "q4_k");
     recipe_free(&r);
 }
@@ -323,7 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixes_are_those_of_llama_quantize),
-        cmocka_unit_test(the_70b_rule_is_for_80_layers_of_llama_and_qwen2),
+        cmocka_unit_test(the_70b_rule),
         cmocka_unit_test(the_head_and_the_embedding),
         cmocka_unit_test(rows_that_are_no_whole_blocks_fall_back),
         cmocka_unit_test(what_is_no_matrix_stays),

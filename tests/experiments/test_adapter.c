@@ -96,7 +96,7 @@ static void is_refused(void **state)
         {.a = a, .b = b, .in = I, .rank_a = 2, .rank_b = 2, .out = O},
         {"model", NULL, NULL, a, b, I, 2, 2, O, "'general.type' is 'model', not 'adapter'"},
         {NULL, "control", NULL, a, b, I, 2, 2, O, "'adapter.type' is 'control', not 'lora'"},
-        {NULL, NULL, "qwen2", a, b, I, 2, 2, O, "'general.architecture' is 'qwen2', not 'llama'"},
+        {NULL, NULL, "qwen2", a, b, I, 2, 2, O, "it is for qwen2, the model is llama"},
         {NULL, NULL, NULL, a, b, I + 32, 2, 2, O, "by the model it is"},
         {NULL, NULL, NULL, a, b, I, 2, 2, O + 1, "by the model it is"},
         {NULL, NULL, NULL, a, b, I, 2, 3, O, "by the model it is"},

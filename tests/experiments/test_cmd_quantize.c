@@ -21,15 +21,18 @@
 #include "tests/experiments/spawn.h"
 
 /* A model of one layer: an embedding of `rows`, ffn_down of `cols` columns, and a norm. */
-static void write_model(const char *path, uint64_t rows, uint64_t cols)
+static void write_model_of(const char *arch, const char *path, uint64_t rows, uint64_t cols)
 {
     struct gguf_write w = {0};
     enum { PIECE = 1 << 16 };
     static float piece[PIECE];
     rng_normal(3, 0.05f, piece, PIECE);
-    gguf_write_text(&w, "general.architecture", "llama");
-    gguf_write_u32(&w, "llama.block_count", 1);
-    gguf_write_u32(&w, "llama.attention.head_count", 4);
+    char key[64];
+    gguf_write_text(&w, "general.architecture", arch);
+    snprintf(key, sizeof key, "%s.block_count", arch);
+    gguf_write_u32(&w, key, 1);
+    snprintf(key, sizeof key, "%s.attention.head_count", arch);
+    gguf_write_u32(&w, key, 4);
     gguf_write_tensor(&w, "token_embd.weight", gguf_type(0), 2, (uint64_t[]){256, rows});
     gguf_write_tensor(&w, "blk.0.ffn_down.weight", gguf_type(0), 2, (uint64_t[]){cols, 2});
     gguf_write_tensor(&w, "output_norm.weight", gguf_type(0), 1, (uint64_t[]){256});
@@ -41,6 +44,11 @@ static void write_model(const char *path, uint64_t rows, uint64_t cols)
     if (rc || gguf_write_data(&w, piece, cols * 2 * 4) || gguf_write_data(&w, piece, 1024) ||
         gguf_write_commit(&w))
         fail_msg("%s", err_text());
+}
+
+static void write_model(const char *path, uint64_t rows, uint64_t cols)
+{
+    write_model_of("llama", path, rows, cols);
 }
 
 static int command(const char *const *argv, struct buf *out, struct buf *notes)
@@ -227,6 +235,14 @@ static void wrong_calls_are_refused(void **state)
                              &text, &notes),
                      0);
     assert_int_equal(scratch_count(*state), 2);
+    write_model_of("falcon", in, 64, 512);
+    assert_int_equal(command((const char *[]){"quantize", in, out, "q4_0", NULL}, &text, &notes),
+                     -1);
+    assert_non_null(strstr(err_text(), "architecture 'falcon' is not supported; these are: llama, "
+                                       "deci, gpt2, qwen2, qwen3"));
+    write_model_of("deci", in, 64, 512);
+    assert_int_equal(command((const char *[]){"quantize", in, out, "q4_0", NULL}, &text, &notes),
+                     0);
     buf_free(&text);
     buf_free(&notes);
 }

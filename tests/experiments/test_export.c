@@ -13,6 +13,7 @@
 
 #include "autograd/base/err.h"
 #include "compress/codecs/codecs.h"
+#include "compress/gguf_meta.h"
 #include "experiments/cmd.h"
 #include "experiments/export.h"
 #include "experiments/model_gguf.h"
@@ -60,6 +61,72 @@ static void assert_same_weights(const struct transformer *a, const struct transf
     }
 }
 
+static void assert_arch(const char *path, const char *want)
+{
+    struct gguf g;
+    struct gguf_string arch = {"", 0};
+    char key[64];
+    assert_int_equal(gguf_open(&g, path), 0);
+    assert_int_equal(gguf_meta_text(&g, "general.architecture", &arch), 0);
+    assert_int_equal(arch.n, strlen(want));
+    assert_memory_equal(arch.s, want, arch.n);
+    snprintf(key, sizeof key, "%s.block_count", want);
+    assert_non_null(gguf_find(&g, key));
+    gguf_close(&g);
+}
+
+/* Where layers differ in one of the three, llama becomes deci, with a list of it, and comes back;
+   the others are not what llama.cpp would load. */
+static void layers_of_different_widths_are_deci(void **state)
+{
+    const char *path = scratch_path(*state, "m.gguf");
+    struct tokenizer *byte = tokenizer_new_byte();
+    for (int arch = 0; arch < ARCH_N; arch++)
+        for (int what = 0; what < 4; what++) {
+            struct transformer m, back;
+            struct tokenizer *t;
+            struct transformer_dims d;
+            tiny_model_even(&m, (enum arch)arch, false);
+            d = m.dims;
+            transformer_free(&m);
+            if (what == 0)
+                d.n_heads[1] = 2 * d.n_heads[0];
+            else if (what == 1)
+                d.n_kv_heads[1] = 2 * d.n_kv_heads[0];
+            else if (what == 2)
+                d.d_ff[1] = 64;
+            assert_int_equal(transformer_init(&m, &d, STORE_FROZEN), 0);
+            store_init(&m.store, 5);
+            store_project(&m.store);
+            assert_int_equal(transformer_even(&m.dims), what == 3);
+            if (arch == ARCH_LLAMA) {
+                assert_int_equal(export_check(&m.dims), 0);
+                export_as(&m, byte, &(struct recipe_options){.type = "F32"}, path);
+                assert_arch(path, what == 3 ? "llama" : "deci");
+                if (model_gguf_load(path, &back, &t))
+                    fail_msg("%s", err_text());
+                assert_same_dims(&m.dims, &back.dims);
+                assert_same_weights(&m, &back);
+                transformer_free(&back);
+                tokenizer_free(t);
+            } else if (what < 3) {
+                struct recipe r;
+                struct export_plan p;
+                remove(path);
+                recipe_init(&r, &(struct recipe_options){.type = "F32"});
+                assert_int_equal(export_plan(&p, &m, &r, false), 0);
+                assert_int_equal(export_write(&p, byte, &origin, path), -1);
+                assert_non_null(strstr(err_text(), arch_rows[arch].name));
+                assert_non_null(strstr(err_text(), "one width for all"));
+                assert_int_equal(scratch_count(*state), 0);
+                export_plan_free(&p);
+                recipe_free(&r);
+            }
+            transformer_free(&m);
+        }
+    tokenizer_free(byte);
+}
+
 /* What is exported as F32 is read back as the same model, for each architecture, tied or not; and
    its tokenizer as the same. */
 static void every_architecture_comes_back(void **state)
@@ -71,8 +138,9 @@ static void every_architecture_comes_back(void **state)
             struct transformer m, back;
             struct tokenizer *t;
             struct buf first = {0}, second = {0};
-            tiny_model_with(&m, (enum arch)arch, tied);
+            tiny_model_even(&m, (enum arch)arch, tied);
             export_as(&m, byte, &(struct recipe_options){.type = "F32"}, path);
+            assert_arch(path, arch_rows[arch].name);
             if (model_gguf_load(path, &back, &t))
                 fail_msg("%s: %s", arch_rows[arch].name, err_text());
             assert_same_dims(&m.dims, &back.dims);
@@ -134,7 +202,7 @@ static void rope_scalings_come_back(void **state)
         transformer_free(&back);
         tokenizer_free(t);
     }
-    tiny_model_with(&m, ARCH_QWEN2, false); // llama.cpp has no such thing for it
+    tiny_model_even(&m, ARCH_QWEN2, false); // llama.cpp has no such thing for it
     m.rope.args.scaling = ROPE_SCALING_LLAMA3;
     struct recipe r;
     struct export_plan p;
@@ -157,7 +225,7 @@ static void the_round_trip_is_the_file(void **state)
             struct transformer m, back;
             struct recipe r;
             assert_int_equal(recipe_init(&r, &(struct recipe_options){.type = types[i]}), 0);
-            tiny_model_with(&m, (enum arch)arch, true);
+            tiny_model_even(&m, (enum arch)arch, true);
             export_as(&m, byte, &(struct recipe_options){.type = types[i]}, path);
             if (model_gguf_load(path, &back, &t) || export_round_trip(&m, &r, NULL))
                 fail_msg("%s", err_text());
@@ -216,7 +284,7 @@ static void keys_are_those_that_llama_cpp_reads(void **state)
     struct tokenizer *byte = tokenizer_new_byte();
     struct transformer m;
     struct gguf g;
-    tiny_model_with(&m, ARCH_QWEN3, false);
+    tiny_model_even(&m, ARCH_QWEN3, false);
     export_as(&m, byte, &(struct recipe_options){.type = "F16"}, path);
     assert_int_equal(gguf_open(&g, path), 0);
     static const struct {
@@ -255,9 +323,8 @@ static void keys_are_those_that_llama_cpp_reads(void **state)
     assert_int_equal(u64_of(&g, "general.quantization_version"), 2);
     assert_int_equal(u64_of(&g, "tokenizer.ggml.eos_token_id"), 256);
     assert_int_equal(u64_of(&g, "attar.steps"), 12);
-    // layers differ: a list each
-    assert_int_equal(gguf_find(&g, "qwen3.attention.head_count")->n, 2);
-    assert_int_equal(gguf_find(&g, "qwen3.feed_forward_length")->n, 2);
+    assert_false(gguf_find(&g, "qwen3.attention.head_count")->list);
+    assert_false(gguf_find(&g, "qwen3.feed_forward_length")->list);
     for (size_t i = 0; i < g.n_tensors; i++) {
         const struct gguf_tensor *t = &g.tensor[i];
         assert_int_equal(t->type_id, t->nd == 1 ? 0 : 1); // norms stay F32
@@ -348,9 +415,13 @@ static void a_full_disk_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(every_architecture_comes_back),       TEST(rope_scalings_come_back),
-        TEST(the_round_trip_is_the_file),          TEST(a_padded_vocabulary_is_filled),
-        TEST(keys_are_those_that_llama_cpp_reads), TEST(the_command_exports_a_checkpoint),
+        TEST(layers_of_different_widths_are_deci),
+        TEST(every_architecture_comes_back),
+        TEST(rope_scalings_come_back),
+        TEST(the_round_trip_is_the_file),
+        TEST(a_padded_vocabulary_is_filled),
+        TEST(keys_are_those_that_llama_cpp_reads),
+        TEST(the_command_exports_a_checkpoint),
         TEST(a_full_disk_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -177,6 +177,8 @@ enum wrong {
     NO_FACTOR,
     VALUES,
     LAYERS,
+    NO_KV_HEADS,
+    NO_FFN,
     HEADS,
     ODD_HEADS,
     TEXT_LAYERS,
@@ -246,6 +248,12 @@ static void wrong(struct gguf_write *w, int what)
         break;
     case LAYERS:
         gguf_write_u32(w, "llama.block_count", LAYERS_MAX + 1);
+        break;
+    case NO_KV_HEADS:
+        gguf_write_list(w, "llama.attention.head_count_kv", GGUF_I32, 2, (int32_t[]){2, 0});
+        break;
+    case NO_FFN:
+        gguf_write_list(w, "llama.feed_forward_length", GGUF_I32, 2, (int32_t[]){48, 0});
         break;
     case HEADS:
         gguf_write_u32(w, "llama.attention.head_count", 0);
@@ -361,7 +369,9 @@ static void what_is_wrong_is_said(void **state)
         {NO_FACTOR, NULL, "by the factor 0"},
         {VALUES, "llama.attention.value_length", "is 4, keys have 8"},
         {LAYERS, "llama.block_count", "513 layers"},
-        {HEADS, "llama.attention.head_count", "is 0, not from 1"},
+        {HEADS, "llama.attention.head_count", "layer 0 has no attention (0 heads)"},
+        {NO_KV_HEADS, "llama.attention.head_count_kv", "layer 1 has linear attention"},
+        {NO_FFN, "llama.feed_forward_length", "layer 1 has no feed-forward half"},
         {ODD_HEADS, "llama.attention.head_count_kv", "over 3 kv heads"},
         {TEXT_LAYERS, "llama.block_count", "is string, a whole number"},
         {REAL_LAYERS, "llama.block_count", "is f32, a whole number"},

@@ -16,9 +16,10 @@ void tiny_model(struct transformer *m, bool with_grad, bool padded)
     tiny_model_of(m, ARCH_LLAMA, with_grad, padded);
 }
 
-static void make(struct transformer *m, enum arch arch, bool with_grad, bool padded, bool tied)
+static void make(struct transformer *m, enum arch arch, bool with_grad, bool padded, bool tied,
+                 bool even)
 {
-    const struct transformer_dims dims = {
+    struct transformer_dims dims = {
         .arch = arch,
         .n_layers = 2,
         .d_model = 32,
@@ -33,6 +34,11 @@ static void make(struct transformer *m, enum arch arch, bool with_grad, bool pad
         .rope = {.base = 10000},
         .init_std = 0.3,
     };
+    if (even) {
+        dims.n_heads[1] = dims.n_heads[0];
+        dims.n_kv_heads[1] = dims.n_kv_heads[0];
+        dims.d_ff[1] = dims.d_ff[0];
+    }
     if (transformer_init(m, &dims, with_grad ? STORE_TRAINED : STORE_FROZEN))
         fail_msg("%s", err_text());
     store_init(&m->store, 5);
@@ -41,12 +47,17 @@ static void make(struct transformer *m, enum arch arch, bool with_grad, bool pad
 
 void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool padded)
 {
-    make(m, arch, with_grad, padded, false);
+    make(m, arch, with_grad, padded, false, false);
 }
 
 void tiny_model_with(struct transformer *m, enum arch arch, bool tied)
 {
-    make(m, arch, false, false, tied);
+    make(m, arch, false, false, tied, false);
+}
+
+void tiny_model_even(struct transformer *m, enum arch arch, bool tied)
+{
+    make(m, arch, false, false, tied, true);
 }
 
 void tiny_model_always(struct transformer *m, int id)

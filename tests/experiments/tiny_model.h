@@ -17,6 +17,9 @@ void tiny_model_of(struct transformer *m, enum arch arch, bool with_grad, bool p
 /* The same without gradients, its head tied or not. */
 void tiny_model_with(struct transformer *m, enum arch arch, bool tied);
 
+/* The same, and both layers of the width of the first. */
+void tiny_model_even(struct transformer *m, enum arch arch, bool tied);
+
 /* Makes token `id` the likeliest one after anything, by far. */
 void tiny_model_always(struct transformer *m, int id);
 

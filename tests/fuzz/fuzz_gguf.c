@@ -24,7 +24,8 @@ static void walk(const struct gguf *g)
     }
     for (size_t i = 0; i < g->n_tensors; i++)
         if (g->tensor[i].bytes > g->size - g->data ||
-            g->tensor[i].offset > g->size - g->data - g->tensor[i].bytes)
+            g->tensor[i].offset > g->size - g->data - g->tensor[i].bytes ||
+            g->tensor[i].data != g->base + g->data + g->tensor[i].offset)
             BUG("tensor %zu lies outside", i);
 }
 
@@ -32,12 +33,13 @@ static void walk(const struct gguf *g)
 static void plan(const struct gguf *g)
 {
     static const char *const types[] = {"Q4_K_M", "Q2_K", "Q8_0", "F16"};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    const char *arch = model_gguf_arch(g, &(enum arch){0});
+    for (size_t i = 0; arch && i < sizeof types / sizeof *types; i++) {
         struct recipe r;
         struct quantize_plan p;
         if (recipe_init(&r, &(struct recipe_options){.type = types[i]}))
             BUG("%s", err_text());
-        if (!quantize_plan(&p, g, &r, false, true)) {
+        if (!quantize_plan(&p, g, arch, &r, false, true)) {
             struct gguf_write w = {0};
             quantize_declare(&p, &w, NULL, NULL);
             if (!w.failed && gguf_write_size(&w) < p.new_bytes)

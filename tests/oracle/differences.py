@@ -47,7 +47,7 @@ def train(attar: str, folder: str, name: str, model: str, stages: str) -> None:
     Path(folder, "text.txt").write_text(" ".join(f"{k} times {n} is {k * n}." for k in range(200) for n in range(60)))
     Path(folder, f"{name}.yaml").write_text(f"""name: {name}
 data: {{corpus: text.txt, tokenizer: {{type: bpe, vocab_size: 512}}, split_on: none, valid: tail}}
-model: {{arch: {name.split('-')[0]}, n_heads: 8, context: 128, {model}}}
+model: {{arch: {name.split('-')[0]}, {"" if "n_heads" in model else "n_heads: 8, "}context: 128, {model}}}
 stages:
 {stages}""")
     run(attar, "run", f"{name}.yaml", cwd=folder)

@@ -18,6 +18,8 @@ ARCHS = {
     "llama": "n_kv_heads: 2",
     "llama-tied": "n_kv_heads: 8, tie_embeddings: true",
     "llama-narrow": "n_kv_heads: 4",
+    "llama-varied": "n_heads: [8, 4, 8, 2, 16, 8, 4, 4, 6], n_kv_heads: [8, 2, 4, 1, 4, 8, 2, 4, 2], head_dim: 32, "
+                    "d_ff: [512, 256, 768, 64, 1024, 512, 96, 320, 256]",  # llama.cpp's deci
     "qwen2": "n_kv_heads: 4",
     "qwen3": "n_kv_heads: 2, head_dim: 64, tie_embeddings: true",
     "gpt2": "",
@@ -28,7 +30,8 @@ def types_of(path):
 
 
 def train(folder, name):
-    sizes = "d_model: 160, d_ff: 416" if "narrow" in name else "d_model: 256, d_ff: 512"
+    sizes = "d_model: 160, d_ff: 416" if "narrow" in name else "d_model: 256"
+    sizes += "" if "d_ff" in sizes + ARCHS[name] else ", d_ff: 512"
     differences.train(ATTAR, folder, name, f"n_layers: 9, {sizes}" + (f", {ARCHS[name]}" if ARCHS[name] else ""),
                       "  - pretrain: {steps: 30, batch_tokens: 512, lr: 2e-3}\n")
 
@@ -50,7 +53,7 @@ def main():
             train(folder, name)
             f32 = f"{folder}/{name}-f32.gguf"
             run(ATTAR, "export", f"{folder}/runs/{name}", f32, "--type", "f32")
-            arch = name.split("-")[0]
+            arch = "deci" if "varied" in name else name.split("-")[0]
             compare_values(f32, arch)
             worst = 0
             for kind in TYPES:
