@@ -41,6 +41,7 @@ int config_parse(struct config *c, const char *text, size_t n, const char *folde
         for (int i = 0; i < n_overrides; i++)
             config_override(root, overrides[i], i + 1, &scratch, bad);
         const bool all_known = config_bind(c, root, &nodes, &scratch, bad);
+        config_paths(c, root, nodes, bad);
         config_rules(c, root, nodes, all_known, bad);
     }
     pool_free(&scratch);
@@ -73,15 +74,4 @@ int config_read(struct config *c, const char *path, int n_overrides, const char 
     buf_free(&folder);
     buf_free(&text);
     return rc;
-}
-
-void config_docs(struct buf *out)
-{
-    field_print_docs(config_fields, 0, out);
-    buf_printf(out, "%-20s %s\n", "stages", config_stages_doc);
-    for (const struct config_kind *k = config_kinds; k->name; k++) {
-        buf_printf(out, "\n- %s: %s\n", k->name, k->doc);
-        for (const struct config_part *p = k->parts; p->table; p++)
-            field_print_docs(p->table, 4, out);
-    }
 }

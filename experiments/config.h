@@ -209,6 +209,10 @@ int config_diff(const struct config *was, const struct config *now, struct buf *
 /* Every key with its meaning, range and default. */
 void config_docs(struct buf *out);
 
+/* The same of a part: a kind of stage, a map, or every key of that name or path ("lr",
+   "data.tokenizer"). 0, or -1 with err() set. */
+int config_docs_of(const char *name, struct buf *out);
+
 /* Bytes of a name in `compare` without its @TYPE; *type is then behind the @, or NULL. */
 size_t config_compare_name(const char *name, const char **type);
 

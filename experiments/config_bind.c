@@ -89,26 +89,13 @@ static void bind_value(const struct bind *b, const struct field *f, void *base, 
 static void unknown_key(const struct bind *b, const struct span *spans, const struct yaml *node,
                         const char *path)
 {
-    struct spell near = {.word = node->key};
-    struct buf all = {0};
-    for (const struct span *s = spans; s->table; s++) {
-        for (const struct field *f = s->table; f->name; f++) {
-            spell_offer(&near, f->name);
-            buf_printf(&all, "%s%s", all.n ? ", " : "", f->name);
-        }
-    }
-    if (!*path) {
-        spell_offer(&near, "stages");
-        buf_text(&all, ", stages");
-    }
-    const char *in = *path ? " in " : "";
-    if (near.best)
-        mistake_add(b->bad, node->key_at, "unknown key '%.60s'%s%s; did you mean '%s'?", node->key,
-                    in, path, near.best);
-    else
-        mistake_add(b->bad, node->key_at, "unknown key '%.60s'%s%s; valid are: %s", node->key, in,
-                    path, all.failed ? "" : all.p);
-    buf_free(&all);
+    const struct field *tables[sizeof config_kinds->parts / sizeof config_kinds->parts[0] + 1];
+    int n = 0;
+    for (const struct span *s = spans; s->table; s++)
+        tables[n++] = s->table;
+    tables[n] = NULL;
+    config_unknown(b->bad, node->key_at, &(struct config_map){.path = path, .tables = tables},
+                   node->key);
 }
 
 /* The required keys of a map that was left out. */

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
-#include "autograd/base/spell.h"
 #include "autograd/base/utf8.h"
 #include "experiments/config_parts.h"
 
@@ -85,21 +84,12 @@ static struct yaml *start(const struct override *o, struct yaml *root, char *ste
             mistake_add(o->bad, o->at, "%s", err_text());
         return found;
     }
-    struct spell near = {.word = step};
-    for (const struct field *f = config_fields; f->name; f++)
-        spell_offer(&near, f->name);
-    const struct yaml *stages = yaml_get(root, "stages");
-    for (const struct yaml *s = stages ? stages->first : NULL; s; s = s->next) {
-        struct yaml *map;
-        const char *its = stage_name(s, &map);
-        if (its)
-            spell_offer(&near, its);
-    }
-    if (near.best)
-        mistake_add(o->bad, o->at, "unknown key '%s'; did you mean '%s'?", step, near.best);
-    else
-        mistake_add(o->bad, o->at, "unknown key '%s': neither a key of the config nor a stage",
-                    step);
+    static const struct field *const tables[] = {config_fields, NULL};
+    config_unknown(o->bad, o->at,
+                   &(struct config_map){.path = "",
+                                        .tables = tables,
+                                        .stages = yaml_get(root, "stages")},
+                   step);
     return NULL;
 }
 

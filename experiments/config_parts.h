@@ -14,6 +14,21 @@ extern const char config_stages_doc[];
 void config_override(struct yaml *root, const char *text, int k, struct pool *pool,
                      struct mistakes *bad);
 
+/* A map of the config, and what may stand in it. */
+struct config_map {
+    const char *path;                  /* what messages call it; empty: the config itself   */
+    const struct field *const *tables; /* NULL at the end                                   */
+    const struct yaml *stages;         /* the config's stages, whose names overrides use    */
+};
+
+/* Reports a key that is none of the map's: what it is called here, if it is a slip or somebody
+   else's word (see config_alias.def), where it belongs, or what there is. */
+void config_unknown(struct mistakes *bad, struct place at, const struct config_map *m,
+                    const char *key);
+
+/* Row i of config_alias.def: others' name, and ours; NULL at the end. */
+const char *config_alias(int i, const char **ours);
+
 /* Fills c with defaults and what the tree holds; stage_nodes [c->n_stages] receives each stage's
    map (in `scratch`). False if a stage could not be made out at all: its name is then unknown. */
 bool config_bind(struct config *c, struct yaml *root, struct yaml ***stage_nodes,
@@ -36,6 +51,15 @@ bool config_sound(const struct yaml *map, const char *key);
 
 /* Where to report something about `key`: its value, or the map if it was not given. */
 struct place config_place(const struct yaml *map, const char *key);
+
+/* Prints ": the nearest are 96 and 128", the multiples of `unit` around v that f takes; nothing if
+   there are none. v is no such multiple. */
+void config_nearest(int64_t v, int64_t unit, const struct field *f, struct buf *out);
+
+/* Paths that overrides gave are meant from the current folder: makes them whole where the config's
+ * is another. */
+void config_paths(struct config *c, const struct yaml *root, struct yaml *const *stage_nodes,
+                  struct mistakes *bad);
 
 /* Reports at the key that it has no effect, if it was given. */
 void config_useless(const struct yaml *map, const char *key, const char *why, struct mistakes *bad);

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,19 @@ struct place config_place(const struct yaml *map, const char *key)
 {
     const struct yaml *node = yaml_get(map, key);
     return node ? node->at : map->at;
+}
+
+void config_nearest(int64_t v, int64_t unit, const struct field *f, struct buf *out)
+{
+    int64_t below = v / unit * unit, above = below + unit;
+    while ((double)below > f->max)
+        below -= unit;
+    if ((double)below >= f->min && below > 0 && (double)above <= f->max)
+        buf_printf(out, ": the nearest are %" PRId64 " and %" PRId64, below, above);
+    else if ((double)below >= f->min && below > 0)
+        buf_printf(out, ": the nearest is %" PRId64, below);
+    else if ((double)above <= f->max)
+        buf_printf(out, ": the least is %" PRId64, above);
 }
 
 void config_useless(const struct yaml *map, const char *key, const char *why, struct mistakes *bad)
@@ -93,6 +107,26 @@ size_t config_compare_name(const char *name, const char **type)
     return at ? (size_t)(at - name) : strlen(name);
 }
 
+/* What names no stage may be meant as a file: says what is needed in its place. */
+static bool is_other_file(const char *ref, const char *key, struct place at, struct mistakes *bad)
+{
+    const char *colon = *key ? ": " : "";
+    if (ends_in(ref, ".gguf"))
+        mistake_add(
+            bad, at,
+            "%s%s'%.200s' is a GGUF file: `attar import %.200s NAME.h5` makes a checkpoint of "
+            "it, whose path is wanted here",
+            key, colon, ref, ref);
+    else if (strchr(ref, '/') || ends_in(ref, ".safetensors"))
+        mistake_add(bad, at,
+                    "%s%s'%.200s' is no checkpoint .h5; a stage's folder has checkpoint.h5, and "
+                    "`attar import` makes one of a Hugging Face folder or a GGUF file",
+                    key, colon, ref);
+    else
+        return false;
+    return true;
+}
+
 /* Resolves a reference made by stage i: the index of an earlier stage, -1 for a checkpoint, -2
    after a mistake. */
 static int resolve(const struct config *c, int i, const char *ref, struct place at, bool silent,
@@ -115,6 +149,8 @@ static int resolve(const struct config *c, int i, const char *ref, struct place 
                            : "comes later: a stage builds on earlier ones");
     else if (k >= 0)
         mistake_add(bad, at, "'%s' makes no model", ref);
+    else if (is_other_file(ref, "", at, bad))
+        return -2;
     else if (near.best)
         mistake_add(bad, at, "there is no stage '%.60s'; did you mean '%s'?", ref, near.best);
     else if (!silent)
@@ -300,7 +336,8 @@ static void rules_teacher(const struct config *c, struct config_stage *s, const 
         q->teacher = "none";
     } else if (is_checkpoint(q->teacher)) {
         q->teacher_path = q->teacher;
-    } else if (strcmp(q->teacher, "true") != 0) {
+    } else if (strcmp(q->teacher, "true") != 0 &&
+               !is_other_file(q->teacher, "teacher", config_place(node, "teacher"), bad)) {
         mistake_add(bad, config_place(node, "teacher"),
                     "teacher: '%.60s' is neither true nor none, nor the path of a checkpoint .h5",
                     q->teacher);

@@ -11,14 +11,18 @@ enum { MICRO_TOKENS = 2048 };
 int config_batch_check(const struct config_train *t, int64_t context)
 {
     const int64_t batch = t->batch_tokens, micro = t->micro_batch_tokens;
-    const int64_t below = batch / context * context;
-    if (batch % context && below)
-        return err("batch_tokens: %" PRId64 " is no multiple of the context %" PRId64
-                   ": the nearest are %" PRId64 " and %" PRId64,
-                   batch, context, below, below + context);
-    if (batch % context)
-        return err("batch_tokens: %" PRId64 " is below the context: the least is %" PRId64, batch,
-                   context);
+    if (batch % context) {
+        const int64_t unit =
+            micro % context || !micro ? context : micro; // suits micro batches, too
+        struct buf near = {0};
+        config_nearest(batch, unit,
+                       field_find(config_kinds[STAGE_PRETRAIN].parts[1].table, "batch_tokens"),
+                       &near);
+        err("batch_tokens: %" PRId64 " is %s the context %" PRId64 "%s", batch,
+            batch < context ? "below" : "no multiple of", context, near.failed ? "" : near.p);
+        buf_free(&near);
+        return -1;
+    }
     if (micro % context)
         return err("micro_batch_tokens: %" PRId64 " is no multiple of the context %" PRId64
                    ": %" PRId64 " would do",

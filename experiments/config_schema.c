@@ -87,7 +87,7 @@ static const struct field rope_scaling_fields[] = {
 #define AT(member) FIELD_AT(config_model, member)
 static const struct field model_fields[] = {
     {AT(arch), .type = FIELD_ENUM, .names = arch_names, .def = "llama",
-     .doc = "architecture, by llama.cpp's name"},
+     .doc = "architecture, by llama.cpp's name; Mistral and SmolLM are llama"},
     {AT(n_layers), .type = FIELD_INT, .min = 1, .max = INTS_MAX, .flags = FIELD_REQUIRED,
      .doc = "transformer blocks"},
     {AT(d_model), .type = FIELD_INT, .min = 1, .max = 65536, .flags = FIELD_REQUIRED,

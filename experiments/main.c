@@ -40,17 +40,24 @@ static void print_help(void)
         printf("  %-12s %s\n", c->name, c->help);
     printf("\n"
            "  help COMMAND    its arguments and flags\n"
-           "  help config     every key of a config: meaning, range, default\n"
+           "  help config     every key of a config: meaning, range, default; or of a part of it:\n"
+           "                  help config finetune, help config model, help config lr\n"
            "  --version\n");
 }
 
-static int print_config_docs(void)
+/* All of a config, or the parts that are named. */
+static int print_config_docs(int n, char **names)
 {
     struct buf docs = {0};
-    config_docs(&docs);
-    if (!docs.failed)
+    int rc = 0;
+    if (!n)
+        config_docs(&docs);
+    for (int i = 0; i < n && !rc; i++)
+        rc = config_docs_of(names[i], &docs) ? CMD_USAGE : 0;
+    if (docs.failed)
+        rc = -1;
+    else if (docs.n)
         fputs(docs.p, stdout);
-    const int rc = docs.failed ? -1 : 0;
     buf_free(&docs);
     return rc;
 }
@@ -83,7 +90,7 @@ static int help(int argc, char **argv)
         return 0;
     }
     if (!strcmp(argv[1], "config"))
-        return print_config_docs();
+        return print_config_docs(argc - 2, argv + 2);
     char *with_help[] = {argv[1], flag, NULL};
     return dispatch(2, with_help);
 }

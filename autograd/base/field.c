@@ -2,10 +2,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/number.h"
+#include "autograd/base/spell.h"
 #include "autograd/base/utf8.h"
 
 enum { SHOWN = 40, SHARE_COUNT_BITS = 53 };
@@ -80,12 +83,16 @@ static int parse_int(const struct field *f, const char *s, size_t n, int64_t *ou
     return 0;
 }
 
+static bool is_fraction(const struct field *f)
+{
+    return bounded(f) && f->min >= 0 && f->max <= 1;
+}
+
 static int parse_float(const struct field *f, const char *s, size_t n, double *out)
 {
     double v;
     bool percent;
-    const bool fraction = bounded(f) && f->min >= 0 && f->max <= 1;
-    if (number_float(s, n, &v, fraction ? &percent : NULL) || check_range(f, v, s, n))
+    if (number_float(s, n, &v, is_fraction(f) ? &percent : NULL) || check_range(f, v, s, n))
         return -1;
     *out = v;
     return 0;
@@ -113,13 +120,65 @@ static int parse_share(const struct field *f, const char *s, size_t n, struct sh
     return 0;
 }
 
+/* After a failure: adds the value that was probably meant to the error's text. */
+static int suggest(const char *value)
+{
+    return err("%s; did you mean '%s'?", err_text(), value);
+}
+
+/* The number field f would take `text`: by its kind and range. */
+static int parse_number(const struct field *f, const char *s, size_t n, void *out)
+{
+    return f->type == FIELD_FLOAT   ? parse_float(f, s, n, out)
+           : f->type == FIELD_SHARE ? parse_share(f, s, n, out)
+                                    : parse_int(f, s, n, out);
+}
+
+/* The same into a number of its own kind; what f refuses is refused with the value that was
+   probably meant, if f takes that: 2K for 2k, and where a part is asked for 10% for .1 or 10. */
+static int set_number(const struct field *f, const char *s, size_t n, void *out)
+{
+    union {
+        int64_t count;
+        double real;
+        struct share share;
+    } aside;
+    struct buf near = {0};
+    double v;
+    if (!parse_number(f, s, n, out))
+        return 0;
+    char why[ERR_TEXT_MAX / 8];
+    snprintf(why, sizeof why, "%s", err_text());
+    const bool part = f->type == FIELD_SHARE || (f->type == FIELD_FLOAT && is_fraction(f));
+    bool found = number_near(s, n, &near);
+    if (!found && part && !number_float(s, n, &v, NULL) && v > 0 && v <= 100) {
+        buf_clear(&near);
+        number_print_percent(v < 1 ? v : v / 100, &near);
+        found = !near.failed;
+    }
+    found = found && !parse_number(f, near.p, near.n, &aside);
+    err("%s", why);
+    if (found)
+        suggest(near.p);
+    buf_free(&near);
+    return -1;
+}
+
 static int parse_bool(const char *s, size_t n, bool *out)
 {
+    static const char *const also[][2] = {{"yes", "no"}, {"on", "off"},     {"1", "0"},
+                                          {"y", "n"},    {"true", "false"}, {"t", "f"}};
     const bool yes = n == 4 && !memcmp(s, "true", 4);
-    if (!yes && !(n == 5 && !memcmp(s, "false", 5)))
-        return refused(s, n, "is neither true nor false");
-    *out = yes;
-    return 0;
+    if (yes || (n == 5 && !memcmp(s, "false", 5))) {
+        *out = yes;
+        return 0;
+    }
+    refused(s, n, "is neither true nor false");
+    for (size_t i = 0; i < sizeof also / sizeof *also; i++)
+        for (int k = 0; k < 2; k++)
+            if (strlen(also[i][k]) == n && !strncasecmp(also[i][k], s, n))
+                return suggest(k ? "false" : "true");
+    return -1;
 }
 
 static int parse_enum(const struct field *f, const char *s, size_t n, int *out)
@@ -130,13 +189,18 @@ static int parse_enum(const struct field *f, const char *s, size_t n, int *out)
             return 0;
         }
     }
+    char word[SHOWN + 1];
+    snprintf(word, sizeof word, "%.*s", n < SHOWN ? (int)n : SHOWN, s);
+    struct spell near = {.word = word};
     struct buf why = {0};
     buf_text(&why, "is none of ");
-    for (int i = 0; f->names[i]; i++)
+    for (int i = 0; f->names[i]; i++) {
         buf_printf(&why, "%s%s", i ? ", " : "", f->names[i]);
+        spell_offer(&near, f->names[i]);
+    }
     refused(s, n, why.failed ? "is not a known value" : why.p);
     buf_free(&why);
-    return -1;
+    return near.best ? suggest(near.best) : -1;
 }
 
 static int append_text(struct texts *list, const char *text, struct pool *pool)
@@ -162,7 +226,7 @@ int field_append(const struct field *f, void *base, const char *text, size_t n, 
         int64_t v;
         if (list->n >= INTS_MAX)
             return err("more than %d elements", INTS_MAX);
-        if (parse_int(f, text, n, &v))
+        if (set_number(f, text, n, &v))
             return -1;
         list->value[list->n++] = v;
         return 0;
@@ -181,11 +245,9 @@ int field_set(const struct field *f, void *base, const char *text, size_t n, str
     case FIELD_BOOL:
         return parse_bool(text, n, m);
     case FIELD_INT:
-        return parse_int(f, text, n, m);
     case FIELD_FLOAT:
-        return parse_float(f, text, n, m);
     case FIELD_SHARE:
-        return parse_share(f, text, n, m);
+        return set_number(f, text, n, m);
     case FIELD_ENUM:
         return parse_enum(f, text, n, m);
     case FIELD_TEXT: {
@@ -197,7 +259,7 @@ int field_set(const struct field *f, void *base, const char *text, size_t n, str
     case FIELD_INTS: {
         struct ints *list = m;
         int64_t v;
-        if (parse_int(f, text, n, &v))
+        if (set_number(f, text, n, &v))
             return -1;
         list->n = 1;
         list->value[0] = v;

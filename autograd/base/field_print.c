@@ -150,6 +150,8 @@ void field_print_kind(const struct field *f, struct buf *out)
         buf_text(out, "; required");
     else if (f->def)
         buf_printf(out, "; default %s", *f->def ? f->def : "empty");
+    else if (f->type != FIELD_MAP && !strstr(f->doc, "default"))
+        buf_text(out, "; none by default");
     if (f->when) {
         const int n = (int)strcspn(f->when, "=");
         if (f->when[n])
@@ -165,12 +167,10 @@ void field_print_docs(const struct field *table, int indent, struct buf *out)
 {
     for (const struct field *f = table; f->name; f++) {
         buf_printf(out, "%*s%-*s %s\n", indent, "", 20 - indent, f->name, f->doc);
-        if (f->type == FIELD_MAP) {
-            field_print_docs(f->fields, indent + 2, out);
-            continue;
-        }
         buf_printf(out, "%*s ", 20, "");
         field_print_kind(f, out);
         buf_text(out, "\n");
+        if (f->type == FIELD_MAP)
+            field_print_docs(f->fields, indent + 2, out);
     }
 }

@@ -93,6 +93,60 @@ static int scan_number(struct scan *x, const char *s, size_t n)
     return i == n ? 0 : refused(s, n, NOT_A_NUMBER);
 }
 
+/* Digits and a point of s [n], without zeros in front and separators of thousands; returns the
+ * bytes read. */
+static size_t near_digits(const char *s, size_t n, struct buf *out)
+{
+    size_t i = 0, points = 0;
+    const size_t start = out->n;
+    for (; i < n; i++) {
+        const bool separates = s[i] == '_' || s[i] == ' ' || s[i] == '\'' || s[i] == ',';
+        if (digit(s[i]) || s[i] == '.') {
+            points += s[i] == '.';
+            if (s[i] == '0' && out->n == start && i + 1 < n && digit(s[i + 1]))
+                continue;
+            buf_add(out, s + i, 1);
+        } else if (!separates || i == 0 || i + 3 >= n || !digit(s[i + 1]) || !digit(s[i + 2]) ||
+                   !digit(s[i + 3]) || (i + 4 < n && digit(s[i + 4])) || points) {
+            break;
+        }
+    }
+    if (!out->failed && out->n > start && out->p[out->n - 1] == '.')
+        out->p[--out->n] = 0;
+    return i;
+}
+
+/* "k", "KB", " kib", "b" -> "K", "K", "Ki", ""; what is neither stays */
+static void near_unit(const char *s, size_t n, struct buf *out)
+{
+    while (n && *s == ' ')
+        s++, n--;
+    const char c = n ? (char)(*s & ~0x20) : 0;
+    if (n && c && strchr("KMGT", c)) {
+        buf_printf(out, "%c", c);
+        s++, n--;
+        if (n && (*s == 'i' || *s == 'I')) {
+            buf_text(out, "i");
+            s++, n--;
+        }
+    }
+    if (n == 1 && (*s == 'b' || *s == 'B'))
+        return;
+    buf_add(out, s, n);
+}
+
+bool number_near(const char *s, size_t n, struct buf *out)
+{
+    struct scan x;
+    if (!n || n > TEXT_MAX || !scan_number(&x, s, n))
+        return false;
+    size_t i = s[0] == '-' || s[0] == '+';
+    buf_add(out, s, i);
+    i += near_digits(s + i, n - i, out);
+    near_unit(s + i, n - i, out);
+    return !out->failed && !scan_number(&x, out->p, out->n);
+}
+
 /* Takes the factor p out of a or b. */
 static bool divide(uint64_t *a, uint64_t *b, uint64_t p)
 {

@@ -20,6 +20,12 @@ int number_int(const char *s, size_t n, int64_t *out);
    0, or -1 with err() set. */
 int number_float(const char *s, size_t n, double *out, bool *percent);
 
+/* What the text [n] (UTF-8) probably means, if it is not a number by slips of the pen: units in
+   small letters or with a B, separators of thousands, zeros in front, a point at the end. True, and
+   the number's text in `out` (which is empty), if there is such a number; both readers take it, or
+   refuse it for another reason. */
+bool number_near(const char *s, size_t n, struct buf *out);
+
 /* The shortest text that number_float() reads as exactly x (finite). */
 void number_print(double x, struct buf *out);
 

@@ -380,7 +380,7 @@ static void broken_overrides(void **state)
         {"sed=1", "override 1: unknown key 'sed'; did you mean 'seed'?"},
         {"pretran.lr=1", "override 1: unknown key 'pretran'; did you mean 'pretrain'?"},
         {"pretrain.lrs=1", "override 1: unknown key 'lrs' in pretrain; did you mean 'lr'?"},
-        {"zzz.lr=1", "override 1: unknown key 'zzz': neither"},
+        {"zzz.lr=1", "override 1: unknown key 'zzz'; valid are: name, seed, threads, out, data, model, stages, and names of stages"},
         {"stages.1.lr=1", "override 1: there is no stage '1' (0 to 0)"},
         {"stages.x.lr=1", "override 1: there is no stage 'x' (0 to 0)"},
         {"stages.-1.lr=1", "override 1: there is no stage '-1'"},
