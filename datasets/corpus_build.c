@@ -19,12 +19,14 @@ struct build {
     const struct corpus_progress *progress;
     struct inputs in;
     struct buf settings; /* all that the content depends on */
-    size_t n_files;      /* bytes of settings about files; the rest are choices */
-    struct buf hashes;   /* SHA-256 of the texts */
-    struct buf sources;  /* JSON */
+    size_t n_files;      /* bytes of settings about files, and of the choices behind them */
+    size_t n_choices;
+    struct buf hashes;  /* SHA-256 of the texts */
+    struct buf sources; /* JSON */
     struct pass_total total;
     struct tokenizer *tokenizer; /* NULL: yet to be learnt */
     int64_t train_bytes;         /* about */
+    bool both;                   /* lines that are pairs or texts were taken as pairs */
 };
 
 static void build_free(struct build *b)
@@ -128,6 +130,22 @@ static int add_tokenizer_setting(struct build *b)
     return r;
 }
 
+/* How what may hold pairs is read. Plain text has no such line, as ever. */
+static void add_special_setting(struct build *b)
+{
+    static const char *const names[] = {[CORPUS_SPECIAL_NONE] = "none",
+                                        [CORPUS_SPECIAL_ALL] = "all",
+                                        [CORPUS_SPECIAL_PAIRS] = "pairs"};
+    const enum corpus_special special = b->spec->parse_special;
+    bool jsonl = false;
+    for (size_t i = 0; i < b->in.n; i++)
+        jsonl |= b->in.input[i].kind == INPUT_JSONL;
+    if (jsonl || special == CORPUS_SPECIAL_ALL)
+        buf_printf(&b->settings, "special: %s\n", names[special]);
+    if (jsonl)
+        buf_printf(&b->settings, "pairs: as prompts%s\n", b->spec->prompt_key ? ", first" : "");
+}
+
 static int describe(struct build *b)
 {
     const struct corpus_spec *spec = b->spec;
@@ -149,7 +167,11 @@ static int describe(struct build *b)
     buf_printf(out, "valid: %s\nvalid_fraction: ", spec->valid == SPLIT_HASH ? "hash" : "tail");
     number_print(spec->valid_fraction, out);
     buf_printf(out, "\nseed: %llu\n", (unsigned long long)spec->seed);
-    return add_tokenizer_setting(b) || out->failed ? -1 : 0;
+    if (add_tokenizer_setting(b))
+        return -1;
+    b->n_choices = out->n - b->n_files;
+    add_special_setting(b);
+    return out->failed ? -1 : 0;
 }
 
 /* ---- readings ---- */
@@ -194,6 +216,10 @@ static int first_reading(struct build *b)
         b->total = p.now;
         describe_sources(b, p.source);
         choose_split(b);
+        b->both = source_both(p.source) > 0;
+        if (source_empty_pairs(p.source))
+            err_warn("%lld pairs are left out: their completion is empty",
+                     (long long)source_empty_pairs(p.source));
         r = b->sources.failed || b->hashes.failed ? -1 : 0;
     }
     if (!r && !b->total.documents)
@@ -288,29 +314,33 @@ static int check_context(const struct corpus_spec *spec, const struct corpus_par
     return 0;
 }
 
-/* A hash of what decides over every token, wherever the files are now. */
-static int write_content(struct build *b, struct h5file *f, const struct buf *tokenizer)
+/* A hash of what decides over every token, wherever the files are now. How pairs and special tokens
+   are read counts where the text has any: elsewhere it makes no difference. */
+static int write_content(struct build *b, const struct corpus_write *w, const struct buf *tokenizer)
 {
     struct buf all = {0};
     char hex[CORPUS_HEX];
     buf_printf(&all, "corpus: %d\n", CORPUS_VERSION);
-    buf_add(&all, b->settings.p + b->n_files, b->settings.n - b->n_files);
+    buf_add(&all, b->settings.p + b->n_files, b->n_choices);
+    buf_printf(&all, "%s%s%s", w->parsed ? "special tokens are parsed\n" : "",
+               w->started ? "pairs start as prompts\n" : "", b->both ? "pairs first\n" : "");
     buf_add(&all, b->hashes.p, b->hashes.n);
     buf_add(&all, tokenizer->p, tokenizer->n);
     const XXH128_hash_t h = all.failed ? (XXH128_hash_t){0} : XXH3_128bits(all.p, all.n);
     snprintf(hex, sizeof hex, "%016llx%016llx", (unsigned long long)h.high64,
              (unsigned long long)h.low64);
-    const int r = all.failed ? -1 : h5file_set_text(f, "/", "content", hex);
+    const int r = all.failed ? -1 : h5file_set_text(w->file, "/", "content", hex);
     buf_free(&all);
     return r;
 }
 
-static int write_texts(struct build *b, struct h5file *f)
+static int write_texts(struct build *b, const struct corpus_write *w)
 {
     struct buf json = {0};
+    struct h5file *f = w->file;
     int r = tokenizer_write(b->tokenizer, &json);
     if (!r)
-        r = h5file_write_text(f, "tokenizer", json.p, json.n) || write_content(b, f, &json) ? -1
+        r = h5file_write_text(f, "tokenizer", json.p, json.n) || write_content(b, w, &json) ? -1
                                                                                             : 0;
     buf_free(&json);
     if (r || h5file_write_text(f, "settings", b->settings.p, b->settings.n) ||
@@ -323,9 +353,24 @@ static int write_texts(struct build *b, struct h5file *f)
     return 0;
 }
 
+static void warn_of_special(const struct corpus_write *w)
+{
+    size_t n;
+    if (!w->plain)
+        return;
+    const char *one = tokenizer_bytes(w->tokenizer, w->plain_one, &n);
+    err_warn(
+        "the text spells out special tokens in %lld places (the first is %.*s): they are taken "
+        "as plain text, which prompts do not do; data.parse_special: true takes them for what "
+        "they name, and split_on can cut documents there",
+        (long long)w->plain, (int)n, one);
+}
+
 static int write_file(struct build *b, const char *path)
 {
-    struct corpus_write w = {.tokenizer = b->tokenizer, .masked = b->total.pairs > 0};
+    struct corpus_write w = {.tokenizer = b->tokenizer,
+                             .masked = b->total.pairs > 0,
+                             .parse_special = b->spec->parse_special};
     if (h5file_create(&w.file, path))
         return -1;
     int r = encode(b, &w);
@@ -334,7 +379,9 @@ static int write_file(struct build *b, const char *path)
     if (!r)
         r = check_context(b->spec, (struct corpus_part[2]){w.side[0].part, w.side[1].part});
     if (!r)
-        r = write_texts(b, w.file);
+        r = write_texts(b, &w);
+    if (!r)
+        warn_of_special(&w);
     if (r)
         h5file_abandon(w.file);
     else
@@ -391,4 +438,36 @@ int corpus_build(const struct corpus_spec *spec, const struct corpus_progress *p
     const int r = build(&b, path);
     build_free(&b);
     return r;
+}
+
+/* Among the first documents of one file. */
+static bool shows_pair(const struct input *file, const struct corpus_spec *spec)
+{
+    enum { LOOK_AT = 100 };
+    const struct inputs one = {.input = (struct input *)file, .n = 1};
+    const struct source_spec how = pass_source(spec);
+    struct document doc = {0};
+    struct source *s;
+    if (source_open(&s, &one, &how))
+        return false;
+    for (int i = 0; i < LOOK_AT && !doc.pair && source_next(s, &doc) == 1; i++)
+        ;
+    source_close(s);
+    return doc.pair;
+}
+
+bool corpus_shows_pairs(const struct corpus_spec *spec)
+{
+    bool found = false;
+    for (size_t k = 0; k < spec->n_sources && !found; k++) {
+        struct inputs in = {0};
+        const bool fetched = strstr(spec->source[k], "://");
+        const int rc =
+            fetched ? -1
+                    : inputs_find(&in, 1, &spec->source[k], NULL, spec->base_dir, spec->cache_dir);
+        for (size_t i = 0; !rc && i < in.n && !found; i++)
+            found = in.input[i].kind == INPUT_JSONL && shows_pair(&in.input[i], spec);
+        inputs_free(&in);
+    }
+    return found;
 }

@@ -7,6 +7,7 @@
 #ifndef ATTAR_DATASETS_CORPUS_BUILD_H
 #define ATTAR_DATASETS_CORPUS_BUILD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,12 +26,16 @@ enum corpus_tokenizer {
     CORPUS_JSON, /* the text of a tokenizer.json */
 };
 
+/* Where control tokens spelt out in text, such as <|im_start|>, are taken for what they name. */
+enum corpus_special { CORPUS_SPECIAL_NONE, CORPUS_SPECIAL_ALL, CORPUS_SPECIAL_PAIRS };
+
 struct corpus_spec {
     const char *const *source; /* [n_sources], see inputs.h */
     size_t n_sources;
     const char *sha256;                                 /* of the one file, or NULL */
     const char *split_on;                               /* see cutter.h; NULL: blank lines */
-    const char *text_key, *prompt_key, *completion_key; /* of .jsonl; NULL: their names */
+    const char *text_key, *prompt_key, *completion_key; /* of .jsonl, see jsonl.h; NULL: usual */
+    enum corpus_special parse_special;
     enum split_mode valid;
     double valid_fraction; /* 0: no validation part */
     uint64_t seed;         /* chooses the documents for validation */
@@ -56,5 +61,9 @@ struct corpus_progress {
    unfinished file is left. */
 int corpus_build(const struct corpus_spec *spec, const struct corpus_progress *progress,
                  struct buf *path);
+
+/* Is there a pair among the first documents of a .jsonl of the corpus? What cannot be read, or
+   would have to be fetched, has none. */
+bool corpus_shows_pairs(const struct corpus_spec *spec);
 
 #endif

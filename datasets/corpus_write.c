@@ -37,32 +37,73 @@ void corpus_batch_free(struct corpus_batch *b)
 
 /* ---- encoding ---- */
 
-static void encode(const struct tokenizer *t, const char *text, struct corpus_job *j)
+static bool parses(const struct corpus_write *w, const struct corpus_job *j)
 {
-    const size_t prompt = j->doc.prompt;
-    text += j->at;
-    j->tokens.n = 0;
-    int r = prompt ? tokenizer_encode(t, text, prompt, false, &j->tokens) : 0;
+    return w->parse_special == CORPUS_SPECIAL_ALL ||
+           (w->parse_special == CORPUS_SPECIAL_PAIRS && j->doc.pair);
+}
+
+/* What `generate` makes of the prompt, then the completion. */
+static int encode_pair(const struct tokenizer *t, const char *text, bool special,
+                       struct corpus_job *j)
+{
+    const size_t prompt = j->doc.prompt, n = j->doc.n - prompt;
+    const int32_t start = tokenizer_start(t, prompt);
+    j->started = start >= 0;
+    if ((j->started && tokens_add(&j->tokens, &start, 1)) ||
+        tokenizer_encode(t, text, prompt, special, &j->tokens))
+        return -1;
     j->prompt_tokens = j->tokens.n;
-    if (!r)
-        r = tokenizer_encode(t, text + prompt, j->doc.n - prompt, false, &j->tokens);
+    if (prompt ? tokenizer_encode_on(t, text + prompt, n, special, &j->tokens)
+               : tokenizer_encode(t, text, n, special, &j->tokens))
+        return -1;
+    j->ended = tokenizer_ends(t, j->tokens.id[j->tokens.n - 1]);
+    return 0;
+}
+
+static void encode(const struct corpus_write *w, const char *text, struct corpus_job *j)
+{
+    const struct tokenizer *t = w->tokenizer;
+    const bool special = parses(w, j);
+    text += j->at;
+    j->tokens.n = j->prompt_tokens = 0;
+    j->started = j->ended = false;
+    const int r = j->doc.pair ? encode_pair(t, text, special, j)
+                              : tokenizer_encode(t, text, j->doc.n, special, &j->tokens);
+    j->special = tokenizer_count_special(t, text, j->doc.n, &j->one);
     if (r)
         j->error = mem_text(err_text(), strlen(err_text()));
     else if (j->error)
         BUG("corpus_write: an error was left behind");
 }
 
-static int encode_all(const struct tokenizer *t, struct corpus_batch *b)
+/* What the batch's pieces had in them that the corpus is to know. */
+static void note(struct corpus_write *w, const struct corpus_job *j)
+{
+    w->started |= j->started;
+    if (!j->special)
+        return;
+    if (parses(w, j)) {
+        w->parsed = true;
+    } else {
+        w->plain_one = w->plain ? w->plain_one : j->one;
+        w->plain += j->special;
+    }
+}
+
+static int encode_all(struct corpus_write *w, struct corpus_batch *b)
 {
     struct corpus_job *job = b->job;
     const char *text = b->text.n ? b->text.p : "";
     const long n = (long)b->n;
 #pragma omp parallel for schedule(dynamic, 1)
     for (long i = 0; i < n; i++)
-        encode(t, text, &job[i]);
-    for (long i = 0; i < n; i++)
+        encode(w, text, &job[i]);
+    for (long i = 0; i < n; i++) {
         if (job[i].error)
             return err("%s", job[i].error);
+        note(w, &job[i]);
+    }
     return 0;
 }
 
@@ -139,7 +180,9 @@ static int add_piece(struct corpus_write *w, const struct corpus_job *j)
     s->part.bytes += (int64_t)j->doc.n;
     s->part.loss_bytes += (int64_t)(j->doc.n - j->doc.prompt);
     s->open = true;
-    if (j->doc.pair && add_end(w, s))
+    if (j->ended)
+        s->open = false;
+    else if (j->doc.pair && add_end(w, s))
         return -1;
     if (s->n >= FLUSH && flush_tokens(w, j->side))
         return -1;
@@ -148,7 +191,7 @@ static int add_piece(struct corpus_write *w, const struct corpus_job *j)
 
 int corpus_write_batch(struct corpus_write *w, struct corpus_batch *b)
 {
-    int r = encode_all(w->tokenizer, b);
+    int r = encode_all(w, b);
     for (size_t i = 0; !r && i < b->n; i++)
         r = add_piece(w, &b->job[i]);
     b->n = 0;

@@ -1,8 +1,15 @@
-/* The token streams of a corpus while it is made. */
+/*
+ * The token streams of a corpus while it is made.
+ *
+ * A pair is what `generate` makes of its prompt (BOS, if the tokenizer has one; of an empty prompt,
+ * else <|endoftext|>), the completion's tokens, and <|endoftext|>, unless the completion itself
+ * ends with a token that ends texts. No merge crosses from the prompt to the completion.
+ */
 #ifndef ATTAR_DATASETS_CORPUS_WRITE_H
 #define ATTAR_DATASETS_CORPUS_WRITE_H
 
 #include "datasets/corpus.h"
+#include "datasets/corpus_build.h"
 #include "datasets/source.h"
 
 struct corpus_write_side {
@@ -21,7 +28,13 @@ struct corpus_write {
     struct h5file *file;
     const struct tokenizer *tokenizer;
     bool masked; /* some documents are pairs */
+    enum corpus_special parse_special;
     struct corpus_write_side side[2];
+    /* found */
+    bool parsed;       /* control tokens were taken for what they name                   */
+    bool started;      /* there is a token in front of some prompt                       */
+    int64_t plain;     /* control tokens spelt out in text, which were taken as plain text */
+    int32_t plain_one; /* the first of them */
 };
 
 /* A piece to be encoded, with a copy of its text. */
@@ -31,7 +44,10 @@ struct corpus_job {
     enum corpus_side side;
     size_t prompt_tokens;
     struct tokens tokens;
-    char *error; /* what its encoding said, or NULL */
+    bool started, ended; /* a token was put in front; the completion ends a text by itself */
+    int64_t special;     /* control tokens spelt out in it */
+    int32_t one;         /* the first of them */
+    char *error;         /* what its encoding said, or NULL */
 };
 
 struct corpus_batch {

@@ -29,8 +29,7 @@ static int add(const json_t *value, const char *key, struct buf *out)
     return out->failed ? -1 : 0;
 }
 
-static int take(const struct jsonl_keys *keys, json_t *line, struct buf *out, size_t *prompt,
-                bool *pair)
+static int take(const struct jsonl_keys *keys, json_t *line, struct buf *out, struct jsonl_line *is)
 {
     const char *text_key = keys->text ? keys->text : "text";
     const char *prompt_key = keys->prompt ? keys->prompt : "prompt";
@@ -40,28 +39,28 @@ static int take(const struct jsonl_keys *keys, json_t *line, struct buf *out, si
     const json_t *after = json_object_get(line, completion_key);
     if (!json_is_object(line))
         return err("is not a JSON object");
-    if (text)
+    is->both = text && before && after && keys->prompt && keys->completion;
+    if (text && !is->both)
         return add(text, text_key, out);
     if (!before || !after)
         return no_key(line, text_key, prompt_key, completion_key);
     if (add(before, prompt_key, out))
         return -1;
-    *prompt = out->n;
-    *pair = true;
+    is->prompt = out->n;
+    is->pair = true;
     return add(after, completion_key, out);
 }
 
 int jsonl_parse(const struct jsonl_keys *keys, const char *s, size_t n, struct buf *out,
-                size_t *prompt, bool *pair)
+                struct jsonl_line *is)
 {
     json_error_t e;
     buf_clear(out);
-    *prompt = 0;
-    *pair = false;
+    *is = (struct jsonl_line){0};
     json_t *line = json_loadb(s, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!line)
         return err("column %d: %s", e.column, e.text);
-    const int r = take(keys, line, out, prompt, pair);
+    const int r = take(keys, line, out, is);
     json_decref(line);
     return r;
 }

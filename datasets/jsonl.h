@@ -11,11 +11,18 @@ struct jsonl_keys {
     const char *text, *prompt, *completion; /* NULL: "text", "prompt", "completion" */
 };
 
-/* Parses s [n], a JSON object with the key for text, or else those for prompt and completion;
-   their values are strings, other keys are ignored. `out` becomes the prompt and the text one
-   after the other, *prompt the bytes of the former; *pair: whether there was a prompt. -1 with
-   err() set (reason only, with its column). */
+/* What a line holds. */
+struct jsonl_line {
+    size_t prompt; /* bytes of it, in front of the completion; 0 of a text */
+    bool pair;     /* a prompt, perhaps an empty one, and its completion */
+    bool both;     /* it is a pair, and has the key for text as well */
+};
+
+/* Parses s [n], a JSON object with the key for text, or those for prompt and completion. If it has
+   all three it is a text, unless `keys` names those of pairs. The values are strings, other keys
+   are ignored. `out` becomes the text, or the prompt and the completion one after the other. -1
+   with err() set (reason only, with its column). */
 int jsonl_parse(const struct jsonl_keys *keys, const char *s, size_t n, struct buf *out,
-                size_t *prompt, bool *pair);
+                struct jsonl_line *is);
 
 #endif

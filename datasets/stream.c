@@ -12,6 +12,7 @@
 #include <openssl/evp.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "datasets/child.h"
 
@@ -48,10 +49,10 @@ static struct stream *new_stream(const char *name)
     return NULL;
 }
 
-static int open_file(struct stream *s)
+/* Looks at the file that s->fd is, or the reason why it is none. */
+static int look_at(struct stream *s)
 {
     struct stat st;
-    s->fd = open(s->name, O_RDONLY | O_CLOEXEC);
     if (s->fd < 0 || fstat(s->fd, &st))
         return err("%s: %s", s->name, strerror(errno));
     if (S_ISDIR(st.st_mode))
@@ -74,7 +75,24 @@ int stream_open(struct stream **out, const char *path, bool xz, const char *sha2
     s->is_xz = xz;
     if (sha256)
         strcpy(s->want, sha256);
-    if (open_file(s)) {
+    s->fd = open(s->name, O_RDONLY | O_CLOEXEC);
+    if (look_at(s)) {
+        stream_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+int stream_open_argument(struct stream **out, const char *path)
+{
+    const size_t n = strlen(path);
+    struct stream *s = new_stream(file_argument_name(path));
+    if (!s)
+        return -1;
+    s->is_xz = n > 3 && !strcmp(path + n - 3, ".xz");
+    s->fd = file_open_argument(path);
+    if (s->fd < 0 || look_at(s)) {
         stream_close(s);
         return -1;
     }

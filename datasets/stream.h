@@ -22,6 +22,9 @@ struct stream;
    decompression, must have. -1 with err() set (path and reason). */
 int stream_open(struct stream **out, const char *path, bool xz, const char *sha256);
 
+/* Opens a file that a command was given: - is standard input; .xz by its name. -1 with err(). */
+int stream_open_argument(struct stream **out, const char *path);
+
 /* Opens what a program prints; see child_start(). */
 int stream_open_program(struct stream **out, const char *const *argv, const char *package);
 

@@ -224,14 +224,22 @@ static void return_work(const struct tokenizer *t, struct bpe_work *w)
         bpe_work_free(w);
 }
 
-/* Text without added tokens, in SentencePiece's way. `start`: it is the first of the whole text. */
+/* Where a piece without added tokens stands. */
+enum place_in_text {
+    AT_START,  /* of the whole text */
+    AT_RUN,    /* behind an added token */
+    INSIDE_RUN /* behind other text */
+};
+
+/* Text without added tokens, in SentencePiece's way. */
 static int encode_spm(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
-                      bool start, struct tokens *out)
+                      enum place_in_text place, struct tokens *out)
 {
     struct buf own = {0};
-    const bool space = t->space == TOKENIZER_SPACE_EACH ||
-                       (t->space == TOKENIZER_SPACE_FIRST && start && *s != ' ') ||
-                       (t->space == TOKENIZER_SPACE_UNLESS && *s != ' ');
+    const bool run = place != INSIDE_RUN;
+    const bool space = (t->space == TOKENIZER_SPACE_EACH && run) ||
+                       (t->space == TOKENIZER_SPACE_FIRST && place == AT_START && *s != ' ') ||
+                       (t->space == TOKENIZER_SPACE_UNLESS && run && *s != ' ');
     int rc = 0;
     if (space || spm_has_mark(s, n)) {
         if (space)
@@ -275,25 +283,25 @@ static int encode_plain(const struct tokenizer *t, struct bpe_work *w, const cha
     return rc;
 }
 
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
-                     struct tokens *out)
+static int encode(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
+                  enum place_in_text place, struct tokens *out)
 {
     struct bpe_work *w = take_work(t);
     if (!w)
         return -1;
     const size_t before = out->n;
-    const char *const start = text;
     int rc = 0;
     while (n && !rc) {
         size_t at;
         const int32_t id = added_next(&t->added, &t->vocab, parse_special, text, n, &at);
         if (at)
-            rc = t->spm ? encode_spm(t, w, text, at, text == start, out)
-                        : encode_plain(t, w, text, at, out);
+            rc =
+                t->spm ? encode_spm(t, w, text, at, place, out) : encode_plain(t, w, text, at, out);
         if (id >= 0 && !rc) {
             rc = tokens_add(out, &id, 1);
             at += t->vocab.token[id].len;
         }
+        place = AT_RUN;
         text += at;
         n -= at;
     }
@@ -301,6 +309,43 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool
         out->n = before;
     return_work(t, w);
     return rc;
+}
+
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
+                     struct tokens *out)
+{
+    return encode(t, text, n, parse_special, AT_START, out);
+}
+
+int tokenizer_encode_on(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
+                        struct tokens *out)
+{
+    const enum vocab_type last = out->n ? t->vocab.token[out->id[out->n - 1]].type : VOCAB_CONTROL;
+    const bool run = last == VOCAB_CONTROL || last == VOCAB_USER;
+    return encode(t, text, n, parse_special, run ? AT_RUN : INSIDE_RUN, out);
+}
+
+int32_t tokenizer_start(const struct tokenizer *t, size_t n)
+{
+    return t->bos >= 0 || n ? t->bos : t->eot;
+}
+
+int64_t tokenizer_count_special(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
+{
+    int64_t count = 0;
+    while (n) {
+        size_t at;
+        const int32_t found = added_next(&t->added, &t->vocab, true, text, n, &at);
+        if (found >= 0) {
+            const bool special = t->vocab.token[found].type != VOCAB_USER;
+            *id = special && !count ? found : *id;
+            count += special;
+            at += t->vocab.token[found].len;
+        }
+        text += at;
+        n -= at;
+    }
+    return count;
 }
 
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len)

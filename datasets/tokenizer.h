@@ -132,6 +132,19 @@ int tokenizer_find(const struct tokenizer *t, const char *content);
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
                      struct tokens *out);
 
+/* The same for text that goes on from the last of the ids in out, as a completion does from its
+   prompt: in the middle of a run SentencePiece puts no space in front of it. */
+int tokenizer_encode_on(const struct tokenizer *t, const char *text, size_t n, bool parse_special,
+                        struct tokens *out);
+
+/* What stands in front of a prompt of n bytes: BOS, if the tokenizer has one; of an empty prompt,
+   else the end of a document. -1: nothing. */
+int32_t tokenizer_start(const struct tokenizer *t, size_t n);
+
+/* How often a control token, the first of them *id, is spelt out in text [n]: what parse_special
+   decides about. *id stays where there is none. */
+int64_t tokenizer_count_special(const struct tokenizer *t, const char *text, size_t n, int32_t *id);
+
 /* Appends the bytes of n ids to out. 0, or -1 with err() for an id that is no token. */
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, struct buf *out);
 

@@ -23,10 +23,12 @@ static const struct field table[] = {
      .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
     ADAPTER_FIELDS(generate_args, adapter),
     {AT(prompt), .type = FIELD_TEXT, .letter = 'p', .doc = "text to go on from"},
-    {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "file with the text to go on from"},
+    {AT(file), .type = FIELD_TEXT, .letter = 'f',
+     .doc = "file with the text to go on from; -: standard input"},
     {AT(prompts), .type = FIELD_TEXT,
-     .doc = "file with many prompts, a JSON object a line with the key `prompt` and, if they are "
-            "to differ, n_predict, seed, samples, temp, top_k, ..., stop, id"},
+     .doc =
+         "file with many prompts (-: standard input), a JSON object a line with the key `prompt` "
+         "and, if they are to differ, n_predict, seed, samples, temp, top_k, ..., stop, id"},
     {AT(n_predict), .type = FIELD_INT, .letter = 'n', .min = -1, .max = 1e9, .def = "-1",
      .doc = "tokens to write; -1: until the text ends or the context is full"},
     {IN_SAMPLER(temp), .type = FIELD_FLOAT, .min = 0, .max = 100, .def = "0.8",
@@ -134,7 +136,7 @@ static int read_prompt(const struct generate_args *a, struct buf *text)
         buf_text(text, a->prompt ? a->prompt : "");
         return text->failed ? -1 : 0;
     }
-    if (file_read(a->file, PROMPT_MOST, text))
+    if (file_read_argument(a->file, PROMPT_MOST, text))
         return -1;
     if (text->n && text->p[text->n - 1] == '\n') // an editor's, as llama.cpp takes it
         text->n--;

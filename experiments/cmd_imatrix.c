@@ -20,14 +20,15 @@ struct imatrix_flags {
     const char *model, *file, *out;
     struct texts in_file;
     int64_t ctx_size, chunk, chunks, threads;
-    bool process_output, show_statistics;
+    bool process_output, parse_special, show_statistics;
 };
 
 #define AT(member) FIELD_AT(imatrix_flags, member)
 static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm',
      .doc = "checkpoint, GGUF file, or the folder of a stage or a run"},
-    {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "text to read, also .xz"},
+    {AT(file), .type = FIELD_TEXT, .letter = 'f',
+     .doc = "text to read, also .xz; -: standard input"},
     {AT(out), .type = FIELD_TEXT, .letter = 'o', .def = "imatrix.gguf",
      .doc = "the importance matrix to write"},
     {AT(in_file), .type = FIELD_TEXTS,
@@ -39,6 +40,8 @@ static const struct field table[] = {
     {AT(chunks), .type = FIELD_INT, .min = -1, .max = 1e9, .def = "-1",
      .doc = "chunks to read at most; -1: all"},
     {AT(process_output), .type = FIELD_BOOL, .doc = "also for the head"},
+    {AT(parse_special), .type = FIELD_BOOL,
+     .doc = "take <|im_start|> and the like in the text for the tokens they name"},
     {AT(show_statistics), .type = FIELD_BOOL, .doc = "show what the matrix looks like"},
     {AT(threads), .type = FIELD_INT, .letter = 't', .min = 0, .max = 4096,
      .doc = "threads to compute with; 0: as many as there are cores"},
@@ -154,7 +157,7 @@ static int read_and_collect(const struct imatrix_flags *a, struct imatrix *out)
     if (model_path_open(a->model, &m, &tok, NULL))
         return -1;
     const int64_t usual = m.dims.context < USUAL_CHUNK ? m.dims.context : USUAL_CHUNK;
-    int rc = text_tokens(a->file, tok, &tokens);
+    int rc = text_tokens(a->file, tok, a->parse_special, &tokens);
     if (!rc)
         rc = collect(a, &m, &tokens, tokenizer_bos(tok), a->ctx_size ? a->ctx_size : usual, out);
     tokens_free(&tokens);

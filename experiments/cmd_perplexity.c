@@ -29,7 +29,8 @@ static const struct field table[] = {
     {AT(model), .type = FIELD_TEXT, .letter = 'm', .flags = FIELD_REQUIRED,
      .doc = "GGUF file or checkpoint, or the folder of a stage or a run"},
     ADAPTER_FIELDS(perplexity_flags, adapter),
-    {AT(file), .type = FIELD_TEXT, .letter = 'f', .doc = "text to measure on, also .xz"},
+    {AT(file), .type = FIELD_TEXT, .letter = 'f',
+     .doc = "text to measure on, also .xz; -: standard input"},
     {AT(ctx_size), .type = FIELD_INT, .letter = 'c', .min = 4, .max = 1 << 24,
      .doc = "tokens of a chunk; not given: 512, or the model's context if that is less"},
     {AT(chunks), .type = FIELD_INT, .min = -1, .max = 1e9, .def = "-1",
@@ -146,7 +147,7 @@ static int on_text(const struct perplexity_flags *a, struct transformer *m,
     struct tokens tokens = {0};
     struct logits_file file = {.fd = -1};
     struct use u = {.file = a->kl_divergence_base ? &file : NULL};
-    int rc = text_tokens(a->file, tok, &tokens);
+    int rc = text_tokens(a->file, tok, false, &tokens);
     if (!rc && u.file) {
         const int64_t chunks = perplexity_chunks(args, m, (int64_t)tokens.n);
         rc = chunks < 0 || chunks > INT32_MAX

@@ -223,7 +223,7 @@ static int code(const struct flags *flags, int argc, char **argv,
     if (!rc)
         rc = (t = model_tokenizer(a.tokenizer)) ? 0 : -1;
     if (!rc)
-        rc = file_read(strcmp(a.input, "-") != 0 ? a.input : "/dev/stdin", READ_MOST, &in);
+        rc = file_read_argument(a.input, READ_MOST, &in);
     if (!rc)
         rc = with(t, &a, &in);
     tokenizer_free(t);

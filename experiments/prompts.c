@@ -137,18 +137,18 @@ int prompts_load(struct prompts *out, const char *path, const struct prompt_opti
 {
     struct buf text = {0};
     *out = (struct prompts){0};
-    int rc = file_read(path, FILE_MOST, &text);
+    int rc = file_read_argument(path, FILE_MOST, &text);
     const char *s = text.p, *end = s ? s + text.n : s;
     for (long number = 1; !rc && s < end; number++) {
         const char *stop = memchr(s, '\n', (size_t)(end - s));
         stop = stop ? stop : end;
         size_t n = (size_t)(stop - s);
         if (strspn(s, " \t\r") < n && add(out, s, n, defaults, t, context))
-            rc = err_in("%s: line %ld", path, number);
+            rc = err_in("%s: line %ld", file_argument_name(path), number);
         s = stop + 1;
     }
     if (!rc && !out->n)
-        rc = err("%s: no prompts", path);
+        rc = err("%s: no prompts", file_argument_name(path));
     buf_free(&text);
     if (rc)
         prompts_free(out);

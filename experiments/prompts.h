@@ -1,5 +1,5 @@
 /*
- * Prompts from a .jsonl file, one object a line:
+ * Prompts from a .jsonl file (-: standard input), one object a line:
  *
  *     {"prompt": "In the", "id": "a7", "n_predict": 20, "temp": 0, "stop": ["\n", "."]}
  *

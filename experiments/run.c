@@ -153,6 +153,9 @@ void run_corpus_spec(const struct config *c, struct corpus_spec *spec)
     static const enum corpus_tokenizer kinds[] = {[TOKENIZER_BYTE] = CORPUS_BYTE,
                                                   [TOKENIZER_BPE] = CORPUS_BPE,
                                                   [TOKENIZER_FILE] = CORPUS_FILE};
+    static const enum corpus_special special[] = {[PAIRS_FALSE] = CORPUS_SPECIAL_NONE,
+                                                  [PAIRS_TRUE] = CORPUS_SPECIAL_ALL,
+                                                  [PAIRS_ALONE] = CORPUS_SPECIAL_PAIRS};
     const struct config_data *d = &c->data;
     *spec = (struct corpus_spec){
         .source = d->corpus.value,
@@ -160,6 +163,7 @@ void run_corpus_spec(const struct config *c, struct corpus_spec *spec)
         .sha256 = d->sha256,
         .split_on = d->split_on,
         .text_key = d->text_key,
+        .parse_special = special[d->parse_special],
         .valid = d->valid == VALID_TAIL ? SPLIT_TAIL : SPLIT_HASH,
         .valid_fraction = d->valid_fraction,
         .seed = (uint64_t)c->seed,
@@ -171,6 +175,25 @@ void run_corpus_spec(const struct config *c, struct corpus_spec *spec)
         .base_dir = c->folder,
         .cache_dir = "data",
     };
+}
+
+void run_stage_spec(const struct config *c, int stage, struct corpus_spec *spec)
+{
+    const struct config_finetune *f = &c->stages[stage].finetune;
+    run_corpus_spec(c, spec);
+    if (c->stages[stage].kind != STAGE_FINETUNE)
+        return;
+    spec->source = &f->data;
+    spec->n_sources = 1;
+    spec->sha256 = NULL;
+    spec->prompt_key = f->prompt_key;
+    spec->completion_key = f->completion_key;
+}
+
+bool run_masks(const struct config *c, bool has_pairs)
+{
+    return c->data.mask_documents == PAIRS_TRUE ||
+           (c->data.mask_documents == PAIRS_ALONE && has_pairs);
 }
 
 static int building(void *arg, const char *what, int64_t done, int64_t total)

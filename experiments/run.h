@@ -62,6 +62,13 @@ int run_agree(const struct run *r, const char *path, const struct buf *yaml);
 /* What the config's corpus is made from. */
 void run_corpus_spec(const struct config *c, struct corpus_spec *spec);
 
+/* What a stage trains on: the same, or finetune's own text, whose tokenizer is still the config's.
+ */
+void run_stage_spec(const struct config *c, int stage, struct corpus_spec *spec);
+
+/* Is attention kept within the documents of such a text? By the config's mask_documents. */
+bool run_masks(const struct config *c, bool has_pairs);
+
 /* Builds it if need be, with progress, and opens it. 0, or -1 with err() set. */
 int run_open_corpus(const struct corpus_spec *spec, struct corpus *c);
 

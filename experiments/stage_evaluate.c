@@ -177,7 +177,7 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
                    const struct config_evaluate *e, struct summary_row *row)
 {
     const int64_t T = m->dims.context, most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
-    const bool mask = r->config->data.mask_documents;
+    const bool mask = run_masks(r->config, r->corpus.part[CORPUS_VALID].masked);
     const struct loader_spec spec = {.side = CORPUS_VALID,
                                      .mask_documents = mask,
                                      .prefetch = true,

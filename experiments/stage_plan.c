@@ -1,16 +1,25 @@
 #include "experiments/stage_plan.h"
 
 #include "experiments/model.h"
+#include "experiments/run.h"
 #include "experiments/stage_lora.h"
 
-struct plan_args stage_plan_pass(const struct config *c, const struct config_stage *s, int64_t T,
+/* What the run finds in the stage's corpus, by a look at the text. */
+static bool masks(const struct config *c, int stage)
+{
+    struct corpus_spec spec;
+    run_stage_spec(c, stage, &spec);
+    return run_masks(c, c->data.mask_documents == PAIRS_ALONE && corpus_shows_pairs(&spec));
+}
+
+struct plan_args stage_plan_pass(const struct config_stage *s, int64_t T, bool masked,
                                  struct lora_args *lora)
 {
     const bool factors = s->kind == STAGE_QAT && s->qat.params == PARAMS_LORA;
     *lora = stage_lora_args(s);
     return (struct plan_args){.n_seqs = config_micro_batch(&s->train, T) / T,
                               .T = T,
-                              .parts = c->data.mask_documents ? T : 1,
+                              .parts = masked ? T : 1,
                               .recompute = s->train.recompute == RECOMPUTE_BLOCKS,
                               .bf16 = config_bf16(&s->train),
                               .lora = factors ? lora : NULL};
@@ -28,7 +37,7 @@ int stage_plan_init(struct stage_plan *p, const struct config *c, int i, int voc
     if (taught < 0)
         return -1;
     p->step = (struct plan_step){.dims = &p->dims,
-                                 .pass = stage_plan_pass(c, s, p->dims.context, &p->lora),
+                                 .pass = stage_plan_pass(s, p->dims.context, masks(c, i), &p->lora),
                                  .batch = t->batch_tokens / p->dims.context,
                                  .optimizer = (enum optimizer_kind)t->optimizer,
                                  .ema = t->ema > 0,

@@ -20,9 +20,10 @@ struct stage_plan {
 int stage_plan_init(struct stage_plan *p, const struct config *c, int i, int vocab);
 void stage_plan_free(struct stage_plan *p);
 
-/* A micro-batch of the stage for sequences of T tokens, all but who teaches and what rounds. *lora:
-   where its options go, if it trains factors. */
-struct plan_args stage_plan_pass(const struct config *c, const struct config_stage *s, int64_t T,
+/* A micro-batch of the stage for sequences of T tokens, all but who teaches and what rounds.
+   `masked`: attention is kept within documents. *lora: where its options go, if it trains factors.
+ */
+struct plan_args stage_plan_pass(const struct config_stage *s, int64_t T, bool masked,
                                  struct lora_args *lora);
 
 #endif

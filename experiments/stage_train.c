@@ -215,17 +215,11 @@ static int load_teacher(struct stage *s)
 
 static int open_text(struct stage *s)
 {
-    const struct config_finetune *f = &s->config->finetune;
     s->corpus = &s->run->corpus;
     if (s->config->kind != STAGE_FINETUNE)
         return 0;
     struct corpus_spec spec;
-    run_corpus_spec(s->run->config, &spec);
-    spec.source = &f->data;
-    spec.n_sources = 1;
-    spec.sha256 = NULL;
-    spec.prompt_key = f->prompt_key;
-    spec.completion_key = f->completion_key;
+    run_stage_spec(s->run->config, s->index, &spec);
     spec.tokenizer = CORPUS_JSON;
     spec.tokenizer_json = s->run->tokenizer_json.p;
     spec.n_tokenizer_json = s->run->tokenizer_json.n;
@@ -238,7 +232,7 @@ static int open_text(struct stage *s)
 static int open_loader(struct stage *s, enum corpus_side side, struct loader **loader,
                        struct feed *feed)
 {
-    const bool mask = s->run->config->data.mask_documents;
+    const bool mask = run_masks(s->run->config, s->corpus->part[side].masked);
     const int T = s->model.dims.context;
     const struct loader_spec spec = {.side = side,
                                      .shuffled = side == CORPUS_TRAIN,

@@ -1,8 +1,7 @@
 #include "experiments/text_tokens.h"
 
-#include <string.h>
-
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "datasets/stream.h"
 
 enum { TEXT_MOST = 1 << 30, BLOCK = 1 << 16 };
@@ -11,10 +10,9 @@ enum { TEXT_MOST = 1 << 30, BLOCK = 1 << 16 };
 static int read_text(const char *path, struct buf *text)
 {
     struct stream *s;
-    const size_t n = strlen(path);
     static char block[BLOCK];
     size_t got = 0;
-    if (stream_open(&s, path, n > 3 && !strcmp(path + n - 3, ".xz"), NULL))
+    if (stream_open_argument(&s, path))
         return -1;
     int rc = 0;
     do {
@@ -24,7 +22,7 @@ static int read_text(const char *path, struct buf *text)
         if (text->failed)
             rc = -1;
         if (!rc && text->n > TEXT_MOST)
-            rc = err("%s: more than 1 GiB of text", path);
+            rc = err("%s: more than 1 GiB of text", file_argument_name(path));
     } while (got && !rc);
     stream_close(s);
     if (!rc && text->n && text->p[text->n - 1] == '\n')
@@ -32,7 +30,20 @@ static int read_text(const char *path, struct buf *text)
     return rc;
 }
 
-int text_tokens(const char *path, const struct tokenizer *t, struct tokens *out)
+static void warn_of_special(const char *path, const struct tokenizer *t, const struct buf *text)
+{
+    size_t n;
+    int32_t one = -1;
+    const int64_t count = tokenizer_count_special(t, text->p ? text->p : "", text->n, &one);
+    if (!count)
+        return;
+    const char *first = tokenizer_bytes(t, one, &n);
+    err_warn("%s spells out special tokens in %lld places (the first is %.*s): they are taken as "
+             "plain text, as llama.cpp's tools do (imatrix has --parse-special)",
+             file_argument_name(path), (long long)count, (int)n, first);
+}
+
+int text_tokens(const char *path, const struct tokenizer *t, bool parse_special, struct tokens *out)
 {
     struct buf text = {0};
     const int32_t bos = tokenizer_bos(t);
@@ -40,7 +51,9 @@ int text_tokens(const char *path, const struct tokenizer *t, struct tokens *out)
     if (!rc && bos >= 0)
         rc = tokens_add(out, &bos, 1);
     if (!rc)
-        rc = tokenizer_encode(t, text.p ? text.p : "", text.n, false, out);
+        rc = tokenizer_encode(t, text.p ? text.p : "", text.n, parse_special, out);
+    if (!rc && !parse_special)
+        warn_of_special(path, t, &text);
     buf_free(&text);
     return rc;
 }

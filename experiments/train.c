@@ -358,7 +358,7 @@ static size_t arena_size(const struct train *t)
 {
     const bool acts = t->blocks && t->stage->qat.activations;
     struct lora_args lora;
-    struct plan_args args = stage_plan_pass(t->config, t->stage, t->train->T, &lora);
+    struct plan_args args = stage_plan_pass(t->stage, t->train->T, t->train->mask_documents, &lora);
     args.n_seqs = t->train->most;
     args.teacher = t->teacher ? &t->teacher->dims : NULL;
     args.rounds = acts ? &t->blocks->recipe : NULL;

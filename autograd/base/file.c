@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +13,8 @@
 
 #include "autograd/base/err.h"
 
-int file_read(const char *path, size_t max, struct buf *b)
+static int read_all(FILE *f, const char *name, size_t max, struct buf *b)
 {
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return err("%s: %s", path, strerror(errno));
     char block[16384];
     size_t n, total = 0;
     while ((n = fread(block, 1, sizeof block, f)) > 0) {
@@ -28,10 +26,46 @@ int file_read(const char *path, size_t max, struct buf *b)
     const int error = ferror(f) ? errno : 0;
     fclose(f);
     if (error)
-        return err("%s: %s", path, strerror(error));
+        return err("%s: %s", name, strerror(error));
     if (total > max)
-        return err("%s: more than the %zu bytes that such a file may have", path, max);
-    return b->failed ? err_in("%s", path) : 0;
+        return err("%s: more than the %zu bytes that such a file may have", name, max);
+    return b->failed ? err_in("%s", name) : 0;
+}
+
+int file_read(const char *path, size_t max, struct buf *b)
+{
+    FILE *f = fopen(path, "rb");
+    return f ? read_all(f, path, max, b) : err("%s: %s", path, strerror(errno));
+}
+
+static bool is_stdin(const char *path)
+{
+    return !strcmp(path, "-");
+}
+
+const char *file_argument_name(const char *path)
+{
+    return is_stdin(path) ? "standard input" : path;
+}
+
+int file_open_argument(const char *path)
+{
+    const int fd =
+        is_stdin(path) ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? err("%s: %s", file_argument_name(path), strerror(errno)) : fd;
+}
+
+int file_read_argument(const char *path, size_t max, struct buf *b)
+{
+    const int fd = file_open_argument(path);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (f)
+        return read_all(f, file_argument_name(path), max, b);
+    if (fd >= 0) {
+        err("%s: %s", file_argument_name(path), strerror(errno));
+        close(fd);
+    }
+    return -1;
 }
 
 int file_map(const char *path, const void **bytes, size_t *n)

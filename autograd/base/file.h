@@ -10,6 +10,15 @@
    more than max bytes; b may then hold a part. */
 int file_read(const char *path, size_t max, struct buf *b);
 
+/* The same for a file that a command was given: - is standard input. A file of that name is ./- */
+int file_read_argument(const char *path, size_t max, struct buf *b);
+
+/* A descriptor for reading such a file, to be closed; -1 with err() set. */
+int file_open_argument(const char *path);
+
+/* What to call it in messages. */
+const char *file_argument_name(const char *path);
+
 /* Maps a file's bytes for reading; -1 with err() set (path and reason): it cannot be read, is no
    file, or is empty. They are the file's: one that is cut off meanwhile ends the process. */
 int file_map(const char *path, const void **bytes, size_t *n);

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "tests/autograd/durable.h"
 
@@ -45,6 +47,34 @@ static void written_is_read(void **state)
     assert_int_equal(file_read(path, sizeof bytes, &b), 0);
     assert_int_equal(b.n, sizeof bytes);
     assert_memory_equal(b.p, bytes, sizeof bytes);
+    buf_free(&b);
+}
+
+/* - is standard input, which stays open and goes on where it was. */
+static void standard_input_is_an_argument(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    const int saved = dup(STDIN_FILENO);
+    assert_int_equal(file_replace(path, "12345", 5), 0);
+    const int fd = open(path, O_RDONLY);
+    char first;
+    assert_true(dup2(fd, STDIN_FILENO) == STDIN_FILENO && read(STDIN_FILENO, &first, 1) == 1);
+    close(fd);
+    assert_int_equal(file_read_argument("-", 100, &b), 0);
+    assert_int_equal(b.n, 4);
+    assert_memory_equal(b.p, "2345", 4);
+    assert_int_equal(read(STDIN_FILENO, &first, 1), 0); // open, and at its end
+    close(STDIN_FILENO);
+    assert_int_equal(file_read_argument("-", 100, &b), -1);
+    assert_non_null(strstr(err_text(), "standard input: Bad file descriptor"));
+    dup2(saved, STDIN_FILENO);
+    close(saved);
+    buf_clear(&b);
+    assert_int_equal(file_read_argument(path, 100, &b), 0);
+    assert_int_equal(b.n, 5);
+    assert_int_equal(file_read_argument("/nowhere", 100, &b), -1);
+    assert_non_null(strstr(err_text(), "/nowhere: No such file"));
     buf_free(&b);
 }
 
@@ -112,6 +142,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(written_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(standard_input_is_an_argument, setup, teardown),
         cmocka_unit_test_setup_teardown(bound_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(absent_says_path, setup, teardown),
         cmocka_unit_test_setup_teardown(full_disk_keeps_old, setup, teardown),

@@ -142,6 +142,35 @@ static void small(struct pieces_of *p)
 
 #define IDS(...) (const int32_t[]){__VA_ARGS__}, sizeof(int32_t[]){__VA_ARGS__} / sizeof(int32_t)
 
+/* A completion goes on in the middle of a run: it is not given the space that starts one. */
+static void text_that_goes_on(void **state)
+{
+    (void)state;
+    static const enum tokenizer_space spaces[] = {TOKENIZER_SPACE_EACH, TOKENIZER_SPACE_FIRST,
+                                                  TOKENIZER_SPACE_UNLESS, TOKENIZER_NO_SPACE};
+    static struct pieces_of p;
+    small(&p);
+    for (int i = 0; i < 4; i++) {
+        struct tokens got = {0};
+        p.parts.space = spaces[i];
+        struct tokenizer *t = tokenizer_make(&p.parts);
+        assert_non_null(t);
+        assert_int_equal(tokenizer_encode(t, "b", 1, true, &got), 0);
+        const size_t prompt = got.n;
+        assert_int_equal(tokenizer_encode_on(t, "ab", 2, true, &got), 0);
+        assert_int_equal(got.n, prompt + 1);
+        assert_int_equal(got.id[prompt], 263);
+        // behind a control token a run starts
+        assert_int_equal(tokens_add(&got, &(int32_t){2}, 1), 0);
+        assert_int_equal(tokenizer_encode_on(t, "ab", 2, true, &got), 0);
+        const bool space = i == 0 || i == 2;
+        assert_int_equal(got.n, prompt + (space ? 4 : 3));
+        assert_int_equal(got.id[prompt + 2], space ? 264 : 263);
+        tokens_free(&got);
+        tokenizer_free(t);
+    }
+}
+
 static void spaces_and_added_tokens(void **state)
 {
     (void)state;
@@ -263,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_are_merged_by_score),
         cmocka_unit_test(spaces_and_added_tokens),
+        cmocka_unit_test(text_that_goes_on),
         cmocka_unit_test(ties_go_left),
         cmocka_unit_test(runs_without_bytes_are_unknown),
         cmocka_unit_test(cuts_cross_no_token),

@@ -1,5 +1,6 @@
 #include "tests/experiments/capture.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,5 +56,17 @@ int capture_run(int (*run)(int argc, char **argv), const char *const *argv, stru
     const int rc = run(argc, copy);
     restore(&e, notes);
     restore(&o, out);
+    return rc;
+}
+
+int capture_run_from(const char *path, int (*run)(int argc, char **argv), const char *const *argv,
+                     struct buf *out, struct buf *notes)
+{
+    const int saved = dup(STDIN_FILENO), fd = open(path, O_RDONLY);
+    assert_true(fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO);
+    close(fd);
+    const int rc = capture_run(run, argv, out, notes);
+    dup2(saved, STDIN_FILENO);
+    close(saved);
     return rc;
 }

@@ -9,4 +9,8 @@
 int capture_run(int (*run)(int argc, char **argv), const char *const *argv, struct buf *out,
                 struct buf *notes);
 
+/* capture_run() with the file as standard input. */
+int capture_run_from(const char *path, int (*run)(int argc, char **argv), const char *const *argv,
+                     struct buf *out, struct buf *notes);
+
 #endif

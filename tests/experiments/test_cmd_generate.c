@@ -277,6 +277,29 @@ static void prompts_are_checked_before_work(void **state)
     assert_int_equal(RUN("--prompts", file, "-s", "1", "-c", "321"), -1);
 }
 
+#define RUN_FROM(path, ...)                                                                        \
+    capture_run_from(path, cmd_generate,                                                           \
+                     (const char *[]){"generate", "-m", model, __VA_ARGS__, NULL}, &out, &notes)
+
+/* - is standard input, wherever a prompt or prompts come from a file. */
+static void standard_input_is_a_file(void **state)
+{
+    const char *file = scratch_path(*state, "prompt");
+    scratch_text(file, "In the\n");
+    assert_int_equal(RUN("-f", file, "-n", "9", "-s", "1"), 0);
+    keep();
+    assert_int_equal(RUN_FROM(file, "-f", "-", "-n", "9", "-s", "1"), 0);
+    assert_true(same());
+    scratch_text(file, "{\"prompt\": \"In\"}\n{\"prompt\": 5}\n");
+    assert_int_equal(RUN_FROM(file, "--prompts", "-", "-s", "1"), -1);
+    assert_non_null(strstr(err_text(), "standard input: line 2"));
+    scratch_text(file, "{\"prompt\": \"In\"}\n");
+    assert_int_equal(RUN("--prompts", file, "-n", "9", "-s", "1"), 0);
+    keep();
+    assert_int_equal(RUN_FROM(file, "--prompts", "-", "-n", "9", "-s", "1"), 0);
+    assert_true(same());
+}
+
 static void wrong_calls_are_told_apart(void **state)
 {
     (void)state;
@@ -298,7 +321,8 @@ int main(void)
         TEST(every_flag_has_its_effect),       TEST(prompts_come_from_files_too),
         TEST(the_context_ends_it_with_a_note), TEST(characters_stay_whole),
         TEST(texts_to_stop_at_end_it),         TEST(many_prompts_at_once),
-        TEST(prompts_are_checked_before_work), TEST(wrong_calls_are_told_apart),
+        TEST(prompts_are_checked_before_work), TEST(standard_input_is_a_file),
+        TEST(wrong_calls_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

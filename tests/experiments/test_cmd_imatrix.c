@@ -227,6 +227,35 @@ static void the_command_writes_adds_and_shows(void **state)
     buf_free(&out);
 }
 
+/* --parse-special takes them for what they name: 16 bytes become 4 tokens. */
+static void special_tokens_are_parsed_when_asked(void **state)
+{
+    const char *model = scratch_path(*state, "model.h5"), *text = scratch_path(*state, "text.txt"),
+               *im = scratch_path(*state, "a.gguf");
+    struct transformer m;
+    struct buf words = {0}, out = {0};
+    for (int i = 0; i < 20; i++)
+        buf_text(&words, "abc<|endoftext|>");
+    scratch_write(text, words.p, words.n);
+    tiny_model(&m, true, false);
+    tiny_model_save(model, &m);
+    transformer_free(&m);
+    for (int parsed = 0; parsed < 2; parsed++) {
+        const char *const write[] = {"imatrix", "-m",
+                                     model,     "-f",
+                                     text,      "-c",
+                                     "32",      "-o",
+                                     im,        parsed ? "--parse-special" : NULL,
+                                     NULL};
+        if (command(write, &out))
+            fail_msg("%s", err_text());
+        assert_non_null(strstr(out.p, parsed ? "[2]" : "[10]"));
+        assert_null(strstr(out.p, parsed ? "[3]" : "[11]"));
+    }
+    buf_free(&words);
+    buf_free(&out);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -234,7 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(squares_are_those_of_the_inputs),   TEST(one_matrix_of_q_k_and_v_counts_once),
         TEST(threads_do_not_change_the_sums),    TEST(statistics_of_four_columns),
-        TEST(the_command_writes_adds_and_shows),
+        TEST(the_command_writes_adds_and_shows), TEST(special_tokens_are_parsed_when_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

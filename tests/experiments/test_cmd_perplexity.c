@@ -56,6 +56,29 @@ static void it_prints_as_llama_perplexity(void **state)
     buf_free(&expected);
 }
 
+/* As llama-perplexity has it; and - is standard input. */
+static void special_tokens_in_text_are_text(void **state)
+{
+    const char *model = scratch_path(*state, "model.h5"), *file = scratch_path(*state, "a.txt");
+    struct transformer m;
+    struct buf text = {0};
+    tiny_model(&m, false, false);
+    tiny_model_save(model, &m);
+    transformer_free(&m);
+    for (int i = 0; i < 20; i++)
+        buf_text(&text, "abc<|endoftext|>"); // 16 bytes
+    scratch_write(file, text.p, text.n);
+    assert_int_equal(capture_run_from(file, cmd_perplexity,
+                                      (const char *[]){"perplexity", "-m", model, "-f", "-", "-c",
+                                                       "100", NULL},
+                                      &out, &notes),
+                     0);
+    assert_non_null(strstr(notes.p, "320 tokens; 3 chunks of 100"));
+    assert_non_null(strstr(notes.p, "standard input spells out special tokens in 20 places (the "
+                                    "first is <|endoftext|>)"));
+    buf_free(&text);
+}
+
 static void lengths_are_checked(void **state)
 {
     const char *model = scratch_path(*state, "model.h5"), *file = scratch_path(*state, "a.txt");
@@ -158,6 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_prints_as_llama_perplexity, scratch_setup, teardown),
+        cmocka_unit_test_setup_teardown(special_tokens_in_text_are_text, scratch_setup, teardown),
         cmocka_unit_test_setup_teardown(lengths_are_checked, scratch_setup, teardown),
         cmocka_unit_test_setup_teardown(another_model_is_compared, scratch_setup, teardown),
     };

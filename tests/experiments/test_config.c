@@ -148,7 +148,7 @@ static void values(void **state)
     assert_string_equal(c.data.text_key, "text");
     assert_string_equal(c.data.split_on, "blank"); // the directory may hold .txt
     assert_int_equal(c.data.valid, VALID_TAIL);
-    assert_true(c.data.valid_fraction == 0.1 && c.data.mask_documents);
+    assert_true(c.data.valid_fraction == 0.1 && c.data.mask_documents == PAIRS_TRUE);
     assert_int_equal(c.model.n_heads.n, 2);
     assert_int_equal(c.model.d_ff.n, 1); // a list of equal ones
     assert_int_equal(ints_at(&c.model.n_kv_heads, 1), 2);
