@@ -26,7 +26,7 @@ struct fit {
     int size, lanes;      /* elements of a sub-block; lanes in use: 8 or FIT_LANES */
     bool affine, clamped; /* there is a min; it is a code of 0 ... min_hi */
     bool weighted;        /* w counts; or it is 1 everywhere, and not filled */
-    bool table;           /* the levels are iq4_nl_levels, else all integers lo ... hi */
+    const int8_t *level;  /* of codes, as grid.level; NULL: the levels are all integers lo ... hi */
     float lo, hi;
     float scale_lo, scale_hi, min_hi;
 
@@ -80,23 +80,24 @@ struct fits {
     void (*start)(struct fit *f);
     /* scale, min, err <- d, dmin; and, if there is more to come, sv, svv, svx */
     void (*codes)(struct fit *f);
-    /* y [n] <- v s[i / size] - m[i / size], v the level of code q */
-    void (*spread)(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
-                   float *y);
+    /* y [n] <- v s[i / size] - m[i / size], v the level of code q; level as grid.level */
+    void (*spread)(int n, int size, const int8_t *level, const int8_t *q, const float *s,
+                   const float *m, float *y);
     /* q [n] <- the code of lo ... hi whose level is nearest to (x + m) / s; NaN counts as 0. False:
        an x is not finite */
-    bool (*snap)(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
-                 const float *m, int8_t *q);
+    bool (*snap)(int n, int size, const int8_t *level, int lo, int hi, const float *x,
+                 const float *s, const float *m, int8_t *q);
     /* g [n] <- 0 where x is not in [low, high] [n / size] */
     void (*clip)(int n, int size, const float *low, const float *high, const float *x, float *g);
     /* Straight-through gradients of sub-blocks of `size` elements, n in all. u = (x + m) / s, v [n]
        the levels of their codes q [n], g [n] the gradient of their values:
          ds [n / size] <- sum of g (v - u where u is in [lo, hi], else v)
          lost [n / size] <- sum of g where it is not; both all outside where s is 0 */
-    void (*pull)(int n, int size, bool table, float lo, float hi, const float *x, const float *g,
-                 const int8_t *q, const float *s, const float *m, float *ds, float *lost);
+    void (*pull)(int n, int size, const int8_t *level, float lo, float hi, const float *x,
+                 const float *g, const int8_t *q, const float *s, const float *m, float *ds,
+                 float *lost);
     /* The same where all codes are constants: sg [n / size] <- sum of g, sgv <- sum of g v. */
-    void (*tally)(int n, int size, bool table, const float *g, const int8_t *q, float *sg,
+    void (*tally)(int n, int size, const int8_t *level, const float *g, const int8_t *q, float *sg,
                   float *sgv);
     /* s <- s exp(ds), |ds| below 1/8; m <- m + unit dm; and, where they are codes, scale <- s / d
        and min <- m / dmin, rounded, a scale never to 0. s and m stay where codes can follow. */

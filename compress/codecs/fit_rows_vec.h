@@ -1,18 +1,18 @@
 /* The kernels of fit.h over elements in their order; a part of fit_vec.h. */
 
-/* Levels of codes q [n] into v where they come from the table; else q is they. */
-INLINE const int8_t *levels_of(int n, bool table, const int8_t *q, int8_t v[GRID_BLOCK])
+/* Levels of codes q [n] into v where they come from a table; else q is they. */
+INLINE const int8_t *levels_of(int n, const int8_t *level, const int8_t *q, int8_t v[GRID_BLOCK])
 {
-    for (int i = 0; table && i < n; i += 16)
-        bytes_lookup(levels, q + i, v + i);
-    return table ? v : q;
+    for (int i = 0; level && i < n; i += GRID_LEVELS)
+        bytes_lookup(level, q + i, v + i);
+    return level ? v : q;
 }
 
-static void spread(int n, int size, bool table, const int8_t *q, const float *s, const float *m,
-                   float *y)
+static void spread(int n, int size, const int8_t *level, const int8_t *q, const float *s,
+                   const float *m, float *y)
 {
     int8_t own[GRID_BLOCK];
-    const int8_t *v = levels_of(n, table, q, own);
+    const int8_t *v = levels_of(n, level, q, own);
     for (int j = 0; j < n; j += size, s++, m++)
         for (int i = j; i < j + size; i += VF_N)
             vf_store(y + i, vf_set(*s) * vf_load_i8(v + i) - vf_set(*m));
@@ -29,10 +29,11 @@ INLINE bool all_zero(vf x)
     return zero;
 }
 
-static bool snap(int n, int size, bool table, int lo, int hi, const float *x, const float *s,
-                 const float *m, int8_t *q)
+static bool snap(int n, int size, const int8_t *level, int lo, int hi, const float *x,
+                 const float *s, const float *m, int8_t *q)
 {
     const vf least = vf_set((float)lo), most = vf_set((float)hi), zero = vf_set(0);
+    const struct table table = table_of(level);
     const int subs = n / size;
     vf odd = zero;
     fit_lanes inverses = {0};
@@ -45,7 +46,8 @@ static bool snap(int n, int size, bool table, int lo, int hi, const float *x, co
             const vf v = vf_load(x + i);
             const vf t = vf_number((v + min) * inv);
             odd = odd + v * zero;
-            vf_store_i8(q + i, table ? nearest_code(t) : vf_round(vf_min(vf_max(t, least), most)));
+            vf_store_i8(q + i,
+                        level ? nearest_code(&table, t) : vf_round(vf_min(vf_max(t, least), most)));
         }
     }
     return all_zero(odd);
@@ -87,14 +89,15 @@ INLINE void sum_lanes(int subs, fit_lanes *a, float *out)
         out[j] = sums[j];
 }
 
-static void pull(int n, int size, bool table, float lo, float hi, const float *x, const float *g,
-                 const int8_t *q, const float *s, const float *m, float *ds, float *lost)
+static void pull(int n, int size, const int8_t *level, float lo, float hi, const float *x,
+                 const float *g, const int8_t *q, const float *s, const float *m, float *ds,
+                 float *lost)
 {
     const vf zero = vf_set(0), one = vf_set(1), least = vf_set(lo), most = vf_set(hi);
     const int subs = n / size;
     int8_t own[GRID_BLOCK];
     fit_lanes sums[FIT_LANES], outs[FIT_LANES];
-    const int8_t *v = levels_of(n, table, q, own);
+    const int8_t *v = levels_of(n, level, q, own);
     for (int j = 0; j < subs; j++) {
         const bool dead = !(s[j] < 0 || s[j] > 0);
         const vf inv = vf_set(dead ? 0 : 1 / s[j]), min = vf_set(m[j]);
@@ -102,11 +105,11 @@ static void pull(int n, int size, bool table, float lo, float hi, const float *x
             vf sum = zero, out = zero;
             for (int i = j * size + l; i < (j + 1) * size; i += FIT_LANES) {
                 const vf u = (vf_load(x + i) + min) * inv, gi = vf_load(g + i);
-                const vf level = vf_load_i8(v + i);
+                const vf vi = vf_load_i8(v + i);
                 // outside: u < lo or u > hi; NaN, which is nothing's fault but x's, is inside
                 vf in = vf_pick_less(u, least, zero, vf_pick_less(most, u, zero, one));
                 in = dead ? zero : in;
-                sum = sum + gi * vf_pick_less(zero, in, level - u, level);
+                sum = sum + gi * vf_pick_less(zero, in, vi - u, vi);
                 out = out + gi * (one - in);
             }
             vf_store(sums[j] + l, sum);
@@ -117,13 +120,13 @@ static void pull(int n, int size, bool table, float lo, float hi, const float *x
     sum_lanes(subs, outs, lost);
 }
 
-static void tally(int n, int size, bool table, const float *g, const int8_t *q, float *sg,
+static void tally(int n, int size, const int8_t *level, const float *g, const int8_t *q, float *sg,
                   float *sgv)
 {
     const int subs = n / size;
     int8_t own[GRID_BLOCK];
     fit_lanes plain[FIT_LANES], times[FIT_LANES];
-    const int8_t *v = levels_of(n, table, q, own);
+    const int8_t *v = levels_of(n, level, q, own);
     for (int j = 0; j < subs; j++)
         for (int l = 0; l < FIT_LANES; l += VF_N) {
             vf sum = vf_set(0), by = vf_set(0);

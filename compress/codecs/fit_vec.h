@@ -100,38 +100,51 @@ static void ready(struct fit *f, const float *gain, const float *floor)
 
 /* ---- one grid on one vector of lanes ---- */
 
-static const int8_t levels[16] = {IQ4_NL_LEVELS}; // constants where loops over them are unrolled
+/* The levels of a format that names a table, and what lies half-way between neighbours. */
+struct table {
+    float level[GRID_LEVELS], middle[GRID_LEVELS - 1];
+};
 
-/* The level nearest to t, the lower one at a tie. */
-INLINE vf nearest(bool table, vf t, vf lo, vf hi)
+/* Zeros where there is none. */
+INLINE struct table table_of(const int8_t *level)
 {
-    if (!table)
-        return vf_round(vf_min(vf_max(t, lo), hi));
-    vf v = vf_set(levels[0]);
+    struct table t = {{0}, {0}};
+    for (int k = 0; level && k < GRID_LEVELS; k++)
+        t.level[k] = level[k];
+    for (int k = 0; level && k < GRID_LEVELS - 1; k++)
+        t.middle[k] = 0.5f * (float)(level[k] + level[k + 1]);
+    return t;
+}
+
+/* The level nearest to x, the lower one at a tie; of all integers lo ... hi, if there is no table.
+ */
+INLINE vf nearest(const struct table *t, vf x, vf lo, vf hi)
+{
+    if (!t)
+        return vf_round(vf_min(vf_max(x, lo), hi));
+    vf v = vf_set(t->level[0]);
 #pragma GCC unroll 15
-    for (int k = 0; k < 15; k++) {
-        const vf middle = vf_set(0.5f * (float)(levels[k] + levels[k + 1]));
-        v = vf_pick_less(middle, t, vf_set(levels[k + 1]), v);
-    }
+    for (int k = 0; k < GRID_LEVELS - 1; k++)
+        v = vf_pick_less(vf_set(t->middle[k]), x, vf_set(t->level[k + 1]), v);
     return v;
 }
 
 /* Likewise its code. */
-INLINE vf nearest_code(vf t)
+INLINE vf nearest_code(const struct table *t, vf x)
 {
     vf code = vf_set(0);
 #pragma GCC unroll 15
-    for (int k = 0; k < 15; k++) {
-        const vf middle = vf_set(0.5f * (float)(levels[k] + levels[k + 1]));
-        code = vf_pick_less(middle, t, vf_set((float)(k + 1)), code);
-    }
+    for (int k = 0; k < GRID_LEVELS - 1; k++)
+        code = vf_pick_less(vf_set(t->middle[k]), x, vf_set((float)(k + 1)), code);
     return code;
 }
 
-/* What is constant while a case is compiled. */
+/* What is constant while a case is compiled; but for the table's values, not whether there is one.
+ */
 struct kind {
     int size;
-    bool affine, weighted, table;
+    bool affine, weighted;
+    const struct table *table;
 };
 
 /* 1 / s; 0 for 0 and NaN */
@@ -205,18 +218,21 @@ struct line {
     vf s, c, slope, gain; /* gain: the error that it saves against s = c = 0 */
 };
 
-/* The line through the codes' sums by least squares; takes it if it is better. */
+/* The line through the codes' sums by least squares; takes it if it is better. Where all codes are
+   equal, as far as sums can tell, its c is not determined, and 0: weights of one sign and nearly
+   one size, which the highest code alone reaches. */
 INLINE void improve(const struct fit *f, int l, struct sums a, struct line *best)
 {
     const vf zero = vf_set(0), one = vf_set(1);
     const vf sw = vf_load(&f->sw[l]), sx = vf_load(&f->sx[l]), base = vf_load(&f->base[l]);
-    const vf det = sw * a.vv - a.v * a.v;
-    vf c = (a.vv * sx - a.v * a.vx) / vf_pick_less(zero, det, det, one);
+    const vf both = sw * a.vv, det = both - a.v * a.v, least = both * vf_set(0x1p-16f);
+    vf c = (a.vv * sx - a.v * a.vx) / vf_pick_less(least, det, det, one);
+    c = vf_pick_less(least, det, c, zero);
     if (f->clamped)
         c = vf_min(c, zero - base); // m >= 0
     const vf s = (a.vx - c * a.v) / vf_pick_less(zero, a.vv, a.vv, one);
     vf gain = s * (a.vx + a.vx - s * a.vv - (c + c) * a.v) + c * (sx + sx - c * sw);
-    gain = vf_pick_less(zero, det, vf_pick_less(zero, s, gain, zero), zero);
+    gain = vf_pick_less(zero, s, gain, zero);
     best->s = vf_pick_less(best->gain, gain, s, best->s);
     best->c = vf_pick_less(best->gain, gain, c, best->c);
     best->slope = vf_pick_less(best->gain, gain, a.v, best->slope);
@@ -353,15 +369,15 @@ INLINE void signed_codes(struct fit *f, struct kind kind)
 #define CASES(f, affine_fn, signed_fn)                                                             \
     do {                                                                                           \
         if (f->affine && f->size == 16)                                                            \
-            CASE(f, affine_fn, 16, true, false);                                                   \
+            CASE(f, affine_fn, 16, true, NULL);                                                    \
         else if (f->affine)                                                                        \
-            CASE(f, affine_fn, 32, true, false);                                                   \
-        else if (f->table)                                                                         \
-            CASE(f, signed_fn, 32, false, true);                                                   \
+            CASE(f, affine_fn, 32, true, NULL);                                                    \
+        else if (f->level)                                                                         \
+            CASE(f, signed_fn, 32, false, &table);                                                 \
         else if (f->size == 16)                                                                    \
-            CASE(f, signed_fn, 16, false, false);                                                  \
+            CASE(f, signed_fn, 16, false, NULL);                                                   \
         else                                                                                       \
-            CASE(f, signed_fn, 32, false, false);                                                  \
+            CASE(f, signed_fn, 32, false, NULL);                                                   \
     } while (0)
 #define CASE(f, fn, size, affine, table)                                                           \
     (f->weighted ? fn(f, (struct kind){size, affine, true, table})                                 \
@@ -369,11 +385,13 @@ INLINE void signed_codes(struct fit *f, struct kind kind)
 
 static void start(struct fit *f)
 {
+    const struct table table = table_of(f->level);
     CASES(f, affine_start, signed_start);
 }
 
 static void codes(struct fit *f)
 {
+    const struct table table = table_of(f->level);
     CASES(f, affine_codes, signed_codes);
 }
 

@@ -14,7 +14,7 @@
 
 #include "autograd/autograd.h"
 
-enum { GRID_SUBS = 16, GRID_BLOCK = 256 };
+enum { GRID_SUBS = 16, GRID_BLOCK = 256, GRID_LEVELS = 16 };
 
 /* All scales of a block, unpacked. */
 struct grid_scales {
@@ -47,7 +47,8 @@ struct grid {
     int scale_lo, scale_hi; /* codes of scales; both 1: the block has d alone */
     int min_hi;             /* codes of mins: 0 ... min_hi; 0: there is no min */
     int lo, hi;             /* codes of elements */
-    const int8_t *level;    /* [hi + 1] code -> level; NULL: a code is its level */
+    const int8_t *level;    /* [GRID_LEVELS] code -> level, rising, for codes of 0 ... hi =
+                               GRID_LEVELS - 1 and no min; NULL: a code is its level */
     struct grid_search search;
     void (*get)(const void *block, struct grid_scales *s);
     void (*set)(void *block, const struct grid_scales *s); /* elements' codes stay */
@@ -59,8 +60,7 @@ struct grid {
 #include "compress/codecs/codecs.def"
 #undef CODEC
 
-#define IQ4_NL_LEVELS -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
-extern const int8_t iq4_nl_levels[16];
+extern const int8_t iq4_nl_levels[GRID_LEVELS];
 
 /* Of one of the formats of codecs.def; NULL: of none. */
 const struct grid *codecs_grid(const struct dtype *dt);
@@ -83,6 +83,13 @@ void grid_pull(const struct tensor *t, int64_t row, const float *x, const float 
 /* All codes of a row's blocks are constants: dd, dmin [cols / block] <- the gradients of log d and
    of log dmin. dmin NULL: there are none. */
 void grid_pull_super(const struct tensor *t, int64_t row, const float *g, float *dd, float *dmin);
+
+/* The largest magnitude of a level. */
+static inline int grid_top(const struct grid *g)
+{
+    const int lo = g->level ? g->level[g->lo] : g->lo, hi = g->level ? g->level[g->hi] : g->hi;
+    return -lo > hi ? -lo : hi;
+}
 
 /* Does a block have d alone? */
 static inline bool grid_flat(const struct grid *g)

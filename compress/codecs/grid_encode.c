@@ -5,6 +5,7 @@
 #include "autograd/base/half.h"
 #include "compress/codecs/fit.h"
 #include "compress/codecs/grid.h"
+#include "compress/codecs/mins.h"
 #include "compress/codecs/regrid.h"
 
 /* Blocks of a row that are searched together: as many as there are lanes for. */
@@ -123,14 +124,24 @@ static float half_near(float d, int e)
     return h > 65504 ? 65504 : h < -65504 ? -65504 : h;
 }
 
+/* Likewise; the next one, where that leaves top * d, which code `top` stands for, more than half a
+   code away: subnormal halves are coarse. */
+static float half_for(float d, int e, int top)
+{
+    const float h = half_near(d, e), want = (e ? ldexpf(d, -e) : d) * (float)top;
+    return top > 1 && want > h * ((float)top + 0.5f) && h < 65504
+               ? half_float((uint16_t)(half_of(h) + 1))
+               : h;
+}
+
 /* s->d, dmin <- d, dmin of block b, which is scaled, as halves, and so coarse that all values of
    the block are exact (regrid.h). */
 static void set_halves(const struct batch *t, int b, float d, float dmin, struct grid_scales *s)
 {
     const struct grid *g = t->g;
     const int e = t->exp[b];
-    s->d = half_near(d, e);
-    s->dmin = g->min_hi ? half_near(dmin, e) : 0;
+    s->d = half_for(d, e, g->scale_hi);
+    s->dmin = g->min_hi ? half_for(dmin, e, g->min_hi) : 0;
     const float range = s->d * (float)(g->scale_hi * g->hi);
     const float mins = fabsf(s->dmin) * (float)g->min_hi;
     const float top = g->min_hi == 1 ? range + mins : range > mins ? range : mins;
@@ -283,30 +294,48 @@ static void search_largest(struct batch *t)
 
 /* ---- blocks ---- */
 
-/* A min must be 0 where no code is (regrid.h): it makes way to where the lowest code is 0. */
-static void lower_mins(const struct grid *g, const float *x, struct grid_scales *s, int8_t *q)
+/* Mins of block b and the codes that belong to them: such that regrid.h finds them again. */
+static void settle_mins(const struct batch *t, int b, const float *x, struct grid_scales *s,
+                        int8_t *q)
 {
-    for (int j = 0; j < g->subs; j++) {
-        int8_t *p = q + j * g->size;
-        while (s->min[j] > 0) {
-            int8_t low = p[0];
-            for (int i = 1; i < g->size; i++)
-                low = p[i] < low ? p[i] : low;
-            if (low == 0)
-                break;
-            const float down = (float)low * s->d * (float)s->scale[j] / s->dmin;
-            s->min[j] = (int16_t)(s->min[j] - (down < 1           ? 1
-                                               : down > s->min[j] ? s->min[j]
-                                                                  : (int)down));
-            const float step = s->d * (float)s->scale[j], min = s->dmin * (float)s->min[j];
-            fit->snap(g->size, g->size, false, g->lo, g->hi, x + j * g->size, &step, &min, p);
-        }
+    const struct grid *g = t->g;
+    for (int j = 0; j < g->subs; j++, x += g->size, q += g->size) {
+        float w[FIT_SIZE];
+        if (mins_admissible(g, s->min[j], q))
+            continue;
+        for (int i = 0; i < g->size; i++)
+            w[i] = t->f.weighted ? t->f.w[i][b * t->per + j] : 1;
+        mins_settle(g, j, x, w, s, q);
     }
 }
 
 static bool all_zero(const int8_t *q, int n)
 {
     return q[0] == 0 && !memcmp(q, q + 1, (size_t)n - 1);
+}
+
+/* A block of one value with a min of its own, in the form that regrid.h finds again. */
+static void settle_flat(const struct batch *t, int b, struct grid_scales *s, int8_t *q)
+{
+    const struct grid *g = t->g;
+    const float v = ldexpf(s->d * (float)q[0] - s->dmin, -t->exp[b]), low = regrid_floor(v);
+    const float d = fmaxf(v - low, 0) / (float)g->hi;
+    set_halves(t, b, ldexpf(d, t->exp[b]), ldexpf(0 - low, t->exp[b]), s);
+    memset(q, d > 0 ? g->hi : 0, (size_t)g->size);
+}
+
+/* Levels without a 0, at the smallest scales: are zeros nearer to x than what codes q are? */
+static bool zeros_nearer(const struct grid *g, const struct grid_scales *s, const float *x,
+                         const int8_t *q)
+{
+    float y[GRID_BLOCK];
+    double err = 0, all = 0;
+    grid_values(g, s, q, y);
+    for (int i = 0; i < g->subs * g->size; i++) {
+        err += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        all += (double)x[i] * x[i];
+    }
+    return all <= err;
 }
 
 static void write_block(const struct batch *t, int b, char *block)
@@ -317,9 +346,15 @@ static void write_block(const struct batch *t, int b, char *block)
     int8_t q[GRID_BLOCK];
     grid_nearest(g, &s, x, q);
     if (g->min_hi > 1)
-        lower_mins(g, x, &s, q);
+        settle_mins(t, b, x, &s, q);
+    if (g->min_hi == 1 && !memcmp(q, q + 1, (size_t)g->size - 1))
+        settle_flat(t, b, &s, q);
     if (!g->min_hi && !g->level && all_zero(q, t->per * t->size)) // no negative zeros alone
         s = (struct grid_scales){.scale = {g->scale_lo == 1}};
+    if (g->level && fabsf(ldexpf(s.d, -t->exp[b])) < 0x1p-14f && zeros_nearer(g, &s, x, q)) {
+        s.d = 0;
+        grid_nearest(g, &s, x, q);
+    }
     if (t->exp[b]) {
         s.d = ldexpf(s.d, -t->exp[b]);
         s.dmin = ldexpf(s.dmin, -t->exp[b]);
@@ -370,6 +405,8 @@ static void describe(struct batch *t, const struct grid *g, bool weighted)
 {
     const bool ternary = g->search.kind == GRID_TERNARY;
     struct fit *f = &t->f;
+    if (g->level && (g->min_hi || g->size != FIT_SIZE || g->lo || g->hi != GRID_LEVELS - 1))
+        BUG("a table of levels in a format that there is no search for");
     t->g = g;
     t->per = ternary ? FIT_LANES : g->subs;
     t->size = ternary ? g->size / FIT_LANES : g->size;
@@ -377,7 +414,7 @@ static void describe(struct batch *t, const struct grid *g, bool weighted)
     f->affine = g->min_hi > 0;
     f->clamped = g->min_hi > 1;
     f->weighted = weighted;
-    f->table = g->level != NULL;
+    f->level = g->level;
     f->lo = g->level ? g->level[0] : (float)g->lo;
     f->hi = g->level ? g->level[g->hi] : (float)g->hi;
     f->scale_lo = (float)g->scale_lo;

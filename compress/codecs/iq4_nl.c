@@ -3,7 +3,8 @@
 #include "compress/codecs/blocks.h"
 #include "compress/codecs/grid.h"
 
-const int8_t iq4_nl_levels[16] = {IQ4_NL_LEVELS};
+const int8_t iq4_nl_levels[GRID_LEVELS] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                           1,    13,   25,  38,  53,  69,  89,  113};
 
 static void get(const void *block, struct grid_scales *s)
 {

@@ -116,8 +116,7 @@ static bool try_signed(const struct whole *w, float d, struct grid_scales *s, in
 static bool find_signed(const struct whole *w, struct grid_scales *s, int8_t *q)
 {
     const struct grid *g = w->g;
-    const int level = g->level ? 127 : -g->lo;
-    const int64_t most = (int64_t)(g->scale_lo < 0 ? -g->scale_lo : 1) * level;
+    const int64_t most = (int64_t)(g->scale_lo < 0 ? -g->scale_lo : 1) * grid_top(g);
     const int64_t all = common(w, most);
     for (int64_t by = 1; all && by <= most; by++) {
         const float d = half_units(w, all, by);
@@ -128,6 +127,28 @@ static bool find_signed(const struct whole *w, struct grid_scales *s, int8_t *q)
 }
 
 /* ---- with a min ---- */
+
+float regrid_floor(float v)
+{
+    uint16_t h = half_of(fmaxf(fminf(v, 65504), -65504));
+    if (half_float(h) > v && v > -65504)
+        h = (uint16_t)(h & 0x8000 ? h + 1 : h ? h - 1 : 0x8001);
+    return half_float(h);
+}
+
+/* A block of one value with a min that is an f16 of its own. */
+static bool find_flat(const struct whole *w, struct grid_scales *s, int8_t *q)
+{
+    const float low = regrid_floor(w->x[0]);
+    const double more = ((double)w->x[0] - low) / w->unit;
+    s->min[0] = 1;
+    s->dmin = 0 - low;
+    if (more > 0) {
+        s->d = half_units(w, (int64_t)more, w->g->hi);
+        memset(q, w->g->hi, (size_t)w->n);
+    }
+    return !(more < 0) && (more <= 0 || s->d != 0);
+}
 
 /* min, k + min. What encoders write has a code of 0 in every sub-block, or its min is 0. */
 static void take_mins(struct whole *w)
@@ -219,7 +240,7 @@ static bool find_affine(struct whole *w, struct grid_scales *s, int8_t *q)
         s->scale[j] = (int16_t)g->scale_lo;
     if (flat) {
         memset(q, 0, (size_t)w->n);
-        return g->min_hi > 1 || find_lowest(w, 0, 1, s, q);
+        return g->min_hi > 1 || find_flat(w, s, q);
     }
     for (int64_t by = 1; by <= most; by++) {
         bool fits = (s->d = half_units(w, all, by)) != 0;
@@ -247,9 +268,8 @@ bool regrid_could(const struct grid *g, const float *x, float base, float top)
     // 2^(23 - exponent of top): top, scaled, is less than 2^24
     const float scale = half_from((277 - (half_bits(top) >> 23)) << 23);
     const bool affine = g->min_hi > 0;
-    const uint32_t most =
-        (uint32_t)(affine ? g->hi * g->scale_hi
-                          : (g->level ? 127 : -g->lo) * (g->scale_lo < 0 ? -g->scale_lo : 1));
+    const uint32_t most = (uint32_t)(affine ? g->hi * g->scale_hi
+                                            : grid_top(g) * (g->scale_lo < 0 ? -g->scale_lo : 1));
     uint32_t all = 0, far = affine ? 0 : 1u << 23; // the distance that `most` steps must cover
     for (int i = 0; i < g->size; i++) {
         const double k = fabs((double)x[i] - base) * scale;

@@ -12,6 +12,11 @@
    or none that an encoder would have written. */
 bool regrid_find(const struct grid *g, const float *x, struct grid_scales *s, int8_t *q);
 
+/* The largest f16 that is at most v; the end of their range, where there is none. A block of one
+   value with a min of its own is that f16 and the highest code times a d: what lies between two
+   halves can be found again, too. */
+float regrid_floor(float v);
+
 /* A quick look at the first sub-block: false if regrid_find() will find nothing. base: what its
    elements have in common (0; with a min: its smallest, at most 0); top: of all |x|. */
 bool regrid_could(const struct grid *g, const float *x, float base, float top);

@@ -247,6 +247,27 @@ static void not_a_number_is_named(void **state)
     qat_trial_drop(&t);
 }
 
+/* A row of one positive value, as a fresh or a pruned one may be, is trained, not refused. */
+static void rows_of_one_value_are_kept(void **state)
+{
+    static const struct dtype *const types[] = {&codecs_q2_k, &codecs_q4_k, &codecs_q5_k};
+    (void)state;
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        struct qat_trial t;
+        qat_trial_make(&t, types[k], &(struct qat_options){0});
+        for (int c = 0; c < COLS; c++)
+            t.p->latent[5 * COLS + c] = 0.01f;
+        if (qat_fit(&t.q, 0, NULL))
+            fail_msg("%s", err_text());
+        assert_int_equal(qat_attach(&t.q), 0);
+        store_project(&t.s);
+        const float *y = (const float *)t.p->used.data + 5 * COLS;
+        for (int c = 0; c < COLS; c++)
+            assert_true(fabsf(y[c] - 0.01f) < 2e-4f);
+        qat_trial_drop(&t);
+    }
+}
+
 static void weights_too_small_for_their_scales_are_named(void **state)
 {
     struct qat_trial t;
@@ -292,6 +313,7 @@ int main(void)
         cmocka_unit_test(frozen_is_the_surrogate),
         cmocka_unit_test(plain_lets_all_through),
         cmocka_unit_test(not_a_number_is_named),
+        cmocka_unit_test(rows_of_one_value_are_kept),
         cmocka_unit_test(weights_too_small_for_their_scales_are_named),
         cmocka_unit_test(rows_that_do_not_fit_are_refused),
     };

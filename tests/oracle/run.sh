@@ -41,6 +41,8 @@ else
     echo "== SKIPPED: errors of block formats against llama-quantize: LLAMA_BIN names no folder of llama.cpp's programs"
     skipped=$((skipped + 1))
 fi
+compare "blocks out of the ordinary against llama-quantize (LLAMA_BIN)" "numpy gguf" \
+    "$python" tests/oracle/awkward_oracle.py "$ATTAR_BIN"
 compare "trained models against PyTorch and transformers" "torch numpy h5py tokenizers transformers" \
     "$python" tests/oracle/model_oracle.py "$ATTAR_BIN"
 compare "tokenizer against Hugging Face's and llama.cpp's fixture" "tokenizers" \

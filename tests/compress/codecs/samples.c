@@ -85,13 +85,54 @@ static void odd(float *x) // not numbers
         x[j] = j % 3 ? NAN : j % 2 ? INFINITY : -INFINITY;
 }
 
+static void constants(float *x) // of either sign, by sub-block
+{
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = 0.03f * x[j / 16 * 16];
+}
+
+static void positive(float *x) // constants of one sign, which change by block
+{
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = copysignf(x[j / 16 * 16], j / 256 % 2 ? -1 : 1);
+}
+
+static void nearly(float *x) // constant, spread by 1e-4, 1e-3, 5e-3, 2e-2, 5e-2 by block
+{
+    static const float spread[] = {1e-4f, 1e-3f, 5e-3f, 2e-2f, 5e-2f};
+    const float sign = x[0] < 0 ? -0.01f : 0.01f;
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = sign * (1 + spread[j / 256 % 5] * fmaxf(-1, fminf(x[j], 1)));
+}
+
+static void lonely(float *x) // one weight of a block, the others 0
+{
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = j % 256 == j / 256 * 37 ? x[j] : 0;
+}
+
+static void one_sided(float *x)
+{
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = copysignf(x[j], j / 256 % 2 ? -1 : 1);
+}
+
+static void some_constant(float *x) // sub-blocks of 32 among draws
+{
+    for (int j = 0; j < SAMPLES_COLS; j++)
+        x[j] = j / 32 % 3 ? x[j] : fabsf(x[j / 32 * 32]) + 1e-4f * x[j];
+}
+
 static const struct {
     const char *name;
     void (*make)(float *x); // from normal draws
 } kinds[] = {
-    {"gaussian", gaussian}, {"constant", constant}, {"zero", zero},     {"outlier", outlier},
-    {"shifted", shifted},   {"heavy", heavy},       {"sparse", sparse}, {"ternary", ternary},
-    {"tiny", tiny},         {"huge", huge},         {"mixed", mixed},   {"odd", odd},
+    {"gaussian", gaussian},   {"constant", constant},   {"zero", zero},
+    {"outlier", outlier},     {"shifted", shifted},     {"heavy", heavy},
+    {"sparse", sparse},       {"ternary", ternary},     {"tiny", tiny},
+    {"huge", huge},           {"mixed", mixed},         {"odd", odd},
+    {"constants", constants}, {"positive", positive},   {"nearly constant", nearly},
+    {"lonely", lonely},       {"one-sided", one_sided}, {"some constant", some_constant},
 };
 
 bool samples_row(int kind, int i, const char **name, float *x)

@@ -116,17 +116,17 @@ static void snap(void **state)
         int8_t q[48];
         for (int i = 0; i < 48; i++)
             x[i] = inputs[i % 16];
-        assert_false(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
+        assert_false(fit->snap(48, 16, NULL, -4, 3, x, steps, mins, q));
         for (int i = 0; i < 32; i++)
             assert_int_equal(q[i], want[i / 16][i % 16]);
         for (int i = 32; i < 48; i++)
             assert_int_equal(q[i], 0);
         rng_normal(1, 1, x, 48);
-        assert_true(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
+        assert_true(fit->snap(48, 16, NULL, -4, 3, x, steps, mins, q));
         for (int i = 0; i < 48; i++) { // each of them is looked at
             const float was = x[i];
             x[i] = i % 2 ? NAN : INFINITY;
-            assert_false(fit->snap(48, 16, false, -4, 3, x, steps, mins, q));
+            assert_false(fit->snap(48, 16, NULL, -4, 3, x, steps, mins, q));
             x[i] = was;
         }
     }
@@ -229,7 +229,7 @@ static void pull(void **state)
         v[i] = (int8_t)(i % 8 - 4);
     for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
         use(level);
-        fit->pull(ALL, SIZE, false, -4, 3, x, g, v, steps, mins, ds, lost);
+        fit->pull(ALL, SIZE, NULL, -4, 3, x, g, v, steps, mins, ds, lost);
         same_sums(level, first, ds, lost);
     }
     for (int j = 0; j < SUBS; j++) {
@@ -254,9 +254,10 @@ static void tally(void **state)
     for (int i = 0; i < ALL; i++)
         q[i] = (int8_t)(i * 7 % 16);
     for (int table = 0; table < 2; table++) {
+        const int8_t *levels = table ? iq4_nl_levels : NULL;
         for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
             use(level);
-            fit->tally(ALL, SIZE, table, g, q, sg, sgv);
+            fit->tally(ALL, SIZE, levels, g, q, sg, sgv);
             same_sums(level, first, sg, sgv);
         }
         for (int j = 0; j < SUBS; j++) {
@@ -270,12 +271,56 @@ static void tally(void **state)
     }
 }
 
+/* Levels of another table than IQ4_NL's are those of the format that names it: values, codes, sums
+   and the scale that is found are its own, on every instruction set. */
+static void second_table(void **state)
+{
+    static const int8_t own[GRID_LEVELS] = {-100, -80, -64, -50, -37, -25, -14, -4,
+                                            5,    16,  28,  41,  55,  70,  90,  120};
+    const float step = 0.03f, min = 0;
+    (void)state;
+    for (int level = CPU_SCALAR; level <= (int)cpu_hardware(); level++) {
+        _Alignas(64) struct fit f = {.size = SIZE, .lanes = FIT_LANES, .level = own};
+        float x[FIT_LANES * SIZE], y[SIZE], sg, sgv;
+        int8_t q[SIZE], r[SIZE];
+        use(level);
+        for (int i = 0; i < SIZE; i++)
+            q[i] = (int8_t)(i * 7 % GRID_LEVELS);
+        fit->spread(SIZE, SIZE, own, q, &step, &min, y);
+        for (int i = 0; i < SIZE; i++)
+            assert_true(fabsf(y[i] - step * own[q[i]]) <= 0);
+        fit->snap(SIZE, SIZE, own, 0, GRID_LEVELS - 1, y, &step, &min, r);
+        assert_memory_equal(q, r, sizeof q);
+        fit->tally(SIZE, SIZE, own, y, q, &sg, &sgv);
+        double want = 0;
+        for (int i = 0; i < SIZE; i++)
+            want += (double)y[i] * own[q[i]];
+        assert_true(fabs(want - (double)sgv) < 1e-4 * fabs(want));
+        for (int l = 0; l < FIT_LANES; l++) // a grid of each lane
+            for (int i = 0; i < SIZE; i++)
+                x[l * SIZE + i] = y[i] * (float)(l + 1);
+        const float gain[FIT_LANES] = {0},
+                    ones[FIT_LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        f.lo = own[0];
+        f.hi = own[GRID_LEVELS - 1];
+        f.starts = 8;
+        f.turns = 1;
+        f.start = 0.75f;
+        f.start_step = 0.05f;
+        fit->load(&f, x, NULL);
+        fit->ready(&f, gain, ones);
+        fit->start(&f);
+        for (int l = 0; l < FIT_LANES; l++)
+            assert_true(fabsf(f.s[l] / (step * (float)(l + 1)) - 1) < 1e-5f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_on_all), cmocka_unit_test(peak), cmocka_unit_test(snap),
-        cmocka_unit_test(clip),        cmocka_unit_test(move), cmocka_unit_test(pull),
-        cmocka_unit_test(tally),
+        cmocka_unit_test(same_on_all), cmocka_unit_test(peak),         cmocka_unit_test(snap),
+        cmocka_unit_test(clip),        cmocka_unit_test(move),         cmocka_unit_test(pull),
+        cmocka_unit_test(tally),       cmocka_unit_test(second_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
