@@ -28,6 +28,14 @@ struct tile_config {
     uint8_t rows[16];
 };
 
+/* Constant: gcc 12 says of _tile_loadconfig that it reads the first 8 bytes, and drops stores to
+   the others of a local one. */
+static const struct tile_config config = {
+    .palette = 1,
+    .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE},
+};
+
 /* Tiles 0 to 3: sums; 4, 5: rows of A; 6, 7: columns of B. */
 static inline void multiply(const uint16_t *a, int64_t lda, const uint16_t *b)
 {
@@ -95,12 +103,7 @@ static void last_rows(int64_t M, int64_t m0, int64_t n0, int64_t n, int n_terms,
 static void amx_tile(int64_t M, int64_t n0, int64_t n, int n_terms, const struct gemm_term *term,
                      const struct gemm_out *out)
 {
-    struct tile_config config = {.palette = 1};
     int64_t whole = M / (2 * SIDE) * (2 * SIDE);
-    for (int t = 0; t < 8; t++) {
-        config.bytes[t] = 64;
-        config.rows[t] = SIDE;
-    }
     for (int t = 0; t < n_terms; t++)
         if (term[t].K % 2)
             whole = 0; // tile() knows what to do

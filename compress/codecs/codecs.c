@@ -17,7 +17,7 @@
         .decode = grid_decode,                                                                     \
         .encode = grid_encode,                                                                     \
         .round = grid_round,                                                                       \
-        .dot_with = &act8_dtype,                                                                   \
+        .dot_with = (elements) == 32 ? &act8_32_dtype : &act8_dtype,                               \
         .product = dots_product,                                                                   \
     };
 #include "compress/codecs/codecs.def"

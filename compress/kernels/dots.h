@@ -5,10 +5,12 @@
  *
  *   formats of 256 (Q2_K ...)  y <- fma(d e, sum of scale q a, y), then, with mins,
  *                              y <- fma(-(dmin e), sum of min a, y)       block by block
- *   formats of 32 (Q4_0 ...)   y <- fma(t, e, y), t the sum, in pairs, of 8 blocks' d (sum of q a),
- *                              with mins fma(dmin, sum of a, that)
+ *   formats of 32 (Q4_0 ...)   y = (p0 + p1) + (p2 + p3), p_i of all blocks b, in turn, of which
+ *                              b / 2 % 4 is i: p <- fma(d e, sum of q a, p), then, with mins,
+ *                              p <- fma(-dmin, e (sum of a), p)
  *
- * where e is the activations' scale and the sums are exact, in 32-bit integers.
+ * where e is the scale of the activations (of 256, of 32) and the sums are exact, in 32-bit
+ * integers.
  */
 #ifndef ATTAR_COMPRESS_KERNELS_DOTS_H
 #define ATTAR_COMPRESS_KERNELS_DOTS_H
@@ -28,19 +30,22 @@ struct dots_job {
     const char *w;      /* the first row */
     size_t stride;      /* bytes from row to row */
     int64_t rows, cols; /* of w */
-    const void *a;      /* n rows of struct act8 [act8_groups(cols)] */
+    const void *a;      /* n rows of struct act8 [act8_groups(cols)], encoded for the format */
     int64_t n;
     float *y; /* y[i * ldy + r] = row r of w times row i of a */
     int64_t ldy;
 };
 
+enum { DOTS_PARTS = 4 }; /* p_i */
+
 typedef void dots_fn(const struct dots_job *j);
+typedef void dots_encode_fn(int64_t cols, const float *x, struct act8 *a);
 
 struct dots {
     const char *name;
-    const struct dots *below; /* does what this one has not; NULL: it has all */
-    void (*encode)(int64_t cols, const float *x, struct act8 *a);
-    dots_fn *fn[DOTS_N]; /* NULL: below's */
+    const struct dots *below;           /* does what this one has not; NULL: it has all */
+    dots_encode_fn *encode, *encode_32; /* as act8_dtype, act8_32_dtype */
+    dots_fn *fn[DOTS_N];                /* NULL: below's */
 };
 
 /* The table for cpu_level(): chosen before main, and again by dots_init() after cpu_set_level(). */

@@ -95,6 +95,14 @@ struct tile_config {
     uint8_t rows[16];
 };
 
+/* Constant: gcc 12 says of _tile_loadconfig that it reads the first 8 bytes, and drops stores to
+   the others of a local one. */
+static const struct tile_config config = {
+    .palette = 1,
+    .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE},
+};
+
 /* ACTS activations with 16 rows of weights, twice: tiles 0 to 3 are sums, 4, 5 activations. */
 OPEN_INLINE void tiles(const int8_t *a, int64_t lda, const int8_t *w0, const int8_t *w1,
                        int32_t sum[ACTS][2][SIDE])
@@ -146,6 +154,7 @@ OPEN_INLINE void multiply(const void *format, const void *panel, const struct lo
 {
     const struct open_traits *f = format;
     const struct panel *p = panel;
+    __asm__ volatile("" ::: "memory"); // gcc 12 does not say that _tile_loadd reads the panel
     const int64_t lda = acts->stride * (int64_t)sizeof *acts->a;
     for (int64_t i = 0; i < acts->n; i += ACTS) {
         const int64_t from = i < acts->n - ACTS ? i : acts->n - ACTS;
@@ -173,16 +182,11 @@ OPEN_INLINE void multiply(const void *format, const void *panel, const struct lo
 
 OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f)
 {
-    static const struct loop_way way = {pack, multiply};
-    struct tile_config config = {.palette = 1};
+    static const struct loop_way way = {1, pack, multiply};
     struct panel p;
     if (j->n < ACTS) {
         dots_avx512vnni.fn[j->format](j);
         return;
-    }
-    for (int t = 0; t < 8; t++) {
-        config.bytes[t] = 4 * SIDE;
-        config.rows[t] = SIDE;
     }
     _tile_loadconfig(&config);
     loop_product(j, &way, f, &p);
@@ -194,6 +198,11 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
     dots_avx512vnni.encode(cols, x, a);
 }
 
+static void encode_32(int64_t cols, const float *x, struct act8 *a)
+{
+    dots_avx512vnni.encode_32(cols, x, a);
+}
+
 #define OPEN_PRODUCT(stem, less, shift, min, offset, big)                                          \
     static void product_##stem(const struct dots_job *j)                                           \
     {                                                                                              \
@@ -202,5 +211,6 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
 OPEN_FORMATS(OPEN_PRODUCT)
 
 #define OPEN_ENTRY(stem, less, shift, min, offset, big) [DOTS_##stem] = product_##stem,
-const struct dots dots_amx = {"amx", &dots_avx512vnni, encode, {OPEN_FORMATS(OPEN_ENTRY)}};
+const struct dots dots_amx = {
+    "amx", &dots_avx512vnni, encode, encode_32, {OPEN_FORMATS(OPEN_ENTRY)}};
 #endif

@@ -63,9 +63,9 @@ static inline vec_floats vec_halves_of_8(const char *p, size_t stride)
 
 static inline float vec_tree(vec_floats p)
 {
-    const __m256 pairs = _mm256_hadd_ps((__m256)p, (__m256)p), fours = _mm256_hadd_ps(pairs, pairs);
-    return _mm_cvtss_f32(
-        _mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+    const __m256 two = _mm256_add_ps((__m256)p, _mm256_permute_ps((__m256)p, 0xff)); // lanes 1, 5
+    const __m128 all = _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
+    return _mm_cvtss_f32(_mm_movehdup_ps(all));
 }
 
 #include "compress/kernels/dots_vec.h"
@@ -133,5 +133,10 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
     dots_scalar.encode(cols, x, a);
 }
 
-const struct dots dots_avx2 = {"avx2", &dots_scalar, encode, {VEC_FORMATS(PANEL_ENTRY)}};
+static void encode_32(int64_t cols, const float *x, struct act8 *a)
+{
+    dots_scalar.encode_32(cols, x, a);
+}
+
+const struct dots dots_avx2 = {"avx2", &dots_scalar, encode, encode_32, {VEC_FORMATS(PANEL_ENTRY)}};
 #endif

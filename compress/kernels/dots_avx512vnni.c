@@ -48,6 +48,79 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
         encode_group(cols - i < ACT8 ? cols - i : ACT8, x + i, a);
 }
 
+/* Sums, or largest, of the elements of each of eight vectors. */
+OPEN_INLINE __m256i fold(__m256i a, __m256i b, bool add)
+{
+    return add ? _mm256_add_epi32(a, b) : _mm256_max_epu32(a, b);
+}
+
+OPEN_INLINE __m256i eight(const __m256i *v, bool add)
+{
+    __m256i four[2];
+    for (int i = 0; i < 2; i++, v += 4) {
+        const __m256i a =
+            fold(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]), add);
+        const __m256i b =
+            fold(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]), add);
+        four[i] = fold(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b), add);
+    }
+    return fold(_mm256_permute2x128_si256(four[0], four[1], 0x20),
+                _mm256_permute2x128_si256(four[0], four[1], 0x31), add);
+}
+
+/* The scales of a group of n elements in runs, their inverses, and which runs are not 0. */
+static __mmask8 scales_32(int64_t n, const float *x, __m512 v[16], float *d, float *inverse)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m256i top[ACT8_RUNS];
+    for (int k = 0; k < ACT8_RUNS; k++) {
+        v[2 * k] = load_part(x + 32 * k, n - 32 * k);
+        v[2 * k + 1] = load_part(x + 32 * k + 16, n - 32 * k - 16);
+        const __m512i t =
+            _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(v[2 * k]), magnitude),
+                             _mm512_and_si512(_mm512_castps_si512(v[2 * k + 1]), magnitude));
+        top[k] = _mm256_max_epu32(_mm512_castsi512_si256(t), _mm512_extracti64x4_epi64(t, 1));
+    }
+    const __m256i bits = eight(top, false);
+    const __m256 most = _mm256_castsi256_ps(bits), all = _mm256_set1_ps(127);
+    const __mmask8 finite = _mm256_cmplt_epu32_mask(bits, _mm256_set1_epi32(0x7f800000));
+    const __mmask8 some =
+        _mm256_mask_cmp_ps_mask(finite, most, _mm256_set1_ps(0x1p-100f), _CMP_GE_OQ);
+    const __m256 scale = _mm256_maskz_div_ps(some, most, all);
+    _mm256_storeu_ps(d, _mm256_mask_blend_ps(finite, _mm256_set1_ps(NAN), scale));
+    _mm256_storeu_ps(inverse, _mm256_maskz_div_ps(some, all, most));
+    return some;
+}
+
+static void encode_group_32(int64_t n, const float *x, struct act8 *a)
+{
+    __m512 v[16];
+    float inverse[ACT8_RUNS];
+    const __mmask8 some = scales_32(n, x, v, a->d32, inverse);
+    __m256i sum[ACT8_RUNS];
+    for (int k = 0; k < ACT8_RUNS; k++) {
+        const __mmask16 keep = some >> k & 1 ? 0xffff : 0;
+        const __m512 by = _mm512_set1_ps(inverse[k]);
+        __m128i q[2];
+        for (int i = 0; i < 2; i++)
+            q[i] = _mm512_cvtepi32_epi8(
+                _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(v[2 * k + i], by)));
+        const __m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(q[0]), q[1], 1);
+        _mm256_storeu_si256((__m256i *)(a->q + 32 * k), b);
+        _mm256_storeu_si256((__m256i *)(a->u + 32 * k),
+                            _mm256_xor_si256(b, _mm256_set1_epi8((char)128)));
+        sum[k] = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), b);
+    }
+    _mm_store_si128((__m128i *)a->sum32, _mm256_cvtepi32_epi16(eight(sum, true)));
+    a->d = 0;
+}
+
+static void encode_32(int64_t cols, const float *x, struct act8 *a)
+{
+    for (int64_t i = 0; i < cols; i += ACT8, a++)
+        encode_group_32(cols - i < ACT8 ? cols - i : ACT8, x + i, a);
+}
+
 /* ---- a few rows of weights with a few of activations: R * T results in fours ---- */
 
 enum { MOST = 8, AHEAD = 8192 }; /* results in work; bytes that are fetched ahead at least */
@@ -304,5 +377,6 @@ OPEN_FORMATS(OPEN_PRODUCT)
 const struct dots dots_avx512vnni = {"avx512_vnni",
                                      &dots_avx2,
                                      encode,
+                                     encode_32,
                                      {OPEN_FORMATS(OPEN_ENTRY) SMALL_FORMATS(SMALL_ENTRY)}};
 #endif

@@ -93,7 +93,7 @@ static inline vec_floats vec_fma(vec_floats a, vec_floats b, vec_floats c)
 
 static inline float vec_tree(vec_floats p)
 {
-    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+    return (p[1] + p[3]) + (p[5] + p[7]);
 }
 
 #include "compress/kernels/dots_vec.h"
@@ -145,5 +145,11 @@ static void encode(int64_t cols, const float *x, struct act8 *a)
     dots_scalar.encode(cols, x, a);
 }
 
-const struct dots dots_neondot = {"neon_dot", &dots_scalar, encode, {VEC_FORMATS(PANEL_ENTRY)}};
+static void encode_32(int64_t cols, const float *x, struct act8 *a)
+{
+    dots_scalar.encode_32(cols, x, a);
+}
+
+const struct dots dots_neondot = {
+    "neon_dot", &dots_scalar, encode, encode_32, {VEC_FORMATS(PANEL_ENTRY)}};
 #endif

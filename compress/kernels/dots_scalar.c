@@ -19,7 +19,8 @@ static const int block_bytes[] = {
 
 /* ---- activations ---- */
 
-static void encode_group(int64_t n, const float *x, struct act8 *a)
+/* n of `size` elements that share a scale, which is returned; behind them q of 0. */
+static float encode_part(int64_t n, int size, const float *x, int8_t *q)
 {
     uint32_t top = 0; // the largest magnitude's bits: they are in order, what is not finite above
     for (int64_t i = 0; i < n; i++) {
@@ -28,25 +29,50 @@ static void encode_group(int64_t n, const float *x, struct act8 *a)
     }
     const float most = half_from(top);
     const bool finite = top < 0x7f800000, some = finite && most >= 0x1p-100f;
-    a->d = !finite ? NAN : some ? most / 127 : 0;
     const float inverse = some ? 127 / most : 0;
-    memset(a->sum32, 0, sizeof a->sum32);
-    for (int j = 0; j < 16; j++) {
-        int sum = 0;
-        for (int i = 16 * j; i < 16 * j + 16; i++) {
-            a->q[i] = some && i < n ? (int8_t)nearbyintf(x[i] * inverse) : 0;
-            a->u[i] = (uint8_t)(a->q[i] + 128);
-            sum += a->q[i];
-        }
-        a->sum[j] = (int16_t)sum;
-        a->sum32[j / 2] = (int16_t)(a->sum32[j / 2] + sum);
-    }
+    for (int i = 0; i < size; i++)
+        q[i] = some && i < n ? (int8_t)nearbyintf(x[i] * inverse) : 0;
+    return !finite ? NAN : some ? most / 127 : 0;
+}
+
+static int16_t sum_of(int n, const int8_t *q)
+{
+    int sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += q[i];
+    return (int16_t)sum;
+}
+
+/* What all encodings have beside q. */
+static void complete(struct act8 *a)
+{
+    for (int i = 0; i < ACT8; i++)
+        a->u[i] = (uint8_t)(a->q[i] + 128);
+    for (int k = 0; k < ACT8_RUNS; k++)
+        a->sum32[k] = sum_of(ACT8_RUN, a->q + k * ACT8_RUN);
 }
 
 static void encode(int64_t cols, const float *x, struct act8 *a)
 {
-    for (int64_t i = 0; i < cols; i += ACT8, a++)
-        encode_group(cols - i < ACT8 ? cols - i : ACT8, x + i, a);
+    for (int64_t i = 0; i < cols; i += ACT8, a++) {
+        a->d = encode_part(cols - i < ACT8 ? cols - i : ACT8, ACT8, x + i, a->q);
+        for (int j = 0; j < 16; j++)
+            a->sum[j] = sum_of(16, a->q + 16 * j);
+        complete(a);
+    }
+}
+
+static void encode_32(int64_t cols, const float *x, struct act8 *a)
+{
+    for (int64_t i = 0; i < cols; i += ACT8, a++) {
+        for (int k = 0; k < ACT8_RUNS; k++) {
+            const int64_t at = i + k * ACT8_RUN, left = cols - at;
+            const int64_t n = left < 0 ? 0 : left < ACT8_RUN ? left : ACT8_RUN;
+            a->d32[k] = encode_part(n, ACT8_RUN, n ? x + at : x, a->q + k * ACT8_RUN);
+        }
+        a->d = 0;
+        complete(a);
+    }
 }
 
 /* ---- formats of 256 ---- */
@@ -90,30 +116,29 @@ static float dot_256(const struct dots_job *j, const char *row, const struct act
 
 /* ---- formats of 32 ---- */
 
-/* Of those, which have a min: q4_1 and q5_1, whose grids give it as dmin, to be subtracted. */
-static float part_32(const struct grid *g, const void *block, const struct act8 *a, int k)
+/* p, plus a block times run k of a group. Two have a min: q4_1 and q5_1, whose grids give it as
+   dmin, to be subtracted. */
+static float add_32(const struct grid *g, const void *block, const struct act8 *a, int k, float p)
 {
     struct opened o;
     open(g, block, &o);
     int32_t sum = 0;
     for (int i = 0; i < 32; i++)
         sum += o.v[i] * a->q[32 * k + i];
-    const float p = o.s.d * (float)sum;
-    return g->min_hi ? fmaf(-(o.s.dmin * (float)o.s.min[0]), (float)a->sum32[k], p) : p;
+    const float e = a->d32[k];
+    p = fmaf(o.s.d * e, (float)sum, p);
+    return g->min_hi ? fmaf(-(o.s.dmin * (float)o.s.min[0]), e * (float)a->sum32[k], p) : p;
 }
 
 static float dot_32(const struct dots_job *j, const char *row, const struct act8 *a)
 {
     const struct grid *g = grids[j->format];
-    float y = 0;
-    for (int64_t b = 0, n = j->cols / 32; b < n; b += 8, a++) {
-        float p[8] = {0};
-        for (int k = 0; k < 8 && b + k < n; k++)
-            p[k] = part_32(g, row + (b + k) * block_bytes[j->format], a, k);
-        const float t = ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
-        y = fmaf(t, a->d, y);
+    float p[DOTS_PARTS] = {0};
+    for (int64_t b = 0; b < j->cols / 32; b++) {
+        const int k = (int)(b % ACT8_RUNS);
+        p[k / 2] = add_32(g, row + b * block_bytes[j->format], a + b / ACT8_RUNS, k, p[k / 2]);
     }
-    return y;
+    return (p[0] + p[1]) + (p[2] + p[3]);
 }
 
 /* ---- */
@@ -138,21 +163,10 @@ const struct dots dots_scalar = {
     "scalar",
     NULL,
     encode,
+    encode_32,
     {
-        [DOTS_q4_0] = product_32,
-        [DOTS_q4_1] = product_32,
-        [DOTS_q5_0] = product_32,
-        [DOTS_q5_1] = product_32,
-        [DOTS_q8_0] = product_32,
-        [DOTS_iq4_nl] = product_32,
-        [DOTS_q2_k] = product_256,
-        [DOTS_q3_k] = product_256,
-        [DOTS_q4_k] = product_256,
-        [DOTS_q5_k] = product_256,
-        [DOTS_q6_k] = product_256,
-        [DOTS_q8_k] = product_256,
-        [DOTS_iq4_xs] = product_256,
-        [DOTS_tq1_0] = product_256,
-        [DOTS_tq2_0] = product_256,
+#define CODEC(stem, name, id, block, bytes) [DOTS_##stem] = product_##block,
+#include "compress/codecs/codecs.def"
+#undef CODEC
     },
 };

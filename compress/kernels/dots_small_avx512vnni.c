@@ -15,7 +15,6 @@ enum {
 struct place {
     const char *row[4];
     int64_t groups, blocks;
-    const struct act8 *a;      /* [T][groups] */
     const struct small_act *x; /* [T][groups] */
     const char *next;          /* what comes behind the rows, in memory and in time; NULL: cached */
 };
@@ -36,8 +35,9 @@ OPEN_INLINE void four(const struct place *p, const struct small_traits *f, int T
 {
     const int bytes = SMALL_GROUP * f->bytes;
     const char *next = p->next;
+    __m512 parts[MOST];
     for (int t = 0; t < T; t++)
-        y[t] = _mm_setzero_ps();
+        parts[t] = _mm512_setzero_ps();
     for (int64_t g = 0; g < p->groups; g++) {
         char copy[4][SMALL_GROUP * BLOCK_MOST];
         const char *group[4];
@@ -66,10 +66,11 @@ OPEN_INLINE void four(const struct place *p, const struct small_traits *f, int T
             }
             sum[0] = open_sums(part[0]);
             sum[1] = open_sums(part[1]);
-            const __m128 e = _mm_set1_ps(p->a[t * p->groups + g].d);
-            y[t] = _mm_fmadd_ps(small_tree(f, d, m, sum, x), e, y[t]);
+            parts[t] = small_add(f, d, m, sum, x, parts[t]);
         }
     }
+    for (int t = 0; t < T; t++)
+        y[t] = small_total(parts[t]);
 }
 
 /* T activations from i on with all rows. */
@@ -78,9 +79,9 @@ OPEN_INLINE void some(const struct dots_job *j, const struct small_traits *f, in
     static _Thread_local struct small_act x[GROUPS] __attribute__((aligned(64)));
     const size_t four_rows = 4 * j->stride, ahead = four_rows > AHEAD ? four_rows : AHEAD;
     struct place p = {.groups = act8_groups(j->cols), .blocks = j->cols / 32, .x = x};
-    p.a = (const struct act8 *)j->a + i * p.groups;
+    const struct act8 *a = (const struct act8 *)j->a + i * p.groups;
     for (int64_t g = 0; g < T * p.groups; g++)
-        small_order(f, &p.a[g], &x[g]);
+        small_order(f, &a[g], &x[g]);
     for (int64_t r = 0; r < j->rows; r += 4) {
         const int64_t last = j->rows - r - 1; // rows that are not there are computed twice
         const char *w = j->w + (size_t)r * j->stride;

@@ -1,7 +1,7 @@
 /*
  * Formats of 32 (Q4_0 ... IQ4_NL): eight blocks of each of four rows at once. 128-bit lane l of
- * vector s belongs to block SMALL_BLOCK(s, l), so that the sums' tree of dots.h is three additions
- * of halves of vectors. In a lane, four parts of one row's block become one sum each of four rows.
+ * vector s belongs to block SMALL_BLOCK(s, l), so that a lane has the blocks of one of the
+ * parts of dots.h. In a lane, four parts of one row's block become one sum each of four rows.
  */
 #ifndef ATTAR_COMPRESS_KERNELS_DOTS_SMALL_AVX512VNNI_H
 #define ATTAR_COMPRESS_KERNELS_DOTS_SMALL_AVX512VNNI_H
@@ -13,13 +13,17 @@
 /* 0 4 2 6, 1 5 3 7 */
 #define SMALL_BLOCK(s, l) ((s) + 4 * ((l) % 2) + 2 * ((l) / 2))
 
-enum { SMALL_GROUP = 8 }; /* blocks that share an activation's scale */
+enum { SMALL_GROUP = ACT8_RUNS }; /* blocks */
 
 /* A group of an activation, in the order of codes. */
 struct small_act {
     int8_t x[4][64];
-    int32_t sum[2][16]; /* of a block's elements, in its lane; for formats without mins, times
-                           what codes are above levels */
+    float e[2][16]; /* scale of a block's elements, in its lane */
+    union {
+        int32_t less[2][16]; /* formats without mins: sum of a block's elements, times what codes
+                                are above levels */
+        float sum[2][16];    /* with mins: that sum times the scale */
+    };
 };
 
 /* What the compiler knows of a format. */
@@ -155,8 +159,13 @@ OPEN_INLINE void small_order(const struct small_traits *f, const struct act8 *a,
             } else {
                 memcpy(o->x[2 * s + l / 2] + l % 2 * 32, q, 32);
             }
-            for (int i = 0; i < 4; i++)
-                o->sum[s][4 * l + i] = a->sum32[k] * (f->min ? 1 : f->less);
+            for (int i = 4 * l; i < 4 * l + 4; i++) {
+                o->e[s][i] = a->d32[k];
+                if (f->min)
+                    o->sum[s][i] = a->d32[k] * (float)a->sum32[k];
+                else
+                    o->less[s][i] = a->sum32[k] * f->less;
+            }
         }
 }
 
@@ -217,21 +226,23 @@ OPEN_INLINE void small_halves(const char *const group[4], int bytes, int at, __m
     v[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(all, 1));
 }
 
-/* Four rows' sums for one group: the tree of dots.h. */
-OPEN_INLINE __m128 small_tree(const struct small_traits *f, const __m512 d[2], const __m512 m[2],
-                              const __m512i sum[2], const struct small_act *a)
+/* p, the parts of dots.h (0, 2, 1, 3) of four rows each, plus a group's sums. */
+OPEN_INLINE __m512 small_add(const struct small_traits *f, const __m512 d[2], const __m512 m[2],
+                             const __m512i sum[2], const struct small_act *a, __m512 p)
 {
-    __m512 p[2];
     for (int s = 0; s < 2; s++) {
-        const __m512i all = open_load(a->sum[s]);
+        const __m512 de = _mm512_mul_ps(d[s], _mm512_loadu_ps(a->e[s]));
+        const __m512i all = f->min ? sum[s] : _mm512_sub_epi32(sum[s], open_load(a->less[s]));
+        p = _mm512_fmadd_ps(de, _mm512_cvtepi32_ps(all), p);
         if (f->min)
-            p[s] = _mm512_fmadd_ps(m[s], _mm512_cvtepi32_ps(all),
-                                   _mm512_mul_ps(d[s], _mm512_cvtepi32_ps(sum[s])));
-        else
-            p[s] = _mm512_mul_ps(d[s], _mm512_cvtepi32_ps(_mm512_sub_epi32(sum[s], all)));
+            p = _mm512_fmadd_ps(m[s], _mm512_loadu_ps(a->sum[s]), p);
     }
-    const __m512 t = _mm512_add_ps(p[0], p[1]); // 01, 45, 23, 67
-    const __m256 u = _mm256_add_ps(_mm512_castps512_ps256(t), _mm512_extractf32x8_ps(t, 1));
+    return p;
+}
+
+OPEN_INLINE __m128 small_total(__m512 p)
+{
+    const __m256 u = _mm256_add_ps(_mm512_castps512_ps256(p), _mm512_extractf32x8_ps(p, 1));
     return _mm_add_ps(_mm256_castps256_ps128(u), _mm256_extractf128_ps(u, 1));
 }
 

@@ -11,7 +11,7 @@
  *     vec_half(h)                     an f16 as a float
  *     vec_halves_of_8(p, stride)      those at p, p + stride bytes ..., as floats
  *     vec_fma(a, b, c)                a b + c, of 8 floats
- *     vec_tree(p)                     the sum of 8, in the order of dots.h
+ *     vec_tree(p)                     (p1 + p3) + (p5 + p7), of 8 floats
  *
  * A block of 256, or eight blocks of 32, is opened once for all activations.
  */
@@ -57,7 +57,7 @@ VEC_INLINE vec_codes vec_fifth(const uint8_t *bits)
     return (vec_codes)(((vec_codes)vec_eighths(bits) & mask) != 0) & 16;
 }
 
-/* 256 levels of a row, scales and mins of 16 each (formats of 256) or d and m of 32 each. */
+/* 256 levels of a row; scales and mins of 16 each (formats of 256), or d and m of 32 each. */
 struct vec_open {
     vec_levels v[8];
     int16_t scale[16], min[16];
@@ -65,7 +65,7 @@ struct vec_open {
     vec_floats d32, m32;
 };
 
-/* One of 8 activations that are multiplied with what was opened. */
+/* What the compiler knows of a format. */
 struct vec_traits {
     void (*open)(const char *block, int64_t n, struct vec_open *o);
     int bytes;
@@ -282,18 +282,28 @@ VEC_EIGHT(q5_1, vec_nibbles(at->qs) | vec_fifth(at->qh), true)
 VEC_EIGHT(q8_0, vec_load(at->qs), false)
 VEC_EIGHT(iq4_nl, vec_lookup(iq4_nl_levels, vec_nibbles(at->qs)), false)
 
-VEC_INLINE float vec_eight(const struct vec_open *o, const struct act8 *a, bool min)
+/* p, part i of dots.h in lane 2i + 1, plus a group's sums. */
+VEC_INLINE vec_floats vec_eight(const struct vec_open *o, const struct act8 *a, bool min,
+                                vec_floats p)
 {
     vec_sums sum[8];
     for (int k = 0; k < 8; k++)
         sum[k] = vec_scaled((vec_sums){0}, o->v[k], (vec_levels)vec_load(a->q + 32 * k), 1, 1);
-    vec_floats p = o->d32 * __builtin_convertvector(vec_totals(sum), vec_floats);
-    if (min) {
-        vec_words all;
-        memcpy(&all, a->sum32, sizeof all);
-        p = vec_fma(o->m32, __builtin_convertvector(all, vec_floats), p);
+    const vec_floats total = __builtin_convertvector(vec_totals(sum), vec_floats);
+    vec_floats e, all;
+    vec_words plain;
+    memcpy(&e, a->d32, sizeof e);
+    memcpy(&plain, a->sum32, sizeof plain);
+    all = e * __builtin_convertvector(plain, vec_floats);
+    const vec_floats de = o->d32 * e;
+    for (int odd = 0; odd < 2; odd++) { // even lanes' blocks come first
+        p = odd ? __builtin_shufflevector(p, p, 0, 0, 2, 2, 4, 4, 6, 6)
+                : __builtin_shufflevector(p, p, 1, 1, 3, 3, 5, 5, 7, 7);
+        p = vec_fma(de, total, p);
+        if (min)
+            p = vec_fma(o->m32, all, p);
     }
-    return vec_tree(p);
+    return p;
 }
 
 VEC_INLINE void vec_row_32(const struct dots_job *j, const struct vec_traits *f, int64_t r,
@@ -302,14 +312,15 @@ VEC_INLINE void vec_row_32(const struct dots_job *j, const struct vec_traits *f,
     const int64_t groups = act8_groups(j->cols);
     const char *row = j->w + (size_t)r * j->stride;
     const struct act8 *a = (const struct act8 *)j->a + i * groups;
+    vec_floats p[VEC_ACTS] = {{0}};
     for (int64_t g = 0; g < groups; g++) {
         struct vec_open o;
         f->open(row + 8 * g * f->bytes, j->cols / 32 - 8 * g, &o);
-        for (int64_t t = 0; t < n; t++) {
-            const struct act8 *at = a + t * groups + g;
-            y[t] = fmaf(vec_eight(&o, at, f->min), at->d, y[t]);
-        }
+        for (int64_t t = 0; t < n; t++)
+            p[t] = vec_eight(&o, a + t * groups + g, f->min, p[t]);
     }
+    for (int64_t t = 0; t < n; t++)
+        y[t] = vec_tree(p[t]);
 }
 
 /* ---- */

@@ -145,13 +145,13 @@ OPEN_INLINE void few(const void *format, const void *panel, const struct act8 *c
 
 OPEN_INLINE void multiply(const void *f, const void *panel, const struct loop_acts *acts)
 {
-    loop_by_few(few, f, panel, acts);
+    loop_by_few(few, f, panel, acts, 1);
 }
 
 #define OPEN_PANELS(stem, less, shift, min, offset, big)                                           \
     void panels8_##stem(const struct dots_job *j)                                                  \
     {                                                                                              \
-        const struct loop_way way = {pack, multiply};                                              \
+        const struct loop_way way = {1, pack, multiply};                                           \
         struct panel p;                                                                            \
         loop_product(j, &way, &stem##_traits, &p);                                                 \
     }

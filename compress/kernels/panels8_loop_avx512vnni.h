@@ -20,16 +20,17 @@ struct loop_acts {
     const struct act8 *a;
     int64_t stride, n;
     bool first; /* nothing is in y yet */
-    float *y;   /* [n][LOOP_WIDE] */
+    float *y;   /* [n][parts][LOOP_WIDE] */
 };
 
 /* f: of the format. */
 struct loop_way {
+    int parts; /* of each result: 1, or those of dots.h */
     void (*pack)(const struct dots_job *j, const void *f, int64_t r, int64_t b, void *panel);
     void (*multiply)(const void *f, const void *panel, const struct loop_acts *acts);
 };
 
-/* T activations a[t]: y [T][LOOP_WIDE] */
+/* T activations a[t]: y [T][parts][LOOP_WIDE] */
 typedef void loop_few(const void *f, const void *panel, const struct act8 *const *a, int T,
                       bool first, float *y);
 
@@ -100,14 +101,14 @@ OPEN_INLINE __m512i loop_start(int8_t (*w)[2][64], int v, int n, __m512i scale)
 
 /* LOOP_ACTS activations at a time; the last ones in smaller numbers. */
 OPEN_INLINE void loop_by_few(loop_few *few, const void *f, const void *panel,
-                             const struct loop_acts *acts)
+                             const struct loop_acts *acts, int parts)
 {
     for (int64_t i = 0; i < acts->n; i += LOOP_ACTS) {
         const struct act8 *a[LOOP_ACTS];
         const int64_t there = acts->n - i;
         for (int t = 0; t < LOOP_ACTS; t++)
             a[t] = acts->a + (i + (t < there ? t : 0)) * acts->stride;
-        float *y = acts->y + i * LOOP_WIDE;
+        float *y = acts->y + i * parts * LOOP_WIDE;
         if (there >= LOOP_ACTS)
             few(f, panel, a, LOOP_ACTS, acts->first, y);
         else if (there > 3)
@@ -117,13 +118,28 @@ OPEN_INLINE void loop_by_few(loop_few *few, const void *f, const void *panel,
     }
 }
 
+/* A result of its parts. */
+OPEN_INLINE void loop_total(int parts, const float *tile, float *y)
+{
+    for (int i = 0; i < LOOP_WIDE; i += 16) {
+        __m512 s = _mm512_load_ps(tile + i);
+        if (parts == DOTS_PARTS) {
+            const float *p = tile + i;
+            s = _mm512_add_ps(_mm512_add_ps(s, _mm512_load_ps(p + LOOP_WIDE)),
+                              _mm512_add_ps(_mm512_load_ps(p + 2 * LOOP_WIDE),
+                                            _mm512_load_ps(p + 3 * LOOP_WIDE)));
+        }
+        _mm512_storeu_ps(y + i, s);
+    }
+}
+
 /* panel: room for one */
 OPEN_INLINE void loop_product(const struct dots_job *j, const struct loop_way *way, const void *f,
                               void *panel)
 {
-    static _Thread_local float tile[(LOOP_CHUNK + LOOP_ACTS) * LOOP_WIDE]
+    static _Thread_local float tile[(LOOP_CHUNK + LOOP_ACTS) * DOTS_PARTS * LOOP_WIDE]
         __attribute__((aligned(64)));
-    const int64_t blocks = act8_groups(j->cols);
+    const int64_t blocks = act8_groups(j->cols), each = way->parts * LOOP_WIDE;
     const int64_t chunks = (j->n + LOOP_CHUNK - 1) / LOOP_CHUNK,
                   chunk = (j->n + chunks - 1) / chunks;
     for (int64_t i = 0; i < j->n; i += chunk) {
@@ -136,9 +152,11 @@ OPEN_INLINE void loop_product(const struct dots_job *j, const struct loop_way *w
                 way->multiply(f, panel, &acts);
             }
             const int64_t wide = j->rows - r < LOOP_WIDE ? j->rows - r : LOOP_WIDE;
-            for (int64_t t = 0; t < n; t++)
-                memcpy(j->y + (i + t) * j->ldy + r, tile + t * LOOP_WIDE,
-                       (size_t)wide * sizeof *tile);
+            for (int64_t t = 0; t < n; t++) {
+                float y[LOOP_WIDE];
+                loop_total(way->parts, tile + t * each, y);
+                memcpy(j->y + (i + t) * j->ldy + r, y, (size_t)wide * sizeof *y);
+            }
         }
     }
 }

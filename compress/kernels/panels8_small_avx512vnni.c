@@ -61,9 +61,20 @@ OPEN_INLINE __m512 halves(const uint16_t *h)
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)h));
 }
 
-/* Block k's d (sum of level a), plus min (sum of a): y [T][2] */
+/* The scales of T activations times their sums. */
+OPEN_INLINE void sums_of(const struct act8 *const *a, int T, float (*sum)[SMALL_GROUP])
+{
+    for (int t = 0; t < T; t++) {
+        const __m256i all = _mm256_cvtepi16_epi32(_mm_load_si128((const __m128i *)a[t]->sum32));
+        _mm256_storeu_ps(sum[t],
+                         _mm256_mul_ps(_mm256_loadu_ps(a[t]->d32), _mm256_cvtepi32_ps(all)));
+    }
+}
+
+/* y [T][2] plus block k's d e (sum of level a), plus its min times `all`. */
 OPEN_INLINE void block(const struct small_traits *f, const struct panel *p, int k,
-                       const struct act8 *const *a, int T, __m512 (*y)[2])
+                       const struct act8 *const *a, const float (*all)[SMALL_GROUP], int T,
+                       __m512 (*y)[2])
 {
     __m512i sum[LOOP_ACTS][2];
     for (int t = 0; t < T; t++)
@@ -81,44 +92,45 @@ OPEN_INLINE void block(const struct small_traits *f, const struct panel *p, int 
         const __m512 d = halves(p->d[k] + 16 * v);
         const __m512 min = f->min ? halves(p->min[k] + 16 * v) : _mm512_setzero_ps();
         for (int t = 0; t < T; t++) {
-            y[t][v] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[t][v]));
+            const __m512 de = _mm512_mul_ps(d, _mm512_set1_ps(a[t]->d32[k]));
+            y[t][v] = _mm512_fmadd_ps(de, _mm512_cvtepi32_ps(sum[t][v]), y[t][v]);
             if (f->min)
-                y[t][v] = _mm512_fmadd_ps(min, _mm512_set1_ps(a[t]->sum32[k]), y[t][v]);
+                y[t][v] = _mm512_fmadd_ps(min, _mm512_set1_ps(all[t][k]), y[t][v]);
         }
     }
 }
 
-/* The tree of dots.h: blocks 2k and 2k + 1, then pairs, then fours. */
 OPEN_INLINE void few(const void *format, const void *panel, const struct act8 *const *a, int T,
                      bool first, float *y)
 {
-    __m512 pair[4][LOOP_ACTS][2], other[LOOP_ACTS][2];
-    for (int k = 0; k < 4; k++) {
-        block(format, panel, 2 * k, a, T, pair[k]);
-        block(format, panel, 2 * k + 1, a, T, other);
+    const struct small_traits *f = format;
+    float all[LOOP_ACTS][SMALL_GROUP];
+    if (f->min)
+        sums_of(a, T, all);
+    for (int i = 0; i < DOTS_PARTS; i++) {
+        __m512 part[LOOP_ACTS][2];
+        float *const to = y + i * LOOP_WIDE;
         for (int t = 0; t < T; t++)
             for (int v = 0; v < 2; v++)
-                pair[k][t][v] = _mm512_add_ps(pair[k][t][v], other[t][v]);
+                part[t][v] = first ? _mm512_setzero_ps()
+                                   : _mm512_load_ps(to + t * DOTS_PARTS * LOOP_WIDE + 16 * v);
+        block(f, panel, 2 * i, a, all, T, part);
+        block(f, panel, 2 * i + 1, a, all, T, part);
+        for (int t = 0; t < T; t++)
+            for (int v = 0; v < 2; v++)
+                _mm512_store_ps(to + t * DOTS_PARTS * LOOP_WIDE + 16 * v, part[t][v]);
     }
-    for (int t = 0; t < T; t++)
-        for (int v = 0; v < 2; v++) {
-            float *to = y + t * LOOP_WIDE + 16 * v;
-            const __m512 z = first ? _mm512_setzero_ps() : _mm512_load_ps(to);
-            const __m512 s = _mm512_add_ps(_mm512_add_ps(pair[0][t][v], pair[1][t][v]),
-                                           _mm512_add_ps(pair[2][t][v], pair[3][t][v]));
-            _mm512_store_ps(to, _mm512_fmadd_ps(s, _mm512_set1_ps(a[t]->d), z));
-        }
 }
 
 OPEN_INLINE void multiply(const void *f, const void *panel, const struct loop_acts *acts)
 {
-    loop_by_few(few, f, panel, acts);
+    loop_by_few(few, f, panel, acts, DOTS_PARTS);
 }
 
 #define SMALL_PANELS(stem, nibbles, less, min)                                                     \
     void panels8_##stem(const struct dots_job *j)                                                  \
     {                                                                                              \
-        const struct loop_way way = {pack, multiply};                                              \
+        const struct loop_way way = {DOTS_PARTS, pack, multiply};                                  \
         struct panel p;                                                                            \
         loop_product(j, &way, &stem##_small, &p);                                                  \
     }

@@ -139,7 +139,7 @@ VEC_INLINE void panel_few(const struct panel *p, const struct panel_traits *f,
         }
 }
 
-/* Block k of 32: d (sum of level a), plus m (sum of a). */
+/* y plus block k's d e (sum of level a), plus its m (e sum of a). */
 VEC_INLINE void panel_block(const struct panel *p, const struct panel_traits *f, int k,
                             const struct act8 *const *a, int T, panel_floats (*y)[PANEL_VECS])
 {
@@ -150,34 +150,40 @@ VEC_INLINE void panel_block(const struct panel *p, const struct panel_traits *f,
     panel_sums(p, f, a, T, 8 * k, 8, sum);
     for (int t = 0; t < T; t++)
         for (int v = 0; v < PANEL_VECS; v++) {
-            y[t][v] = panel_load(p->d[k] + PANEL_LANES * v) *
-                      __builtin_convertvector(sum[t][v], panel_floats);
+            const float e = a[t]->d32[k];
+            y[t][v] = panel_fma(panel_load(p->d[k] + PANEL_LANES * v) * e,
+                                __builtin_convertvector(sum[t][v], panel_floats), y[t][v]);
             if (f->vec.min)
                 y[t][v] = panel_fma(panel_load(p->dmin[k] + PANEL_LANES * v),
-                                    panel_all(a[t]->sum32[k]), y[t][v]);
+                                    panel_all(e * (float)a[t]->sum32[k]), y[t][v]);
         }
 }
 
-/* The tree of dots.h: blocks 2k and 2k + 1, then pairs, then fours. */
+/* y [T][DOTS_PARTS][PANEL_ROWS] */
 VEC_INLINE void panel_few_32(const struct panel *p, const struct panel_traits *f,
                              const struct act8 *const *a, int T, bool first, float *y)
 {
-    panel_floats pair[4][PANEL_ACTS][PANEL_VECS], other[PANEL_ACTS][PANEL_VECS];
-    for (int k = 0; k < 4; k++) {
-        panel_block(p, f, 2 * k, a, T, pair[k]);
-        panel_block(p, f, 2 * k + 1, a, T, other);
+    enum { EACH = DOTS_PARTS * PANEL_ROWS };
+    for (int i = 0; i < DOTS_PARTS; i++) {
+        panel_floats part[PANEL_ACTS][PANEL_VECS];
+        float *const to = y + i * PANEL_ROWS;
         for (int t = 0; t < T; t++)
             for (int v = 0; v < PANEL_VECS; v++)
-                pair[k][t][v] += other[t][v];
+                part[t][v] = first ? panel_all(0) : panel_load(to + t * EACH + PANEL_LANES * v);
+        panel_block(p, f, 2 * i, a, T, part);
+        panel_block(p, f, 2 * i + 1, a, T, part);
+        for (int t = 0; t < T; t++)
+            for (int v = 0; v < PANEL_VECS; v++)
+                memcpy(to + t * EACH + PANEL_LANES * v, &part[t][v], sizeof part[t][v]);
     }
-    for (int t = 0; t < T; t++)
-        for (int v = 0; v < PANEL_VECS; v++) {
-            float *to = y + t * PANEL_ROWS + PANEL_LANES * v;
-            const panel_floats z =
-                panel_fma((pair[0][t][v] + pair[1][t][v]) + (pair[2][t][v] + pair[3][t][v]),
-                          panel_all(a[t]->d), first ? panel_all(0) : panel_load(to));
-            memcpy(to, &z, sizeof z);
-        }
+}
+
+/* Results of their parts. */
+VEC_INLINE void panel_total(bool small, const float *tile, float *y)
+{
+    const float *a = tile, *b = a + PANEL_ROWS, *c = b + PANEL_ROWS, *d = c + PANEL_ROWS;
+    for (int i = 0; i < PANEL_ROWS; i++)
+        y[i] = small ? (a[i] + b[i]) + (c[i] + d[i]) : a[i];
 }
 
 /* n activations, a block each, `stride` apart. */
@@ -190,7 +196,7 @@ VEC_INLINE void panel_multiply(const struct panel *p, const struct panel_traits 
         for (int t = 0; t < PANEL_ACTS; t++)
             a[t] = first + (i + t < n ? i + t : i) * stride;
         if (f->small)
-            panel_few_32(p, f, a, PANEL_ACTS, begin, y + i * PANEL_ROWS);
+            panel_few_32(p, f, a, PANEL_ACTS, begin, y + i * DOTS_PARTS * PANEL_ROWS);
         else
             panel_few(p, f, a, PANEL_ACTS, begin, y + i * PANEL_ROWS);
     }
@@ -198,9 +204,10 @@ VEC_INLINE void panel_multiply(const struct panel *p, const struct panel_traits 
 
 VEC_INLINE void panel_product(const struct dots_job *j, const struct panel_traits *f)
 {
-    static _Thread_local float tile[PANEL_CHUNK * PANEL_ROWS] __attribute__((aligned(64)));
+    static _Thread_local float tile[PANEL_CHUNK * DOTS_PARTS * PANEL_ROWS]
+        __attribute__((aligned(64)));
     struct panel p;
-    const int64_t groups = act8_groups(j->cols);
+    const int64_t groups = act8_groups(j->cols), each = (f->small ? DOTS_PARTS : 1) * PANEL_ROWS;
     for (int s = 0; s < 16 && f->small; s++)
         for (int i = 0; i < PANEL_ROWS; i++)
             p.scale[s][i] = PANEL_SCALE(1);
@@ -213,9 +220,11 @@ VEC_INLINE void panel_product(const struct dots_job *j, const struct panel_trait
                 panel_multiply(&p, f, a + g, groups, n, g == 0, tile);
             }
             const int64_t wide = j->rows - r < PANEL_ROWS ? j->rows - r : PANEL_ROWS;
-            for (int64_t t = 0; t < n; t++)
-                memcpy(j->y + (i + t) * j->ldy + r, tile + t * PANEL_ROWS,
-                       (size_t)wide * sizeof *tile);
+            for (int64_t t = 0; t < n; t++) {
+                float y[PANEL_ROWS];
+                panel_total(f->small, tile + t * each, y);
+                memcpy(j->y + (i + t) * j->ldy + r, y, (size_t)wide * sizeof *y);
+            }
         }
     }
 }
