@@ -29,7 +29,7 @@ int added_index(struct added *a, const struct vocab *v)
     for (size_t id = 0; id < v->n; id++) {
         const enum vocab_type type = v->token[id].type;
         const bool added = type == VOCAB_CONTROL || type == VOCAB_USER || type == VOCAB_UNKNOWN;
-        if (!added || !v->token[id].len)
+        if (!added || v->token[id].normalized || !v->token[id].len)
             continue;
         if (mem_grow(&a->id, &a->cap, a->n + 1, sizeof *a->id))
             return -1;

@@ -16,7 +16,7 @@ struct added {
     int only_first_byte; /* that of all tokens, or -1                                     */
 };
 
-/* Collects the added tokens of v. 0 or -1. */
+/* Collects the added tokens of v, but for those that are found behind normalization. 0 or -1. */
 int added_index(struct added *a, const struct vocab *v);
 
 /* The leftmost, then longest added token in s [n]: its id, and where it starts in *at; -1 if there

@@ -60,10 +60,38 @@ static int finish_spm(struct tokenizer *t)
     return t->score ? 0 : -1;
 }
 
+/* What text [n] is behind normalization: appended to out. `run`: it is a whole run of text, or the
+   first of one. 0 or -1. */
+static int normalize(const struct tokenizer *t, const char *s, size_t n, bool run, struct buf *out)
+{
+    if (!t->spm)
+        return nfc_text(s, n, out);
+    if (t->space == TOKENIZER_SPACE_EACH && run)
+        buf_add(out, " ", 1);
+    return spm_spaces(s, n, out);
+}
+
+/* Added tokens that are found behind normalization are normalized themselves. */
+static int index_behind(struct tokenizer *t)
+{
+    for (size_t id = 0; id < t->vocab.n; id++) {
+        const struct vocab_token *token = &t->vocab.token[id];
+        struct buf text = {0};
+        if (!token->normalized || !token->len)
+            continue;
+        int rc = normalize(t, t->vocab.bytes + token->at, token->len, true, &text);
+        rc = rc ? -1 : vocab_set(&t->behind, (int32_t)id, text.p, text.n, token->type);
+        buf_free(&text);
+        if (rc)
+            return -1;
+    }
+    return added_index(&t->added_behind, &t->behind);
+}
+
 int tokenizer_finish(struct tokenizer *t)
 {
     if (vocab_index(&t->vocab) || (t->spm && finish_spm(t)) || bpe_index(&t->bpe) ||
-        added_index(&t->added, &t->vocab))
+        added_index(&t->added, &t->vocab) || index_behind(t))
         return -1;
     t->eot = t->role[TOKENIZER_EOS];
     for (const char *const *end = document_ends; *end && t->eot < 0; end++)
@@ -100,6 +128,8 @@ void tokenizer_free(struct tokenizer *t)
     free(t->pool->idle);
     free(t->pool);
     vocab_free(&t->vocab);
+    vocab_free(&t->behind);
+    added_free(&t->added_behind);
     bpe_free(&t->bpe);
     added_free(&t->added);
     spm_free(&t->chars);
@@ -191,15 +221,21 @@ float tokenizer_score(const struct tokenizer *t, int32_t id)
     return t->score[id];
 }
 
-int tokenizer_find(const struct tokenizer *t, const char *content)
+static int32_t find_in(const struct tokenizer *t, const struct added *a, const char *content)
 {
     const size_t n = strlen(content);
-    for (size_t k = 0; k < t->added.n; k++) {
-        const struct vocab_token *token = &t->vocab.token[t->added.id[k]];
+    for (size_t k = 0; k < a->n; k++) {
+        const struct vocab_token *token = &t->vocab.token[a->id[k]];
         if (token->len == n && !memcmp(t->vocab.bytes + token->at, content, n))
-            return t->added.id[k];
+            return a->id[k];
     }
     return -1;
+}
+
+int tokenizer_find(const struct tokenizer *t, const char *content)
+{
+    const int32_t id = find_in(t, &t->added, content);
+    return id >= 0 ? id : find_in(t, &t->added_behind, content);
 }
 
 static struct bpe_work *take_work(const struct tokenizer *t)
@@ -231,6 +267,24 @@ enum place_in_text {
     INSIDE_RUN /* behind other text */
 };
 
+/* Text in which spaces are spaces, in SentencePiece's way. */
+static int encode_pieces(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
+                         struct tokens *out)
+{
+    const size_t first = out->n;
+    int rc = 0;
+    for (size_t len, before; n && !rc; s += len, n -= len) {
+        before = out->n;
+        len = spm_next(&t->chars, s, n);
+        rc = bpe_encode(&t->bpe, w, s, len, out);
+        // a run of what is unknown is one token, also where it was cut
+        if (t->bpe.unk >= 0 && before > first && out->n > before && out->id[before] == t->bpe.unk &&
+            out->id[before - 1] == t->bpe.unk)
+            memmove(out->id + before, out->id + before + 1, (--out->n - before) * sizeof *out->id);
+    }
+    return rc;
+}
+
 /* Text without added tokens, in SentencePiece's way. */
 static int encode_spm(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
                       enum place_in_text place, struct tokens *out)
@@ -248,17 +302,21 @@ static int encode_spm(const struct tokenizer *t, struct bpe_work *w, const char 
         s = own.p;
         n = own.n;
     }
-    const size_t first = out->n;
-    for (size_t len, before; n && !rc; s += len, n -= len) {
-        before = out->n;
-        len = spm_next(&t->chars, s, n);
-        rc = bpe_encode(&t->bpe, w, s, len, out);
-        // a run of what is unknown is one token, also where it was cut
-        if (t->bpe.unk >= 0 && before > first && out->n > before && out->id[before] == t->bpe.unk &&
-            out->id[before - 1] == t->bpe.unk)
-            memmove(out->id + before, out->id + before + 1, (--out->n - before) * sizeof *out->id);
-    }
+    rc = rc ? rc : encode_pieces(t, w, s, n, out);
     buf_free(&own);
+    return rc;
+}
+
+/* Text as the pre-tokenizer cuts it, in byte-level BPE. */
+static int encode_cuts(const struct tokenizer *t, struct bpe_work *w, const char *s, size_t n,
+                       struct tokens *out)
+{
+    int rc = 0;
+    for (size_t len; n && !rc; s += len, n -= len) {
+        // without merges every byte is a token, wherever the text is cut
+        len = t->bpe.n_merges || t->bpe.whole ? pretok_next(t->pre, s, n) : n;
+        rc = bpe_encode(&t->bpe, w, s, len, out);
+    }
     return rc;
 }
 
@@ -273,13 +331,29 @@ static int encode_plain(const struct tokenizer *t, struct bpe_work *w, const cha
         s = composed.p;
         n = composed.n;
     }
-    int rc = 0;
-    for (size_t len; n && !rc; s += len, n -= len) {
-        // without merges every byte is a token, wherever the text is cut
-        len = t->bpe.n_merges || t->bpe.whole ? pretok_next(t->pre, s, n) : n;
-        rc = bpe_encode(&t->bpe, w, s, len, out);
-    }
+    const int rc = encode_cuts(t, w, s, n, out);
     buf_free(&composed);
+    return rc;
+}
+
+/* Text without the added tokens that are found as they are: it is normalized, and what it then has
+   of the others is found. */
+static int encode_behind(const struct tokenizer *t, struct bpe_work *w, const char *text, size_t n,
+                         bool control, enum place_in_text place, struct tokens *out)
+{
+    struct buf own = {0};
+    int rc = normalize(t, text, n, place != INSIDE_RUN, &own);
+    const char *s = own.p;
+    for (size_t left = own.n, at; left && !rc; s += at, left -= at) {
+        const int32_t id = added_next(&t->added_behind, &t->behind, control, s, left, &at);
+        if (at)
+            rc = t->spm ? encode_pieces(t, w, s, at, out) : encode_cuts(t, w, s, at, out);
+        if (id >= 0 && !rc) {
+            rc = tokens_add(out, &id, 1);
+            at += t->behind.token[id].len;
+        }
+    }
+    buf_free(&own);
     return rc;
 }
 
@@ -294,7 +368,9 @@ static int encode(const struct tokenizer *t, const char *text, size_t n, bool pa
     while (n && !rc) {
         size_t at;
         const int32_t id = added_next(&t->added, &t->vocab, parse_special, text, n, &at);
-        if (at)
+        if (at && t->behind.n)
+            rc = encode_behind(t, w, text, at, parse_special, place, out);
+        else if (at)
             rc =
                 t->spm ? encode_spm(t, w, text, at, place, out) : encode_plain(t, w, text, at, out);
         if (id >= 0 && !rc) {

@@ -50,6 +50,8 @@ struct tokenizer {
     struct vocab vocab;
     struct bpe bpe;
     struct added added;
+    struct vocab behind;       /* by id, as normalized: added tokens that are found behind the */
+    struct added added_behind; /* normalization; none: both are empty                          */
     const struct pretok *pre;
     const char *pre_name; /* tokenizer.ggml.pre, where it is another name of the rule */
     bool nfc;             /* text is brought into normalization form C first                      */

@@ -14,7 +14,7 @@ static int32_t find(const struct tokenizer *t, const char *text)
     return id >= 0 ? id : vocab_find(&t->vocab, text, strlen(text));
 }
 
-/* "bos_token": "<s>", or {"content": "<s>", ...}; a name that no token has is none. */
+/* "bos_token": "<s>", or {"content": "<s>", ...}; a name that no token has is left out. */
 static void read_role(struct tokenizer *t, const json_t *root, const char *key, int role)
 {
     const json_t *o = json_object_get(root, key);
@@ -22,6 +22,9 @@ static void read_role(struct tokenizer *t, const json_t *root, const char *key, 
     const int32_t id = json_is_string(content) ? find(t, json_string_value(content)) : -1;
     if (id >= 0)
         t->role[role] = id;
+    else if (json_is_string(content))
+        err_warn("tokenizer_config.json: the %s '%.60s' is no token of the tokenizer, and left out",
+                 key, json_string_value(content));
 }
 
 /* A text, or [{"name": "default", "template": "..."}, ...]. */
@@ -62,6 +65,41 @@ static int read_flags(struct tokenizer *t, const json_t *root)
         t->bos = -1;
     if (json_is_boolean(eos))
         t->add_eos = json_is_true(eos);
+    return 0;
+}
+
+/* A token that ends texts gets the first of these roles that is free. */
+static void take_end(struct tokenizer *t, const json_t *value)
+{
+    static const enum tokenizer_role roles[] = {TOKENIZER_EOS, TOKENIZER_EOT, TOKENIZER_EOM};
+    const json_int_t id = json_integer_value(value);
+    const bool is = json_is_integer(value) && id >= 0 && (size_t)id < t->vocab.n &&
+                    t->vocab.token[id].type != VOCAB_HOLE;
+    for (size_t i = 0; is && i < 3 && !tokenizer_ends(t, (int32_t)id); i++)
+        if (t->role[roles[i]] < 0)
+            t->role[roles[i]] = (int32_t)id;
+    if (is && t->eot < 0)
+        t->eot = (int32_t)id;
+    if (!is || !tokenizer_ends(t, (int32_t)id))
+        err_warn("'eos_token_id' names %lld, %s: no text will end with it", (long long)id,
+                 is ? "but all roles of such tokens are taken" : "which is no token's id");
+}
+
+int tokenizer_files_ends(struct tokenizer *t, const char *json, size_t n)
+{
+    json_error_t e;
+    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e), *value;
+    if (!root)
+        return err("line %d, column %d: %s", e.line, e.column, e.text);
+    json_t *ids = json_object_get(root, "eos_token_id");
+    size_t i;
+    if (json_is_integer(ids))
+        take_end(t, ids);
+    json_array_foreach(ids, i, value)
+    {
+        take_end(t, value);
+    }
+    json_decref(root);
     return 0;
 }
 

@@ -206,7 +206,18 @@ static int read_added_token(struct tokenizer_reading *r, const json_t *o)
         v->token[id].type = VOCAB_HOLE;
     else if (json_object_setn_new(r->vocab, text, n, json_integer(id)))
         return err("out of memory");
-    return vocab_set(v, (int32_t)id, text, n, type);
+    if (vocab_set(v, (int32_t)id, text, n, type))
+        return -1;
+    v->token[id].normalized = tokenizer_parse_set(o, "normalized");
+    return 0;
+}
+
+/* Without a normalizer text is the same behind it. */
+static void settle_normalized(struct tokenizer_reading *r)
+{
+    struct vocab *v = &r->t->vocab;
+    for (size_t id = 0; id < v->n && !r->normalizes; id++)
+        v->token[id].normalized = false;
 }
 
 static int read_added(struct tokenizer_reading *r, const json_t *added)
@@ -262,7 +273,18 @@ static int read_root(struct tokenizer_reading *r, const json_t *root)
         settle_bytes(r) ||
         tokenizer_parse_extras(r, json_object_get(json_object_get(root, "model"), "attar")))
         return -1;
+    settle_normalized(r);
     return tokenizer_finish(r->t);
+}
+
+struct tokenizer *tokenizer_parse_root(const json_t *root)
+{
+    struct tokenizer_reading r = {.t = tokenizer_new_empty(NULL), .unk = -1};
+    if (r.t && read_root(&r, root)) {
+        tokenizer_free(r.t);
+        r.t = NULL;
+    }
+    return r.t;
 }
 
 struct tokenizer *tokenizer_parse(const char *json, size_t n)
@@ -273,13 +295,9 @@ struct tokenizer *tokenizer_parse(const char *json, size_t n)
         err("line %d, column %d: %s", e.line, e.column, e.text);
         return NULL;
     }
-    struct tokenizer_reading r = {.t = tokenizer_new_empty(NULL), .unk = -1};
-    if (r.t && read_root(&r, root)) {
-        tokenizer_free(r.t);
-        r.t = NULL;
-    }
+    struct tokenizer *t = tokenizer_parse_root(root);
     json_decref(root);
-    return r.t;
+    return t;
 }
 
 struct tokenizer *tokenizer_load(const char *path)

@@ -1,4 +1,5 @@
-/* What the readers of the parts of a tokenizer.json share; only for tokenizer_parse*.c. */
+/* What the readers of the parts of a tokenizer.json share; only for tokenizer_parse*.c and
+   tokenizer_files*.c. */
 #ifndef ATTAR_DATASETS_TOKENIZER_PARSE_H
 #define ATTAR_DATASETS_TOKENIZER_PARSE_H
 
@@ -12,8 +13,12 @@ struct tokenizer_reading {
     size_t id_end; /* ids lie below: room for all tokens of the file, and for gaps */
     int32_t unk;   /* stands for bytes without a token; -1: they are dropped */
     bool fuse_unk;
-    bool spaces; /* spm: a step writes spaces as U+2581, as the vocabulary does */
+    bool normalizes; /* there is a normalizer */
+    bool spaces;     /* spm: a step writes spaces as U+2581, as the vocabulary does */
 };
+
+/* Of a whole tokenizer.json, read; its vocabulary is added to. NULL with err() set. */
+struct tokenizer *tokenizer_parse_root(const json_t *root);
 
 /* The member "type" of a step, "(none)" if it has none. */
 const char *tokenizer_parse_type(const json_t *step);

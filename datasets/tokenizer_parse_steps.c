@@ -57,6 +57,7 @@ static int read_normalizer(struct tokenizer_reading *r, const json_t *step)
 {
     if (!step || json_is_null(step))
         return 0;
+    r->normalizes = true;
     if (!strcmp(tokenizer_parse_type(step), "Sequence")) {
         size_t i;
         json_t *inner;

@@ -25,7 +25,8 @@ static void write_added(const struct tokenizer *t, struct buf *scratch, struct b
         write_text(t, (int32_t)id, scratch, json);
         buf_printf(json,
                    ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                   "\"normalized\": false, \"special\": %s}",
+                   "\"normalized\": %s, \"special\": %s}",
+                   t->vocab.token[id].normalized ? "true" : "false",
                    type == VOCAB_USER ? "false" : "true");
         comma = ",";
     }

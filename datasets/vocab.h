@@ -2,6 +2,7 @@
 #ifndef ATTAR_DATASETS_VOCAB_H
 #define ATTAR_DATASETS_VOCAB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ struct vocab_token {
     size_t at; /* of its bytes in `bytes` */
     uint32_t len;
     enum vocab_type type;
+    bool normalized; /* an added token that is found in text behind its normalization */
 };
 
 struct vocab {

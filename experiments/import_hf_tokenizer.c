@@ -1,68 +1,110 @@
+#include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "datasets/tokenizer_files.h"
 #include "experiments/import_hf.h"
 
-enum { FILE_MOST = 256 << 20, PATH = 4096 };
+enum { FILE_MOST = 256 << 20, PATH = IMPORT_HF_PATH };
 
-/* A file of the folder to b. 1: it is not there; -1 with err() set. */
-static int read_file(const char *folder, const char *name, struct buf *b)
+/* What a folder says about its tokenizer; a file that is not there is empty, .s NULL. */
+enum { JSON, MODEL, CONFIG, MAP, ADDED, CHAT, GENERATION, MODEL_CONFIG, FILES };
+static const char *const names[FILES] = {
+    [JSON] = "tokenizer.json",
+    [MODEL] = "tokenizer.model",
+    [CONFIG] = "tokenizer_config.json",
+    [MAP] = "special_tokens_map.json",
+    [ADDED] = "added_tokens.json",
+    [CHAT] = "chat_template.jinja",
+    [GENERATION] = "generation_config.json",
+    [MODEL_CONFIG] = "config.json",
+};
+
+struct files {
+    struct buf b[FILES];
+    struct tokenizer_text text[FILES];
+};
+
+static int read_all(struct files *f, const char *folder)
 {
-    char path[PATH];
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
-        return err("%s: the path is too long", folder);
-    return access(path, F_OK) ? 1 : file_read(path, FILE_MOST, b);
+    for (int i = 0; i < FILES; i++) {
+        char path[PATH];
+        const int missing = import_hf_find(folder, names[i], path);
+        if (missing < 0 || (!missing && file_read(path, FILE_MOST, &f->b[i])))
+            return -1;
+        if (!missing)
+            f->text[i] = (struct tokenizer_text){f->b[i].p ? f->b[i].p : "", f->b[i].n};
+    }
+    return 0;
+}
+
+/* Makes the config the one place for what older files say. */
+static int settle(struct files *f)
+{
+    struct buf config = {0};
+    const int rc =
+        tokenizer_files_settle(&f->text[CONFIG], &f->text[MAP], &f->text[ADDED], &config);
+    buf_free(&f->b[CONFIG]);
+    f->b[CONFIG] = config;
+    f->text[CONFIG] = (struct tokenizer_text){config.p, config.n};
+    return rc;
+}
+
+/* Tokens of the model by its config.json; 0: it does not say. */
+static int vocab_of(const struct files *f)
+{
+    const struct tokenizer_text *config = &f->text[MODEL_CONFIG];
+    json_t *root = config->s ? json_loadb(config->s, config->n, 0, NULL) : NULL;
+    const json_int_t n = json_integer_value(json_object_get(root, "vocab_size"));
+    json_decref(root);
+    return n > 0 && n < INT_MAX ? (int)n : 0;
 }
 
 /* tokenizer.json; where that is missing or more than this program does, tokenizer.model. */
-static struct tokenizer *read_tokenizer(const char *folder, const struct buf *config)
+static struct tokenizer *read_tokenizer(const struct files *f, const char *folder)
 {
-    struct buf json = {0}, model = {0};
     struct tokenizer *t = NULL;
-    const int no_json = read_file(folder, "tokenizer.json", &json);
-    if (!no_json && !(t = tokenizer_parse(json.p ? json.p : "", json.n)))
-        err_in("%s/tokenizer.json", folder);
-    const int no_model = t || no_json < 0 ? 1 : read_file(folder, "tokenizer.model", &model);
-    if (!no_model) {
-        if (!no_json)
-            err_warn("%s; tokenizer.model is read in its place", err_text());
-        t = tokenizer_files_model(model.p ? model.p : "", model.n, config->p, config->n);
-        if (!t)
-            err_in("%s/tokenizer.model", folder);
-    } else if (no_json > 0 && no_model > 0) {
+    const struct tokenizer_text *config = &f->text[CONFIG], *model = &f->text[MODEL];
+    if (!f->text[JSON].s && !model->s)
         err("%s: neither tokenizer.json nor tokenizer.model", folder);
-    }
-    buf_free(&json);
-    buf_free(&model);
+    if (f->text[JSON].s && !(t = tokenizer_files_json(&f->text[JSON], config, vocab_of(f))))
+        err_in("%s/%s", folder, names[JSON]);
+    if (t || !model->s)
+        return t;
+    if (f->text[JSON].s)
+        err_warn("%s; tokenizer.model is read in its place", err_text());
+    t = tokenizer_files_model(model->s, model->n, config->s, config->n);
+    if (!t)
+        err_in("%s/%s", folder, names[MODEL]);
     return t;
 }
 
 /* What the files beside it say. */
-static int complete(struct tokenizer *t, const char *folder, const struct buf *config)
+static int complete(struct tokenizer *t, const char *folder, const struct files *f)
 {
-    struct buf chat = {0};
-    if (config->p && tokenizer_files_config(t, config->p, config->n))
-        return err_in("%s/tokenizer_config.json", folder);
-    int rc = read_file(folder, "chat_template.jinja", &chat);
-    if (!rc && chat.n)
-        rc = tokenizer_files_chat(t, chat.p, chat.n);
-    buf_free(&chat);
-    return rc < 0 ? -1 : 0;
+    const struct tokenizer_text *config = &f->text[CONFIG], *chat = &f->text[CHAT];
+    const int ends = f->text[GENERATION].s ? GENERATION : MODEL_CONFIG;
+    if (tokenizer_files_config(t, config->s, config->n))
+        return err_in("%s/%s", folder, names[CONFIG]);
+    if (f->text[ends].s && tokenizer_files_ends(t, f->text[ends].s, f->text[ends].n))
+        return err_in("%s/%s", folder, names[ends]);
+    return chat->n && tokenizer_files_chat(t, chat->s, chat->n) ? -1 : 0;
 }
 
 struct tokenizer *import_hf_tokenizer(const char *folder)
 {
-    struct buf config = {0};
+    struct files f = {0};
     struct tokenizer *t = NULL;
-    if (read_file(folder, "tokenizer_config.json", &config) >= 0)
-        t = read_tokenizer(folder, &config);
-    if (t && complete(t, folder, &config)) {
+    if (!read_all(&f, folder) && !settle(&f))
+        t = read_tokenizer(&f, folder);
+    if (t && complete(t, folder, &f)) {
         tokenizer_free(t);
         t = NULL;
     }
-    buf_free(&config);
+    for (int i = 0; i < FILES; i++)
+        buf_free(&f.b[i]);
     return t;
 }

@@ -10,17 +10,22 @@
 #include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
 
-enum { KEY = 128, MOST = 1 << 24 };
+enum { KEY = 128, MOST = 1 << 24, ASKED = 64, NAMED = 6 };
 
 /* Metadata of one architecture: keys are "<arch>.<name>". */
 struct meta {
     const struct gguf *g;
     const char *arch;
     char key[KEY];
+    const char *asked[ASKED]; /* [n_asked] names that were looked up: others are refuse_rest()'s */
+    int n_asked;
 };
 
 static const char *key_of(struct meta *m, const char *name)
 {
+    if (m->n_asked == ASKED)
+        BUG("more than %d keys of metadata", ASKED);
+    m->asked[m->n_asked++] = name;
     snprintf(m->key, sizeof m->key, "%s.%s", m->arch, name);
     return m->key;
 }
@@ -56,6 +61,45 @@ static int refuse_unless(struct meta *m, const char *name, double value, const c
     return x == value ? 0 : err("metadata '%s' is %g: %s is not supported", m->key, x, what);
 }
 
+/* Is a key of the architecture's one that was read, or that changes nothing? */
+static bool is_known(const struct meta *m, const char *name, size_t n)
+{
+    // the latter: only for other types of scaling, or for nobody
+    static const char *const harmless[] = {"rope.scaling.original_context_length",
+                                           "rope.scaling.finetuned", "tensor_data_layout"};
+    bool known = false;
+    for (int i = 0; i < m->n_asked; i++)
+        known = known || (strlen(m->asked[i]) == n && !memcmp(m->asked[i], name, n));
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        known = known || (strlen(harmless[i]) == n && !memcmp(harmless[i], name, n));
+    return known;
+}
+
+/* Keys of the architecture's that nothing here looked at may change what a model computes. */
+static int refuse_rest(const struct meta *m, bool rotary)
+{
+    struct buf names = {0};
+    const size_t arch = strlen(m->arch);
+    int n = 0;
+    for (size_t i = 0; i < m->g->n_pairs; i++) {
+        const struct gguf_string k = m->g->pair[i].key;
+        if (k.n <= arch || memcmp(k.s, m->arch, arch) || k.s[arch] != '.' ||
+            is_known(m, k.s + arch + 1, k.n - arch - 1))
+            continue;
+        if (!rotary && k.n > arch + 6 && !memcmp(k.s + arch, ".rope.", 6))
+            continue; // nobody turns anything
+        if (n++ < NAMED)
+            buf_printf(&names, "%s'%.*s'", n > 1 ? ", " : "", (int)(k.n < 80 ? k.n : 80), k.s);
+    }
+    if (n > NAMED)
+        buf_printf(&names, " and %d more", n - NAMED);
+    if (n)
+        err("metadata %s: not known here, and so perhaps a change of what the model computes",
+            names.p ? names.p : "");
+    buf_free(&names);
+    return n ? -1 : 0;
+}
+
 static int refuse(struct meta *m, const struct transformer_dims *d)
 {
     int window = 0;
@@ -71,6 +115,9 @@ static int refuse(struct meta *m, const struct transformer_dims *d)
     if (!causal)
         return err("metadata '%s' is false: only causal attention is supported", m->key);
     return refuse_unless(m, "expert_count", 0, "a mixture of experts") ||
+                   refuse_unless(m, "expert_used_count", 0, "a mixture of experts") ||
+                   refuse_unless(m, "vocab_size", d->vocab, "another number than of embeddings") ||
+                   refuse_unless(m, "pooling_type", 0, "pooling") ||
                    refuse_unless(m, "attention.max_alibi_bias", 0, "a bias by distance") ||
                    refuse_unless(m, "attention.clamp_kqv", 0, "clamping") ||
                    refuse_unless(m, "attention.scale", 0, "another scale of attention") ||
@@ -79,7 +126,7 @@ static int refuse(struct meta *m, const struct transformer_dims *d)
                    refuse_unless(m, "embedding_scale", 1, "a scale on embeddings") ||
                    refuse_unless(m, "residual_scale", 1, "a scale on the residual stream")
                ? -1
-               : 0;
+               : refuse_rest(m, !(arch_rows[d->arch].traits & ARCH_LEARNED));
 }
 
 /* ---- dims ---- */
@@ -259,12 +306,13 @@ static const struct gguf_tensor *find(const struct gguf *g, const struct param *
 }
 
 /* Tensors that no parameter stands for would silently be left out of the computation. */
-static int check_all_used(const struct gguf *g, const struct store *s)
+static int check_all_used(const struct gguf *g, const struct transformer *m)
 {
+    const bool divided = m->dims.rope.scaling == ROPE_SCALING_TABLE;
     for (size_t i = 0; i < g->n_tensors; i++) {
         char name[GGUF_NAME];
         snprintf(name, sizeof name, "%.*s", (int)g->tensor[i].name.n, g->tensor[i].name.s);
-        if (!store_find(s, name) && strcmp(name, "rope_freqs.weight"))
+        if (!store_find(&m->store, name) && !(divided && !strcmp(name, "rope_freqs.weight")))
             return err("tensor '%s' has no place in this architecture", name);
     }
     return 0;
@@ -278,7 +326,7 @@ static int map(const struct gguf *g, struct transformer *m)
         if (!t || store_map(p, dtype_of(t->type_id), t->data))
             return -1;
     }
-    return check_all_used(g, &m->store);
+    return check_all_used(g, m);
 }
 
 static int decode(const struct gguf *g, struct transformer *m)
@@ -297,7 +345,7 @@ static int decode(const struct gguf *g, struct transformer *m)
             from.dt->decode(&from, r, p->latent + r * cols);
     }
     store_project(&m->store);
-    return check_all_used(g, &m->store);
+    return check_all_used(g, m);
 }
 
 static void close_file(void *file)

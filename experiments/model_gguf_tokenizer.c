@@ -47,6 +47,13 @@ static void *numbers(const struct gguf_pair *p)
     return copy;
 }
 
+/* What a list is of: some writers have u32 for small numbers, the same bytes as i32. */
+static enum gguf_kind kind_of_types(const struct gguf *g)
+{
+    const struct gguf_pair *p = gguf_find(g, TOKENIZER "token_type");
+    return p && p->kind == GGUF_U32 ? GGUF_U32 : GGUF_I32;
+}
+
 /* Tokens that have to be: of the same number, of the kind they have to be. */
 static int read_tokens(const struct gguf *g, struct tokenizer_parts *p, struct lists *l)
 {
@@ -57,7 +64,7 @@ static int read_tokens(const struct gguf *g, struct tokenizer_parts *p, struct l
     p->n = (size_t)list->n;
     if (!(l->token = texts(list)))
         return -1;
-    rc = gguf_meta_list(g, TOKENIZER "token_type", GGUF_I32, p->n, &list);
+    rc = gguf_meta_list(g, TOKENIZER "token_type", kind_of_types(g), p->n, &list);
     if (rc < 0 || (!rc && !(l->type = numbers(list))))
         return -1;
     rc = gguf_meta_list(g, TOKENIZER "scores", GGUF_F32, p->n, &list);

@@ -205,6 +205,10 @@ enum wrong {
     EOS_TEXT,
     BOS_WANTED,
     SPACE,
+    UNSIGNED_TYPES,
+    UNKNOWN_KEYS,
+    HARMLESS_KEYS,
+    VOCAB_SIZE,
 };
 
 static void tokens(struct gguf_write *w, size_t n)
@@ -221,6 +225,9 @@ static void wrong(struct gguf_write *w, int what)
 {
     static const int32_t list[300] = {2, 2, 2};
     static const uint8_t bytes[257];
+    static uint32_t ones[257];
+    for (int i = 0; i < 257; i++)
+        ones[i] = VOCAB_NORMAL;
     switch ((enum wrong)what) {
     case WINDOW:
         gguf_write_u32(w, "llama.attention.sliding_window", TINY_CONTEXT - 1);
@@ -334,6 +341,22 @@ static void wrong(struct gguf_write *w, int what)
     case SPACE:
         gguf_write_bool(w, "tokenizer.ggml.add_space_prefix", true);
         break;
+    case UNSIGNED_TYPES:
+        gguf_write_list(w, "tokenizer.ggml.token_type", GGUF_U32, 257, ones);
+        break;
+    case UNKNOWN_KEYS:
+        gguf_write_f32(w, "llama.attn_logit_softcapping", 50);
+        gguf_write_f32(w, "llama.rope.scaling.yarn_ext_factor", 1);
+        break;
+    case HARMLESS_KEYS:
+        gguf_write_u32(w, "llama.rope.scaling.original_context_length", 64);
+        gguf_write_bool(w, "llama.rope.scaling.finetuned", true);
+        gguf_write_text(w, "llama.tensor_data_layout", "Meta AI original pth");
+        gguf_write_u32(w, "llamas.other", 2);
+        break;
+    case VOCAB_SIZE:
+        gguf_write_u32(w, "llama.vocab_size", 300);
+        break;
     }
 }
 
@@ -397,6 +420,11 @@ static void what_is_wrong_is_said(void **state)
         {EOS_TEXT, "tokenizer.ggml.eos_token_id", "is string"},
         {BOS_WANTED, NULL, "BOS is wanted"},
         {SPACE, NULL, "a space in front of text"},
+        {UNSIGNED_TYPES, "tokenizer.ggml.token_type", NULL},
+        {UNKNOWN_KEYS, NULL,
+         "metadata 'llama.attn_logit_softcapping', 'llama.rope.scaling.yarn_ext_factor': not"},
+        {HARMLESS_KEYS, NULL, NULL},
+        {VOCAB_SIZE, "llama.vocab_size", "'llama.vocab_size' is 300"},
     };
     const char *path = scratch_path(*state, "m.gguf");
     struct transformer m, got;
