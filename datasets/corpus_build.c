@@ -304,7 +304,8 @@ static int check_context(const struct corpus_spec *spec, const struct corpus_par
     for (int i = 0; i < 2; i++) {
         if (i == CORPUS_VALID && spec->valid_fraction == 0)
             continue;
-        if (part[i].tokens <= spec->context)
+        // pairs need not fill a window
+        if (part[i].tokens <= (part[i].masked ? 1 : spec->context))
             return err("corpus: the %s part has %lld tokens, one context of %lld needs %lld: use "
                        "more text, a smaller context, or another valid_fraction%s",
                        i == CORPUS_TRAIN ? "training" : "validation", (long long)part[i].tokens,

@@ -45,7 +45,7 @@ struct corpus_spec {
     const char *tokenizer_path; /* file: relative to base_dir */
     const char *tokenizer_json; /* json */
     size_t n_tokenizer_json;    /* bytes of it */
-    int64_t context;            /* each part needs at least this many tokens and one; 0: any */
+    int64_t context;            /* each part without pairs needs this many tokens and one; 0: any */
     const char *base_dir;       /* what paths are relative to: the config's folder, "." */
     const char *cache_dir;      /* where corpora and fetched files are kept; made if need be */
 };

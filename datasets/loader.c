@@ -26,11 +26,13 @@ struct ahead {
 struct loader {
     const struct corpus *corpus;
     struct loader_spec spec;
-    int64_t tokens;  /* of the part */
-    int64_t windows; /* W */
+    int64_t tokens;      /* of the part */
+    int64_t windows;     /* W */
+    int64_t all_targets; /* tokens that the corpus has to be predicted */
     uint64_t key_order, key_offset;
-    int64_t *document; /* [documents] where they start; NULL without mask_documents */
+    int64_t *document; /* [documents] where they start; NULL if they are joined */
     int64_t documents;
+    struct packing packing; /* whole documents */
     struct ahead ahead;
     bool running; /* the thread */
 };
@@ -42,22 +44,36 @@ int64_t loader_windows(const struct loader *l)
     return l->windows;
 }
 
-/* The first token of the window of sample i. */
-static int64_t window_start(const struct loader *l, int64_t i)
+bool loader_apart(const struct loader *l)
+{
+    return l->document;
+}
+
+const struct packing *loader_packing(const struct loader *l)
+{
+    return l->spec.documents == LOADER_WHOLE ? &l->packing : NULL;
+}
+
+/* The window of sample i: where it starts, and the tokens that it reads in earnest. */
+static struct packing_window window_of(const struct loader *l, int64_t i)
 {
     const int64_t T = l->spec.context, W = l->windows;
-    if (!l->spec.shuffled)
-        return i * T;
-    const uint64_t epoch = (uint64_t)(i / W), room = (uint64_t)(l->tokens - 1 - W * T);
-    const uint64_t offset = rng_below(l->key_offset, epoch, room + 1);
-    const uint64_t window = shuffle_at(l->key_order, epoch, (uint64_t)W, (uint64_t)(i % W));
-    return (int64_t)offset + (int64_t)window * T;
+    const uint64_t epoch = (uint64_t)(i / W);
+    int64_t at = l->spec.shuffled
+                     ? (int64_t)shuffle_at(l->key_order, epoch, (uint64_t)W, (uint64_t)(i % W))
+                     : i;
+    if (l->spec.documents == LOADER_WHOLE)
+        return l->packing.window[at];
+    at *= T;
+    if (l->spec.shuffled)
+        at += (int64_t)rng_below(l->key_offset, epoch, (uint64_t)(l->tokens - 1 - W * T) + 1);
+    const int64_t left = l->tokens - 1 - at;
+    return (struct packing_window){at, (int32_t)(left < T ? left : T)};
 }
 
 int loader_length(const struct loader *l, int64_t i)
 {
-    const int64_t left = l->tokens - 1 - window_start(l, i);
-    return left < l->spec.context ? (int)left : l->spec.context;
+    return window_of(l, i).n;
 }
 
 /* The number of documents that start before token `at`. */
@@ -77,8 +93,9 @@ static int64_t documents_before(const struct loader *l, int64_t at)
 int loader_starts(const struct loader *l, int64_t i, int32_t *start)
 {
     if (!l->document)
-        BUG("loader_starts: the loader was opened without mask_documents");
-    const int64_t at = window_start(l, i), end = at + loader_length(l, i);
+        BUG("loader_starts: the loader's documents are joined");
+    const struct packing_window w = window_of(l, i);
+    const int64_t at = w.at, end = at + w.n;
     int n = 0;
     start[n++] = 0;
     for (int64_t d = documents_before(l, at + 1); d < l->documents && l->document[d] < end; d++)
@@ -101,8 +118,9 @@ static int apply_mask(const struct loader *l, int64_t at, int n, int32_t *target
 static int read_sample(const struct loader *l, int64_t i, int32_t *window, int32_t *tok,
                        int32_t *target)
 {
-    const int T = l->spec.context, n = loader_length(l, i);
-    const int64_t at = window_start(l, i);
+    const struct packing_window w = window_of(l, i);
+    const int T = l->spec.context, n = w.n;
+    const int64_t at = w.at;
     if (corpus_read(l->corpus, l->spec.side, at, n + 1, window))
         return -1;
     memcpy(tok, window, (size_t)n * sizeof *tok);
@@ -249,17 +267,74 @@ int loader_batch(struct loader *l, int64_t first, int n, int32_t *tok, int32_t *
 static int64_t count_windows(const struct loader *l)
 {
     const int64_t T = l->spec.context, fit = (l->tokens - 1) / T;
+    if (l->spec.documents == LOADER_WHOLE)
+        return l->packing.windows;
     if (!l->spec.shuffled)
         return (l->tokens - 1 + T - 1) / T;
     return fit > 1 ? fit - 1 : fit;
 }
 
+double loader_share(const struct loader *l)
+{
+    return l->spec.documents == LOADER_WHOLE && l->all_targets
+               ? (double)l->packing.targets / (double)l->all_targets
+               : 1;
+}
+
+/* Tokens of the part that the corpus' mask leaves to be predicted; -1 with err() set. */
+static int64_t count_targets(const struct loader *l)
+{
+    enum { BLOCK = 1 << 16 };
+    uint8_t *mask = mem_new(BLOCK, 1);
+    int64_t n = mask ? 0 : -1;
+    for (int64_t at = 0; n >= 0 && at < l->tokens; at += BLOCK) {
+        const int64_t some = l->tokens - at < BLOCK ? l->tokens - at : BLOCK;
+        const int r = corpus_read_mask(l->corpus, l->spec.side, at, some, mask);
+        for (int64_t i = 0; !r && i < some; i++)
+            n += mask[i];
+        n = r ? -1 : n;
+    }
+    free(mask);
+    return n;
+}
+
+/* Is there something to predict? A part that is all prompt would be read for nothing. */
+static int check_targets(const struct loader *l)
+{
+    const char *path = h5file_path(l->corpus->file), *side = corpus_side_names[l->spec.side];
+    if (!l->all_targets)
+        return err("%s: the %s part has no token that is to be predicted", path, side);
+    if (!l->windows)
+        return err("%s: no prompt of the %s part leaves room for its completion in a context of %d "
+                   "tokens",
+                   path, side, l->spec.context);
+    return 0;
+}
+
+/* What depends on the corpus. */
+static int look(struct loader *l)
+{
+    const struct loader_spec *spec = &l->spec;
+    const bool whole = spec->documents == LOADER_WHOLE;
+    if (spec->documents != LOADER_JOINED &&
+        !(l->document = corpus_documents(l->corpus, spec->side)))
+        return -1;
+    if (whole && packing_make(&l->packing, l->corpus, spec->side, l->document, spec->context))
+        return -1;
+    l->windows = count_windows(l);
+    l->all_targets = l->tokens;
+    if (l->corpus->part[spec->side].masked && (l->all_targets = count_targets(l)) < 0)
+        return -1;
+    return check_targets(l);
+}
+
 int loader_open(struct loader **out, const struct corpus *c, const struct loader_spec *spec)
 {
     const int64_t tokens = c->part[spec->side].tokens;
+    const bool whole = spec->documents == LOADER_WHOLE;
     if (spec->context < 1)
         BUG("loader_open: a context of %d tokens", spec->context);
-    if (tokens < 2 || (spec->shuffled && tokens <= spec->context))
+    if (tokens < 2 || (spec->shuffled && !whole && tokens <= spec->context))
         return err("%s: the %s part has %lld tokens; one context of %d needs %d",
                    h5file_path(c->file), corpus_side_names[spec->side], (long long)tokens,
                    spec->context, spec->context + 1);
@@ -269,12 +344,10 @@ int loader_open(struct loader **out, const struct corpus *c, const struct loader
     l->corpus = c;
     l->spec = *spec;
     l->tokens = tokens;
-    l->windows = count_windows(l);
     l->key_order = rng_key(spec->seed, "loader order");
     l->key_offset = rng_key(spec->seed, "loader offset");
     l->documents = c->part[spec->side].documents;
-    if ((spec->mask_documents && !(l->document = corpus_documents(c, spec->side))) ||
-        (spec->prefetch && start_thread(l))) {
+    if (look(l) || (spec->prefetch && start_thread(l))) {
         loader_close(l);
         return -1;
     }
@@ -291,5 +364,6 @@ void loader_close(struct loader *l)
     free(l->ahead.target);
     free(l->ahead.error);
     free(l->document);
+    packing_free(&l->packing);
     free(l);
 }

@@ -65,7 +65,7 @@ static const struct field data_fields[] = {
     {AT(valid), .type = FIELD_ENUM, .names = valid_names, .def = "hash", .when = "valid_fraction",
      .doc = "validate on documents chosen by their hash, or on the tail of the text"},
     {AT(mask_documents), .type = FIELD_ENUM, .names = pairs_names, .def = "pairs",
-     .doc = "keep attention within a document; pairs: where text is prompts and completions"},
+     .doc = "keep attention within documents; pairs: whole prompts and completions alone"},
     {AT(parse_special), .type = FIELD_ENUM, .names = pairs_names, .def = "pairs",
      .doc = "take <|im_start|> and the like in text for the tokens they name, as prompts do"},
     {0},

@@ -120,9 +120,7 @@ int contrast_run(struct contrast *c, struct feed *f, struct transformer *m,
                  struct transformer *reference, int64_t windows, const char *label)
 {
     struct pair p = {.sum = c, .m = m, .reference = reference};
-    const struct plan_args plan = {.n_seqs = f->most,
-                                   .T = f->T,
-                                   .parts = f->mask_documents ? f->T : 1};
+    const struct plan_args plan = {.n_seqs = f->most, .T = f->T, .parts = f->apart ? f->T : 1};
     struct ctx ctx = {0};
     if (reference && reference->dims.vocab != m->dims.vocab)
         return err("a vocabulary of %d, the reference has one of %d", m->dims.vocab,

@@ -26,7 +26,8 @@ static int measure(struct train *t, struct metrics_valid *v, double *bytes)
     t->ctx.recording = t->ctx.training = false;
     const int rc = feed_evaluate(t->valid, t->m, &t->ctx, windows, "evaluate", &loss);
     // the bytes of the scored tokens: all of the part's, or in proportion
-    *bytes = (double)t->valid_bytes * (double)windows / (double)all;
+    *bytes =
+        (double)t->valid_bytes * loader_share(t->valid->loader) * (double)windows / (double)all;
     *v = (struct metrics_valid){.step = t->state.step,
                                 .loss = loss.count ? loss.nll / (double)loss.count : NAN,
                                 .tokens = loss.count,

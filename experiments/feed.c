@@ -6,15 +6,15 @@
 #include "experiments/interrupt.h"
 #include "experiments/progress.h"
 
-int feed_init(struct feed *f, struct loader *loader, int64_t T, int64_t most, bool mask_documents)
+int feed_init(struct feed *f, struct loader *loader, int64_t T, int64_t most)
 {
     const size_t n = (size_t)(T * most);
-    *f = (struct feed){.loader = loader, .T = T, .most = most, .mask_documents = mask_documents};
+    *f = (struct feed){.loader = loader, .T = T, .most = most, .apart = loader_apart(loader)};
     f->tok = mem_new(n, sizeof *f->tok);
     f->pos = mem_new(n, sizeof *f->pos);
     f->target = mem_new(n, sizeof *f->target);
     f->row_id = mem_new(n, sizeof *f->row_id);
-    f->seqs = mem_new(mask_documents ? n : (size_t)most, sizeof *f->seqs);
+    f->seqs = mem_new(f->apart ? n : (size_t)most, sizeof *f->seqs);
     if (!f->tok || !f->pos || !f->target || !f->row_id || !f->seqs) {
         feed_free(f);
         return err_in("batch of %lld tokens", (long long)(T * most));
@@ -38,8 +38,12 @@ static int cut(struct feed *f, int64_t sample, int64_t row, int n)
     int32_t *starts = f->pos + row; // free until the positions are written
     int parts = 1;
     starts[0] = 0;
-    if (f->mask_documents)
+    if (f->apart) {
+        const int32_t end = loader_length(f->loader, sample);
         parts = loader_starts(f->loader, sample, starts);
+        if (end < f->T)
+            starts[parts++] = end;
+    }
     for (int i = 0; i < parts; i++) {
         const int64_t start = starts[i], end = i + 1 < parts ? starts[i + 1] : f->T;
         f->seqs[n + i] = (struct sequence){.start = row + start, .len = end - start};

@@ -1,5 +1,6 @@
 /* Batches for the model out of a corpus: n windows of T tokens as rows, their positions, targets,
-   and, where documents are masked, a sequence for each document's part. */
+   and, unless documents are joined, a sequence for each document's part and one for what fills up
+   the window. */
 #ifndef ATTAR_EXPERIMENTS_FEED_H
 #define ATTAR_EXPERIMENTS_FEED_H
 
@@ -8,8 +9,8 @@
 
 struct feed {
     struct loader *loader;
-    int64_t T, most; /* tokens of a window; windows of a batch at most */
-    bool mask_documents;
+    int64_t T, most;             /* tokens of a window; windows of a batch at most */
+    bool apart;                  /* documents are not joined */
     int32_t *tok, *pos, *target; /* [most * T] */
     uint64_t *row_id;
     struct sequence *seqs;
@@ -17,7 +18,7 @@ struct feed {
 };
 
 /* Owns the arrays, not the loader. 0, or -1 with err() set. */
-int feed_init(struct feed *f, struct loader *loader, int64_t T, int64_t most, bool mask_documents);
+int feed_init(struct feed *f, struct loader *loader, int64_t T, int64_t most);
 void feed_free(struct feed *f);
 
 /* Makes f->batch (and f->target) of windows [first, first + n), n <= most. 0 or -1. */

@@ -190,10 +190,12 @@ void run_stage_spec(const struct config *c, int stage, struct corpus_spec *spec)
     spec->completion_key = f->completion_key;
 }
 
-bool run_masks(const struct config *c, bool has_pairs)
+enum loader_documents run_documents(const struct config *c, bool has_pairs)
 {
-    return c->data.mask_documents == PAIRS_TRUE ||
-           (c->data.mask_documents == PAIRS_ALONE && has_pairs);
+    const int mask = c->data.mask_documents;
+    return mask == PAIRS_TRUE                 ? LOADER_MASKED
+           : mask == PAIRS_ALONE && has_pairs ? LOADER_WHOLE
+                                              : LOADER_JOINED;
 }
 
 static int building(void *arg, const char *what, int64_t done, int64_t total)

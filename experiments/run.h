@@ -14,6 +14,7 @@
 
 #include "datasets/corpus.h"
 #include "datasets/corpus_build.h"
+#include "datasets/loader.h"
 #include "datasets/tokenizer.h"
 #include "experiments/config.h"
 #include "experiments/summary.h"
@@ -66,8 +67,8 @@ void run_corpus_spec(const struct config *c, struct corpus_spec *spec);
  */
 void run_stage_spec(const struct config *c, int stage, struct corpus_spec *spec);
 
-/* Is attention kept within the documents of such a text? By the config's mask_documents. */
-bool run_masks(const struct config *c, bool has_pairs);
+/* How the documents of such a text lie in windows, by the config's mask_documents. */
+enum loader_documents run_documents(const struct config *c, bool has_pairs);
 
 /* Builds it if need be, with progress, and opens it. 0, or -1 with err() set. */
 int run_open_corpus(const struct corpus_spec *spec, struct corpus *c);

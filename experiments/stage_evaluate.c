@@ -177,9 +177,9 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
                    const struct config_evaluate *e, struct summary_row *row)
 {
     const int64_t T = m->dims.context, most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
-    const bool mask = run_masks(r->config, r->corpus.part[CORPUS_VALID].masked);
+    const bool pairs = r->corpus.part[CORPUS_VALID].masked;
     const struct loader_spec spec = {.side = CORPUS_VALID,
-                                     .mask_documents = mask,
+                                     .documents = run_documents(r->config, pairs),
                                      .prefetch = true,
                                      .context = (int)T};
     struct loader *loader = NULL;
@@ -190,14 +190,16 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
     if (reference && reference->dims.context < T)
         return err("a context of %d, the reference has one of %d", m->dims.context,
                    reference->dims.context);
-    int rc =
-        loader_open(&loader, &r->corpus, &spec) || feed_init(&feed, loader, T, most, mask) ? -1 : 0;
+    int rc = loader_open(&loader, &r->corpus, &spec) || feed_init(&feed, loader, T, most) ? -1 : 0;
     if (!rc) {
         const int64_t all = loader_windows(loader), some = (e->tokens + T - 1) / T;
         const int64_t windows = e->tokens && some < all ? some : all;
-        const double bytes =
-            (double)r->corpus.part[CORPUS_VALID].loss_bytes * (double)windows / (double)all;
+        const double bytes = (double)r->corpus.part[CORPUS_VALID].loss_bytes *
+                             loader_share(loader) * (double)windows / (double)all;
         rc = contrast_run(&sum, &feed, m, reference, windows, row->name);
+        if (!rc && !sum.count)
+            rc = err("tokens: there is nothing to be predicted in the first %lld",
+                     (long long)e->tokens);
         row->loss = sum.nll / (double)sum.count;
         row->perplexity = exp(row->loss);
         row->bits_per_byte = sum.nll / log(2) / bytes;

@@ -9,7 +9,8 @@ static bool masks(const struct config *c, int stage)
 {
     struct corpus_spec spec;
     run_stage_spec(c, stage, &spec);
-    return run_masks(c, c->data.mask_documents == PAIRS_ALONE && corpus_shows_pairs(&spec));
+    const bool pairs = c->data.mask_documents == PAIRS_ALONE && corpus_shows_pairs(&spec);
+    return run_documents(c, pairs) != LOADER_JOINED;
 }
 
 struct plan_args stage_plan_pass(const struct config_stage *s, int64_t T, bool masked,

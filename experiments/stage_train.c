@@ -232,18 +232,34 @@ static int open_text(struct stage *s)
 static int open_loader(struct stage *s, enum corpus_side side, struct loader **loader,
                        struct feed *feed)
 {
-    const bool mask = run_masks(s->run->config, s->corpus->part[side].masked);
+    const bool pairs = s->corpus->part[side].masked;
     const int T = s->model.dims.context;
     const struct loader_spec spec = {.side = side,
                                      .shuffled = side == CORPUS_TRAIN,
-                                     .mask_documents = mask,
+                                     .documents = run_documents(s->run->config, pairs),
                                      .prefetch = true,
                                      .context = T,
                                      .seed = (uint64_t)s->run->config->seed};
     const int64_t micro = config_micro_batch(&s->config->train, T);
-    return loader_open(loader, s->corpus, &spec) || feed_init(feed, *loader, T, micro / T, mask)
-               ? -1
-               : 0;
+    return loader_open(loader, s->corpus, &spec) || feed_init(feed, *loader, T, micro / T) ? -1 : 0;
+}
+
+/* Pairs that a context of T tokens is too short for. */
+static void warn_of_long(const struct stage *s, const struct loader *l, enum corpus_side side)
+{
+    const struct packing *p = loader_packing(l);
+    const int T = s->model.dims.context;
+    if (p && p->left_out)
+        err_warn("%s: %lld of %lld pairs of the %s part are left out: in a context of %d tokens "
+                 "nothing of their completion is to be predicted (the first is number %lld, of "
+                 "%lld tokens)",
+                 s->config->name, (long long)p->left_out,
+                 (long long)s->corpus->part[side].documents, corpus_side_names[side], T,
+                 (long long)p->first + 1, (long long)p->length);
+    if (p && p->cut)
+        err_warn("%s: %lld pairs of the %s part are longer than the context of %d tokens: their "
+                 "completions are cut there",
+                 s->config->name, (long long)p->cut, corpus_side_names[side], T);
 }
 
 static int open_loaders(struct stage *s)
@@ -254,9 +270,13 @@ static int open_loaders(struct stage *s)
     if (config_batch_check(&s->config->train, s->model.dims.context) ||
         open_loader(s, CORPUS_TRAIN, &s->train, &s->train_feed))
         return -1;
+    warn_of_long(s, s->train, CORPUS_TRAIN);
     if (s->corpus->part[CORPUS_VALID].tokens < 2)
         return 0;
-    return open_loader(s, CORPUS_VALID, &s->valid, &s->valid_feed);
+    if (open_loader(s, CORPUS_VALID, &s->valid, &s->valid_feed))
+        return -1;
+    warn_of_long(s, s->valid, CORPUS_VALID);
+    return 0;
 }
 
 /* A prompt that does not work would end the run at its first sample. */

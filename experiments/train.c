@@ -280,6 +280,22 @@ static int counted(struct train *t, int64_t batch, struct loss *loss)
     return rc;
 }
 
+/* A batch that is all prompt teaches nothing: its step is over, and the run goes on behind it. */
+static int skip(struct train *t, int64_t batch)
+{
+    t->state.step++;
+    t->state.left = LEFT_EVALUATION;
+    t->state.sample += batch;
+    t->state.tokens += batch * t->train->T;
+    if (!t->skipped)
+        err_warn("step %lld: no token of the batch has a target: it is skipped, as later ones are "
+                 "(metrics.jsonl names them)",
+                 (long long)t->state.step);
+    t->skipped = true;
+    return metrics_event(&t->metrics, t->state.step, "skipped",
+                         "no token of the batch has a target");
+}
+
 /* One optimizer step. 0; 1: interrupted, nothing has changed; -1 with err() set. */
 static int step(struct train *t, const struct schedule *schedule)
 {
@@ -293,7 +309,7 @@ static int step(struct train *t, const struct schedule *schedule)
     if (rc)
         return rc;
     if (!sum.count)
-        return err("step %lld: no token of the batch has a target", (long long)t->state.step + 1);
+        return skip(t, batch);
     store_pullback(trained(t));
     const double loss = sum.nll / (double)sum.count;
     const struct store *moved = scales_only(t) ? &t->blocks->qat.scales : trained(t);
@@ -358,7 +374,7 @@ static size_t arena_size(const struct train *t)
 {
     const bool acts = t->blocks && t->stage->qat.activations;
     struct lora_args lora;
-    struct plan_args args = stage_plan_pass(t->stage, t->train->T, t->train->mask_documents, &lora);
+    struct plan_args args = stage_plan_pass(t->stage, t->train->T, t->train->apart, &lora);
     args.n_seqs = t->train->most;
     args.teacher = t->teacher ? &t->teacher->dims : NULL;
     args.rounds = acts ? &t->blocks->recipe : NULL;

@@ -42,6 +42,7 @@ struct train {
     int64_t saved_step; /* of the last good one, -1: none */
     double retry;       /* seconds until a failed save is tried again; 0: the last one was good */
     double gemm_peak;   /* GFLOP/s; 0: not measured yet */
+    bool skipped;       /* a batch without a target, which was said */
 };
 
 enum train_end { TRAIN_DONE, TRAIN_STOPPED };

@@ -266,9 +266,9 @@ static void test_documents_are_masked(void **state)
     for (int side = 0; side < 2; side++) {
         const struct loader_spec spec = {.side = (enum corpus_side)side,
                                          .shuffled = side == 0,
-                                         .mask_documents = true};
+                                         .documents = LOADER_MASKED};
         struct loader_spec bare_spec = spec;
-        bare_spec.mask_documents = false;
+        bare_spec.documents = LOADER_JOINED;
         struct loader *l = open_loader(&c, spec), *bare = open_loader(&c, bare_spec);
         for (int64_t i = 0; i < loader_windows(l); i++) {
             int32_t tok[T], target[T], same[T], plain[T], start[T], want[T];
@@ -288,6 +288,68 @@ static void test_documents_are_masked(void **state)
         loader_close(l);
         loader_close(bare);
     }
+    corpus_close(&c);
+}
+
+/* Pairs that are whole: in every epoch each comes once, all of its completion predicted and nothing
+   else, and starts where loader_starts() says. */
+static void test_whole_pairs(void **state)
+{
+    struct corpus c;
+    make(*state, 500, true, &c);
+    for (int side = 0; side < 2; side++) {
+        const int64_t D = c.part[side].documents;
+        struct loader *l = open_loader(&c, (struct loader_spec){.side = (enum corpus_side)side,
+                                                                .shuffled = side == 0,
+                                                                .documents = LOADER_WHOLE});
+        const int64_t W = loader_windows(l);
+        assert_true(loader_apart(l) && loader_share(l) == 1);
+        for (int64_t epoch = 0; epoch < (side ? 1 : 3); epoch++) {
+            char *seen = calloc(500, 1);
+            int64_t pairs = 0, targets = 0;
+            for (int64_t i = epoch * W; i < (epoch + 1) * W; i++) {
+                int32_t tok[T], target[T], start[T];
+                assert_int_equal(loader_batch(l, i, 1, tok, target), 0);
+                const int n = loader_length(l, i), starts = loader_starts(l, i, start);
+                for (int k = 0; k < starts; k++) { // "12+12=24|", the last one's end a target alone
+                    const int end = k + 1 < starts ? start[k + 1] : n;
+                    int number = 0, t = start[k];
+                    for (; tok[t] != '+'; t++)
+                        number = 10 * number + tok[t] - '0';
+                    assert_true(number < 500 && !seen[number]++);
+                    for (t = start[k]; t < end; t++)
+                        assert_int_equal(target[t] != -1,
+                                         tok[t] != c.eot && t >= start[k] + (number < 10    ? 3
+                                                                             : number < 100 ? 5
+                                                                                            : 7));
+                    pairs++;
+                }
+                for (int t = 0; t < T; t++)
+                    targets += target[t] != -1;
+                for (int t = n; t < T; t++)
+                    assert_int_equal(target[t], -1);
+            }
+            assert_int_equal(pairs, D);
+            assert_int_equal(targets, c.part[side].loss_bytes + D);
+            free(seen);
+        }
+        loader_close(l);
+    }
+    corpus_close(&c);
+}
+
+static void test_nothing_to_predict(void **state)
+{
+    struct corpus c;
+    struct loader *l;
+    make(*state, 100, true, &c);
+    struct loader_spec spec = {.documents = LOADER_WHOLE, .context = 2};
+    assert_int_equal(loader_open(&l, &c, &spec), -1);
+    assert_non_null(strstr(err_text(), "no prompt of the train part leaves room"));
+    spec.context = 10000; // more than there are: whole pairs need not fill it
+    assert_int_equal(loader_open(&l, &c, &spec), 0);
+    assert_int_equal(loader_windows(l), 1);
+    loader_close(l);
     corpus_close(&c);
 }
 
@@ -335,6 +397,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sequential, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_prompts_are_ignored, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_documents_are_masked, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_whole_pairs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_to_predict, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_small_parts, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

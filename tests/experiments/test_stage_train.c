@@ -145,6 +145,64 @@ static void a_checkpoint_is_a_start(void **state)
     spawn_says(folder, "runs/none.h5: No such file");
 }
 
+/* Fourteen prompts of three letters, each with a word of its own. */
+static const char *const words[] = {"apple", "bread", "cloud", "delta", "eagle", "flame", "grape",
+                                    "honey", "igloo", "jewel", "knife", "lemon", "mango", "night"};
+enum { WORDS = sizeof words / sizeof *words };
+
+static void write_words(void)
+{
+    FILE *pairs = fopen(at("more.jsonl"), "w"), *prompts = fopen(at("prompts.jsonl"), "w");
+    assert_true(pairs && prompts);
+    for (int i = 0; i < WORDS; i++) {
+        fprintf(pairs, "{\"prompt\": \"%c%c:\", \"completion\": \" %s\"}\n", 'a' + i, 'b' + i,
+                words[i]);
+        fprintf(prompts, "{\"prompt\": \"%c%c:\"}\n", 'a' + i, 'b' + i);
+    }
+    assert_int_equal(fclose(pairs) | fclose(prompts), 0);
+}
+
+/* Pairs learn nothing of those beside them: a prompt alone is answered as it was learnt. */
+static void each_prompt_has_its_answer(void **state)
+{
+    (void)state;
+    write_words();
+    spawn_expect(
+        folder, 0,
+        "run t.yaml model.n_layers=2 model.d_model=64 model.n_heads=4 model.d_ff=128 "
+        "model.context=64 finetune.batch_tokens=256 finetune.steps=120 finetune.precision=f32 "
+        "data.valid_fraction=0");
+    spawn_expect(folder, 0, "generate -m runs/t -n 12 --temp 0 --prompts prompts.jsonl");
+    for (int i = 0; i < WORDS; i++) {
+        char line[100];
+        snprintf(line, sizeof line, "\"index\": %d, \"sample\": 0, \"text\": \" %s\"", i, words[i]);
+        spawn_says(folder, line);
+    }
+}
+
+/* A prompt longer than several batches is left out, and said; where documents are joined its
+   batches are skipped. */
+static void a_prompt_longer_than_batches(void **state)
+{
+    (void)state;
+    FILE *f = fopen(at("more.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 80; i++)
+        fprintf(f, "{\"prompt\": \"%0*d\", \"completion\": \" so\"}\n", i == 9 ? 2000 : 4, i);
+    assert_int_equal(fclose(f), 0);
+    spawn_expect(folder, 0, "run t.yaml data.valid_fraction=0 finetune.batch_tokens=64");
+    spawn_says(folder, "finetune: 1 of 80 pairs of the train part are left out: in a context of 32 "
+                       "tokens nothing of their completion is to be predicted (the first is number "
+                       "10, of 2004 tokens)");
+    spawn_expect(folder, 0,
+                 "run t.yaml name=joined data.valid_fraction=0 data.mask_documents=false "
+                 "finetune.batch_tokens=64");
+    spawn_says(folder, "no token of the batch has a target: it is skipped");
+    spawn_expect(folder, 1, "run t.yaml name=none data.valid_fraction=0 model.context=2");
+    spawn_says(folder, "no prompt of the train part leaves room for its completion in a context of "
+                       "2 tokens");
+}
+
 /* What can only fail hours later is looked at before the first step. */
 static void a_prompt_that_is_too_long_is_refused_at_once(void **state)
 {
@@ -162,10 +220,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(only_completions_are_learnt),
-        TEST(finetuning_goes_on_where_it_stopped),
-        TEST(a_checkpoint_is_a_start),
-        TEST(a_prompt_that_is_too_long_is_refused_at_once),
+        TEST(only_completions_are_learnt), TEST(finetuning_goes_on_where_it_stopped),
+        TEST(each_prompt_has_its_answer),  TEST(a_prompt_longer_than_batches),
+        TEST(a_checkpoint_is_a_start),     TEST(a_prompt_that_is_too_long_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
