@@ -1,9 +1,9 @@
 #include "datasets/jsonl.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/jsontext.h"
 
 static int no_key(json_t *line, const char *text, const char *prompt, const char *completion)
 {
@@ -54,12 +54,11 @@ static int take(const struct jsonl_keys *keys, json_t *line, struct buf *out, st
 int jsonl_parse(const struct jsonl_keys *keys, const char *s, size_t n, struct buf *out,
                 struct jsonl_line *is)
 {
-    json_error_t e;
     buf_clear(out);
     *is = (struct jsonl_line){0};
-    json_t *line = json_loadb(s, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    json_t *line = jsontext_line(s, n);
     if (!line)
-        return err("column %d: %s", e.column, e.text);
+        return -1;
     const int r = take(keys, line, out, is);
     json_decref(line);
     return r;

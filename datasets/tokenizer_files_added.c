@@ -3,11 +3,11 @@
  * and TokenizersBackend): those of added_tokens_decoder by their ids, then what tokenizer_config
  * names as special. A token that the vocabulary has keeps its id, another takes the next one.
  */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "datasets/tokenizer_files.h"
 #include "datasets/tokenizer_parse.h"
@@ -27,10 +27,9 @@ static const json_t *content_of(const json_t *o)
 
 static json_t *parse(const struct tokenizer_text *text, const char *name)
 {
-    json_error_t e;
-    json_t *root = json_loadb(text->s, text->n, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = jsontext_parse(text->s, text->n, false);
     if (!root)
-        err("%s: line %d, column %d: %s", name, e.line, e.column, e.text);
+        err_in("%s", name);
     else if (!json_is_object(root))
         err("%s: no object", name);
     if (json_is_object(root))

@@ -1,9 +1,9 @@
 /* tokenizer_config.json */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "datasets/tokenizer_files.h"
 
@@ -52,10 +52,18 @@ int tokenizer_files_chat(struct tokenizer *t, const char *text, size_t n)
     return 0;
 }
 
+static bool is_flag(const json_t *o)
+{
+    return !o || json_is_boolean(o) || json_is_null(o);
+}
+
 static int read_flags(struct tokenizer *t, const json_t *root)
 {
     const json_t *bos = json_object_get(root, "add_bos_token");
     const json_t *eos = json_object_get(root, "add_eos_token");
+    if (!is_flag(bos) || !is_flag(eos))
+        return err("'%s' is neither true nor false",
+                   is_flag(bos) ? "add_eos_token" : "add_bos_token");
     if (json_is_true(bos) && t->bos < 0) {
         t->bos = t->role[TOKENIZER_BOS];
         if (t->bos < 0)
@@ -87,10 +95,9 @@ static void take_end(struct tokenizer *t, const json_t *value)
 
 int tokenizer_files_ends(struct tokenizer *t, const char *json, size_t n)
 {
-    json_error_t e;
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e), *value;
+    json_t *root = jsontext_parse(json, n, false), *value;
     if (!root)
-        return err("line %d, column %d: %s", e.line, e.column, e.text);
+        return -1;
     json_t *ids = json_object_get(root, "eos_token_id");
     size_t i;
     if (json_is_integer(ids))
@@ -113,10 +120,9 @@ int tokenizer_files_config(struct tokenizer *t, const char *json, size_t n)
                  {"unk_token", TOKENIZER_UNK},
                  {"sep_token", TOKENIZER_SEP},
                  {"pad_token", TOKENIZER_PAD}};
-    json_error_t e;
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = jsontext_parse(json, n, false);
     if (!root)
-        return err("line %d, column %d: %s", e.line, e.column, e.text);
+        return -1;
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         read_role(t, root, roles[i].key, roles[i].role);
     if (t->role[TOKENIZER_EOS] >= 0)

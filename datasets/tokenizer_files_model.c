@@ -8,11 +8,11 @@
  *     NormalizerSpec  1 name   2 precompiled_charsmap   3 add_dummy_prefix
  *                     4 remove_extra_whitespaces   5 escape_whitespaces
  */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/cursor.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "datasets/tokenizer_files.h"
 
@@ -277,14 +277,13 @@ bool tokenizer_files_is_model(const void *bytes, size_t n)
 struct tokenizer *tokenizer_files_model(const void *bytes, size_t n, const char *config,
                                         size_t n_config)
 {
-    json_error_t e;
     struct cursor c = {.base = bytes, .size = n};
     // the message's defaults
     struct model m = {
         .kind = MODEL_UNIGRAM, .id = {0, 1, 2, -1}, .prefix = true, .extra = true, .escape = true};
     struct tokenizer *t = NULL;
-    if (config && !(m.config = json_loadb(config, n_config, JSON_REJECT_DUPLICATES, &e)))
-        err("tokenizer_config.json: line %d: %s", e.line, e.text);
+    if (config && !(m.config = jsontext_parse(config, n_config, false)))
+        err_in("tokenizer_config.json");
     else if (!read_model(&m, &c))
         t = make(&m);
     json_decref(m.config);

@@ -1,9 +1,9 @@
 /* tokenizer.json: reading. */
-#include <jansson.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "datasets/bytelevel.h"
 #include "datasets/tokenizer_parse.h"
@@ -289,13 +289,8 @@ struct tokenizer *tokenizer_parse_root(const json_t *root)
 
 struct tokenizer *tokenizer_parse(const char *json, size_t n)
 {
-    json_error_t e;
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
-    if (!root) {
-        err("line %d, column %d: %s", e.line, e.column, e.text);
-        return NULL;
-    }
-    struct tokenizer *t = tokenizer_parse_root(root);
+    json_t *root = jsontext_parse(json, n, false);
+    struct tokenizer *t = root ? tokenizer_parse_root(root) : NULL;
     json_decref(root);
     return t;
 }

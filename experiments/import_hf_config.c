@@ -1,8 +1,8 @@
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/jsontext.h"
 #include "experiments/import_hf.h"
 
 enum { MOST = 1 << 24, NAMED = 6 };
@@ -465,10 +465,9 @@ static void read_root(struct reading *r, struct transformer_dims *d)
 
 int import_hf_dims(const char *json, size_t n, struct transformer_dims *dims)
 {
-    json_error_t e;
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = jsontext_parse(json, n, false);
     if (!root)
-        return err("line %d, column %d: %s", e.line, e.column, e.text);
+        return -1;
     struct reading r = {.root = root, .asked = json_object()};
     *dims = (struct transformer_dims){0};
     read_root(&r, dims);

@@ -1,11 +1,11 @@
 /* The files with a folder's tensors. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "experiments/import_hf.h"
 
@@ -64,15 +64,13 @@ static int open_shards(struct import_hf_shards *s, const char *folder, json_t *m
 static int open_index(struct import_hf_shards *s, const char *folder, const char *path)
 {
     struct buf text = {0};
-    json_error_t e;
     if (file_read(path, INDEX_MOST, &text)) {
         buf_free(&text);
         return -1;
     }
-    json_t *root = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = jsontext_parse(text.p ? text.p : "", text.n, false);
     buf_free(&text);
-    int rc = root ? open_shards(s, folder, json_object_get(root, "weight_map"))
-                  : err("line %d, column %d: %s", e.line, e.column, e.text);
+    const int rc = root ? open_shards(s, folder, json_object_get(root, "weight_map")) : -1;
     json_decref(root);
     return rc ? err_in("%s", path) : 0;
 }

@@ -1,10 +1,10 @@
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
+#include "autograd/base/jsontext.h"
 #include "datasets/tokenizer_files.h"
 #include "experiments/import_hf.h"
 
@@ -57,7 +57,7 @@ static int settle(struct files *f)
 static int vocab_of(const struct files *f)
 {
     const struct tokenizer_text *config = &f->text[MODEL_CONFIG];
-    json_t *root = config->s ? json_loadb(config->s, config->n, 0, NULL) : NULL;
+    json_t *root = config->s ? jsontext_parse(config->s, config->n, false) : NULL;
     const json_int_t n = json_integer_value(json_object_get(root, "vocab_size"));
     json_decref(root);
     return n > 0 && n < INT_MAX ? (int)n : 0;

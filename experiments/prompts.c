@@ -1,12 +1,12 @@
 #include "experiments/prompts.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
+#include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/spell.h"
 #include "experiments/decode.h"
@@ -66,6 +66,8 @@ static int take_stop(const json_t *list, struct prompt *p, struct pool *pool)
         const json_t *word = json_array_get(list, i);
         if (!json_is_string(word) || !json_string_length(word))
             return err("`stop` holds something else than texts");
+        if (strlen(json_string_value(word)) != json_string_length(word))
+            return err("`stop` holds a text with \\u0000: not supported");
         if (!(words[i] = pool_text(pool, json_string_value(word), json_string_length(word))))
             return -1;
     }
@@ -119,15 +121,18 @@ static int take(json_t *line, const struct tokenizer *t, int64_t context, struct
 static int add(struct prompts *out, const char *s, size_t n, const struct prompt_options *defaults,
                const struct tokenizer *t, int64_t context)
 {
-    json_error_t e;
     if (mem_grow(&out->p, &out->cap, out->n + 1, sizeof *out->p))
         return -1;
     struct prompt *p = &out->p[out->n++];
     *p = (struct prompt){.o = *defaults};
-    json_t *line = json_loadb(s, n, JSON_REJECT_DUPLICATES, &e);
+    json_t *line = jsontext_line(s, n);
     if (!line)
-        return err("column %d: %s", e.column, e.text);
-    const int rc = take(line, t, context, p, &out->pool);
+        return -1;
+    size_t id_bytes = 0;
+    const char *id = jsontext_member(s, n, "id", &id_bytes);
+    int rc = take(line, t, context, p, &out->pool);
+    if (!rc && id && !(p->id = pool_text(&out->pool, id, id_bytes))) // as it is written
+        rc = -1;
     json_decref(line);
     return rc;
 }

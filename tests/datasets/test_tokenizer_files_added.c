@@ -48,7 +48,8 @@ static void has(const struct tokenizer *t, const char *content, int id, enum voc
 static void tokens_of_the_config_are_added(void **state)
 {
     (void)state;
-    struct tokenizer *t = opened("{\"eos_token\": \"<|im_end|>\", \"added_tokens_decoder\": {"
+    struct tokenizer *t = opened("{\"model_max_length\": 1000000000000000019884624838656, "
+                                 "\"eos_token\": \"<|im_end|>\", \"added_tokens_decoder\": {"
                                  "\"258\": {\"content\": \"<tool>\", \"special\": false}, "
                                  "\"257\": {\"content\": \"<|im_end|>\", \"special\": true}}}",
                                  NULL, NULL, 300);
@@ -90,6 +91,8 @@ static void ids_that_disagree_are_refused(void **state)
          "lstrip"},
         {"{}", "{\"<x>\": 300}", "'<x>' has the id 300"},
         {"{}", "{\"<x>\": \"257\"}", "added_tokens.json: '<x>' has no id"},
+        {"{\"add_bos_token\": NaN}", NULL, "'add_bos_token' is neither"},
+        {"{\"add_eos_token\": 7}", NULL, "'add_eos_token' is neither"},
         {"[]", NULL, "tokenizer_config.json: no object"},
         {"{}", "{", "added_tokens.json: line 1"},
     };

@@ -229,6 +229,21 @@ static void many_prompts_at_once(void **state)
     assert_int_equal(out.n, again.n);
 }
 
+/* Ids are only passed on; a byte order mark in front and \\u0000 inside are text like any other. */
+static void ids_come_back_as_they_were_given(void **state)
+{
+    const char *file = scratch_path(*state, "prompts.jsonl");
+    scratch_text(file,
+                 "\xef\xbb\xbf{\"prompt\": \"a\\u0000b\", \"id\": 123456789012345678901234567890}\n"
+                 "{\"prompt\": \"a\", \"id\":1.10}\n"
+                 "{\"id\" : \"\\u00e9\\/\", \"prompt\": \"a\"}\n");
+    assert_int_equal(RUN("--prompts", file, "-n", "2", "-s", "1"), 0);
+    assert_non_null(
+        strstr(out.p, "\"index\": 0, \"sample\": 0, \"id\": 123456789012345678901234567890, "));
+    assert_non_null(strstr(out.p, "\"index\": 1, \"sample\": 0, \"id\": 1.10, "));
+    assert_non_null(strstr(out.p, "\"index\": 2, \"sample\": 0, \"id\": \"\\u00e9\\/\", "));
+}
+
 static void prompts_are_checked_before_work(void **state)
 {
     const char *file = scratch_path(*state, "prompts.jsonl");
@@ -241,6 +256,10 @@ static void prompts_are_checked_before_work(void **state)
         {"{\"prompt\": \"a\", \"stop\": [\"\"]}", "stop"},
         {"{\"prompt\": \"a\", \"stop\": \"x\"}", "stop"},
         {"{\"prompt\": \"a\", \"id\": []}", "id"},
+        {"{\"prompt\": \"a\", \"id\": NaN}", "id"},
+        {"{\"prompt\": \"a\", \"seed\": 123456789012345678901234567890}", "seed"},
+        {"{\"prompt\": \"a\", \"temp\": NaN}", "not a number"},
+        {"{\"prompt\": \"a\", \"stop\": [\"a\\u0000b\"]}", "stop"},
         {"{\"prompt\": [1]}", "not a text"},
         {"{\"id\": 3}", "no key `prompt`"},
         {"[]", "not a JSON object"},
@@ -317,11 +336,17 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(a_seed_gives_one_text),           TEST(without_a_seed_it_is_printed),
-        TEST(every_flag_has_its_effect),       TEST(prompts_come_from_files_too),
-        TEST(the_context_ends_it_with_a_note), TEST(characters_stay_whole),
-        TEST(texts_to_stop_at_end_it),         TEST(many_prompts_at_once),
-        TEST(prompts_are_checked_before_work), TEST(standard_input_is_a_file),
+        TEST(a_seed_gives_one_text),
+        TEST(without_a_seed_it_is_printed),
+        TEST(every_flag_has_its_effect),
+        TEST(prompts_come_from_files_too),
+        TEST(the_context_ends_it_with_a_note),
+        TEST(characters_stay_whole),
+        TEST(texts_to_stop_at_end_it),
+        TEST(many_prompts_at_once),
+        TEST(ids_come_back_as_they_were_given),
+        TEST(prompts_are_checked_before_work),
+        TEST(standard_input_is_a_file),
         TEST(wrong_calls_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
