@@ -101,15 +101,17 @@ bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
 
 struct ctx {
     struct arena arena;
-    struct node *tape;       /* the last node pushed; NULL: nothing is recorded */
-    bool recording;          /* push nodes: gradients are wanted */
-    bool measuring;          /* push sizes, compute nothing */
-    bool recompute;          /* segments drop what they computed and run again in backward */
-    bool brief;              /* what ops make meanwhile is dropped when its segment ends, and made
-                                again in backward by running them again: for what is cheap, is a
-                                function of data that stays, and is not changed in place */
-    bool inside;             /* a segment that keeps what it computes */
-    bool training;           /* dropout is active */
+    struct node *tape; /* the last node pushed; NULL: nothing is recorded */
+    bool recording;    /* push nodes: gradients are wanted */
+    bool measuring;    /* push sizes, compute nothing */
+    bool recompute;    /* segments drop what they computed and run again in backward */
+    bool brief;        /* what ops make meanwhile is dropped when its segment ends, and made
+                          again in backward by running them again: for what is cheap, is a
+                          function of data that stays, and is not changed in place */
+    bool inside;       /* a segment that keeps what it computes */
+    bool in_segment;   /* one that will have a backward, or has it now: no roots */
+    const struct segment *undone; /* whose backward runs; NULL: none */
+    bool training;                /* dropout is active */
     bool steady;             /* weights in blocks and halves give a row the same bits beside any
                                 number of others: some products have a faster way for many */
     const struct dtype *act; /* of activations: dtype_f32 (as made by ctx_init), dtype_bf16 */
@@ -202,10 +204,20 @@ void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool
    gradients of the last outputs (loss ops do). */
 void tape_backward(struct ctx *ctx, struct node *until);
 
+/* Asked by an op that puts gradients into its inputs at once: false, and the ctx failed, inside a
+   segment, where they would be taken back with its memory, or put twice. */
+bool ctx_root(struct ctx *ctx, const char *name);
+
 /* ---- segments: the only memory hook ---- */
 
-/* A block of the model: makes a tensor of x's shape from x. No other tensor of the step that needs
-   a gradient may reach it through arg: that gradient would not outlive the segment. */
+struct segment; /* tape.c */
+
+/* Would a new gradient of t, at the high end, be released by the segment whose backward runs? */
+bool segment_takes(const struct ctx *ctx, const struct tensor *t);
+
+/* A block of the model: makes a tensor of x's shape from x. The ctx fails where a gradient would
+   not outlive the segment, or would count twice: a loss is made inside, or another tensor of the
+   step that needs a gradient reaches it through arg. */
 typedef struct tensor *segment_fn(struct ctx *ctx, const void *arg, struct tensor *x);
 
 /* Runs fn. Not recording: frees all that it pushed but its result. Recording: keeps all for

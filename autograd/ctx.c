@@ -23,6 +23,8 @@ void ctx_reset(struct ctx *ctx)
     arena_pop_lo(&ctx->arena, 0);
     arena_pop_hi(&ctx->arena, 0);
     ctx->tape = NULL;
+    ctx->undone = NULL;
+    ctx->in_segment = false;
     ctx->failed = false;
     ctx->text[0] = 0;
 }
@@ -162,6 +164,9 @@ void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
         t->grad = all ? all + i * (tensor_grad_bytes(whole) / n) : NULL;
         return t->grad;
     }
+    if (!t->grad && segment_takes(ctx, t))
+        return ctx_fail(ctx, "segment: a tensor from outside, which is not its input, would get a "
+                             "gradient inside that does not outlive it");
     if (!t->grad) {
         *fresh = true;
         t->grad = ctx_scratch(ctx, tensor_grad_bytes(t));
@@ -183,7 +188,8 @@ void *ctx_grad_sum(struct ctx *ctx, struct tensor *t)
 void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool *fresh,
                     bool *taken)
 {
-    *taken = in && in->needs_grad && !in->grad && !in->whole && in->dt == out->dt;
+    *taken = in && in->needs_grad && !in->grad && !in->whole && in->dt == out->dt &&
+             !segment_takes(ctx, in);
     if (!*taken)
         return ctx_grad(ctx, in, fresh);
     *fresh = true;

@@ -105,6 +105,38 @@ static void segment_keep_grad(struct ctx *ctx, struct tensor *x, void *buffer, s
     x->grad = buffer;
 }
 
+bool segment_takes(const struct ctx *ctx, const struct tensor *t)
+{
+    // what lies below the segment's beginning was there before it
+    const struct segment *s = ctx->undone;
+    const char *at = (const char *)t, *base = ctx->arena.base;
+    return s && t != s->x && at >= base && at < base + s->lo;
+}
+
+bool ctx_root(struct ctx *ctx, const char *name)
+{
+    if (ctx->in_segment)
+        ctx_fail(ctx,
+                 "%s: a loss inside a segment, whose gradient would be lost, or count twice: "
+                 "let the segment return what it is of",
+                 name);
+    return !ctx->failed;
+}
+
+/* Runs the body again, with a tape. Who looks at linears has seen these. */
+static struct tensor *run_again(struct ctx *ctx, const struct segment *s)
+{
+    const bool recording = ctx->recording, outer = ctx->in_segment;
+    struct tap *tap = ctx->tap;
+    ctx->recording = ctx->in_segment = true;
+    ctx->tap = NULL;
+    struct tensor *inner = s->fn(ctx, s->arg, s->x);
+    ctx->recording = recording;
+    ctx->in_segment = outer;
+    ctx->tap = tap;
+    return inner;
+}
+
 static void segment_backward(struct ctx *ctx, struct node *node)
 {
     struct segment *s = node->saved;
@@ -113,15 +145,15 @@ static void segment_backward(struct ctx *ctx, struct node *node)
     struct tensor *inner = s->inner;
     const size_t mark = ctx_mark(ctx);
     if (!inner) {
-        const bool recording = ctx->recording;
-        ctx->recording = true;
-        inner = s->fn(ctx, s->arg, s->x);
-        ctx->recording = recording;
+        inner = run_again(ctx, s);
         if (!inner)
             return;
         inner->grad = buffer;
     }
+    const struct segment *outer = ctx->undone;
+    ctx->undone = s;
     tape_backward(ctx, s->begin);
+    ctx->undone = outer;
     segment_keep_grad(ctx, s->x, buffer, mark);
     ctx_release(ctx, mark);
     arena_pop_lo(&ctx->arena, s->lo);
@@ -168,6 +200,8 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
     struct tensor *out = keep ? NULL : ctx_like(ctx, x);
     if (ctx->failed)
         return NULL;
+    const bool in_segment = ctx->in_segment;
+    ctx->in_segment |= ctx->recording;
     memcpy(copy, arg, arg_bytes);
     *s = (struct segment){.fn = fn, .arg = copy, .x = x, .begin = ctx->tape, .lo = ctx->arena.lo};
     if (keep) {
@@ -178,12 +212,13 @@ struct tensor *ctx_segment(struct ctx *ctx, segment_fn *fn, const void *arg, siz
         ctx->inside = outer;
         ctx_release(ctx, mark);
         if (out && out->maker && out != x)
-            return ctx_fail(ctx, "segment: its result must stay");
+            out = ctx_fail(ctx, "segment: its result must stay");
         if (out && !tensor_same_shape(out, x))
-            return ctx_fail(ctx, "segment: its result must have the shape of its input");
+            out = ctx_fail(ctx, "segment: its result must have the shape of its input");
     } else {
         out = run_and_free(ctx, fn, copy, x, out);
     }
+    ctx->in_segment = in_segment;
     // parameters inside may want gradients even if x does not
     if (!out || out == x || !ctx->recording)
         return out;

@@ -317,7 +317,7 @@ static struct cost cost_of(const struct head *h, int64_t size)
 int op_head_loss(struct ctx *ctx, struct tensor *hidden, struct tensor *w,
                  const struct head_loss_args *args, struct loss *loss)
 {
-    if (!hidden || !w || ctx->failed || !fits(ctx, hidden, w, args))
+    if (!hidden || !w || !ctx_root(ctx, "head_loss") || !fits(ctx, hidden, w, args))
         return -1;
     if (w->input && !(hidden = op_round(ctx, hidden, w->input)))
         return -1;

@@ -23,7 +23,7 @@ static void add_difference(const struct dtype *dt, int64_t row, int64_t n, float
 
 int op_mse(struct ctx *ctx, struct tensor *a, struct tensor *b, float weight, struct loss *loss)
 {
-    if (!a || !b || ctx->failed)
+    if (!a || !b || !ctx_root(ctx, "mse"))
         return -1;
     if (!tensor_same_shape(a, b)) {
         ctx_fail(ctx, "mse: the shapes differ");

@@ -48,6 +48,30 @@ static struct tensor *brief(struct ctx *ctx, const void *arg, struct tensor *x)
     return out[0];
 }
 
+static struct loss inner_loss;
+
+/* block(), and a loss of x or of what is made inside: of no use to backward. */
+static struct tensor *loss_of_x(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    op_mse(ctx, x, op_scale(ctx, x, 0.5f), 1, &inner_loss);
+    return block(ctx, arg, x);
+}
+
+static struct tensor *loss_inside(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    static const int32_t target[] = {0, 1, 2, 3, 4, 5, 6};
+    const struct block *b = arg;
+    struct tensor *y = block(ctx, arg, x);
+    op_head_loss(ctx, y, b->up, &(struct head_loss_args){.target = target, .weight = 1},
+                 &inner_loss);
+    return y;
+}
+
+static struct tensor *loss_within(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    return ctx_segment(ctx, loss_inside, arg, sizeof(struct block), x);
+}
+
 /* Its result would be gone. */
 static struct tensor *brief_end(struct ctx *ctx, const void *arg, struct tensor *x)
 {
@@ -135,6 +159,8 @@ static bool build(struct ctx *ctx, const void *arg, struct tensor *const in[], s
         6, 10, .std = 0.4f, .param = true, .optional = true                                        \
     }
 
+static struct tap *counting; /* of outcome()'s ctx */
+
 /* y and all gradients of the chain, in one array. */
 static float *outcome(const struct chain *c, bool recompute, int64_t *n)
 {
@@ -152,6 +178,7 @@ static float *outcome(const struct chain *c, bool recompute, int64_t *n)
     assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
     ctx.recording = ctx.training = true;
     ctx.recompute = recompute;
+    ctx.tap = counting;
     assert_true(build(&ctx, c, in, out, NULL));
     memcpy(all, out[0]->data, N * C * sizeof *all);
     out[0]->grad = ctx_scratch(&ctx, N * C * sizeof *dy);
@@ -241,6 +268,80 @@ static void memory_is_released(void)
     assert_int_equal(more[1] - more[0], 10 * (2 * NC + 2 * NF));
 }
 
+/* While nobody wants gradients, a loss inside is a number like others: once. */
+static void losses_inside_are_counted_without_gradients(void)
+{
+    float v[] = {1, 2, 4};
+    struct tensor x = {.dt = &dtype_f32, .nd = 1, .dim = {3}, .data = v, .needs_grad = true};
+    struct ctx ctx;
+    assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
+    ctx.recompute = true;
+    inner_loss = (struct loss){0};
+    assert_null(ctx_segment(&ctx, loss_of_x, &(struct block){0}, sizeof(struct block), &x)); // no w
+    assert_true(inner_loss.sum == 21 * 0.25 && inner_loss.count == 3 && !x.grad);
+    ctx_free(&ctx);
+}
+
+struct outsider {
+    struct tensor *t;
+};
+
+static struct tensor *with_outsider(struct ctx *ctx, const void *arg, struct tensor *x)
+{
+    const struct outsider *o = arg;
+    return op_add(ctx, op_scale(ctx, x, 2), op_scale(ctx, o->t, 3));
+}
+
+/* x + 3 y, y = 5 x from outside: its gradient would lie in memory that the segment gives back. */
+static void gradients_do_not_leave_through_arg(void)
+{
+    for (int k = 0; k < 4; k++) {
+        const bool recompute = k & 1, has_one = k & 2; // y's gradient is there before: it stays
+        float v[] = {1, 2, 4}, g[] = {1, 1, 1};
+        struct tensor x = {.dt = &dtype_f32, .nd = 1, .dim = {3}, .data = v, .needs_grad = true};
+        struct ctx ctx;
+        assert_int_equal(ctx_init(&ctx, 1 << 20), 0);
+        ctx.recording = true;
+        ctx.recompute = recompute;
+        const struct outsider o = {op_scale(&ctx, &x, 5)};
+        struct tensor *y = ctx_segment(&ctx, with_outsider, &o, sizeof o, op_scale(&ctx, &x, 7));
+        assert_non_null(y);
+        if (has_one)
+            ctx_grad_sum(&ctx, o.t);
+        y->grad = g;
+        tape_backward(&ctx, NULL);
+        assert_int_equal(ctx.failed, !has_one);
+        if (has_one)
+            assert_true(*(float *)x.grad == 2 * 7 + 3 * 5);
+        else
+            assert_non_null(strstr(ctx.text, "a tensor from outside"));
+        ctx_free(&ctx);
+    }
+}
+
+static int seen;
+
+static void see(struct tap *tap, int n, struct tensor *const w[], const struct tensor *x)
+{
+    (void)tap, (void)n, (void)w, (void)x;
+    seen++;
+}
+
+/* Run again in backward, a block's linears have been seen already. */
+static void linears_are_seen_once(void)
+{
+    const struct chain c = {block, false, false};
+    struct tap tap = {see};
+    int64_t n;
+    counting = &tap;
+    for (int recompute = 0; recompute <= 1; recompute++) {
+        seen = 0;
+        free(outcome(&c, recompute, &n));
+        assert_int_equal(seen, 3 * 2);
+    }
+    counting = NULL;
+}
+
 static void misuse(void)
 {
     const struct chain wrong = {wrong_shape, false, false};
@@ -251,6 +352,16 @@ static void misuse(void)
                                               .arg = &wrong,
                                               .recompute = recompute},
                           "the shape of its input");
+    segment_fn *const losses[] = {loss_of_x, loss_inside, loss_within};
+    for (int i = 0; i < 6; i++) {
+        const struct chain c = {losses[i / 2], false, false};
+        gradcheck_refuses(&(struct gradcheck){.name = "segment",
+                                              .in = {{7, 6}, WEIGHTS},
+                                              .build = build,
+                                              .arg = &c,
+                                              .recompute = i % 2},
+                          "a loss inside a segment");
+    }
     const struct chain gone = {brief_end, false, false};
     gradcheck_refuses(&(struct gradcheck){.name = "segment",
                                           .in = {{7, 6}, WEIGHTS},
@@ -281,4 +392,7 @@ void gradcheck_segment(void **state)
         }
     memory_is_released();
     misuse();
+    losses_inside_are_counted_without_gradients();
+    gradients_do_not_leave_through_arg();
+    linears_are_seen_once();
 }
