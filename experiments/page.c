@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/base/number.h"
 #include "experiments/html.h"
 #include "experiments/page_parts.h"
 
@@ -15,16 +16,10 @@
 
 void page_count(struct buf *b, int64_t n)
 {
-    char digits[32];
-    if (!n) {
+    if (n)
+        number_print_count(n, b);
+    else
         buf_text(b, DASH);
-        return;
-    }
-    const int len = snprintf(digits, sizeof digits, "%lld", (long long)n);
-    for (int i = 0; i < len; i++) {
-        const bool comma = i && (len - i) % 3 == 0 && digits[i - 1] != '-';
-        buf_printf(b, "%s%c", comma ? "," : "", digits[i]);
-    }
 }
 
 void page_short(struct buf *b, double x, const char *unit)
@@ -159,7 +154,7 @@ static void add_header(struct buf *b, const struct report *r)
         buf_printf(b, DOT "%lld thread%s", (long long)first->threads,
                    first->threads == 1 ? "" : "s");
     if (cpu && blas) {
-        buf_text(b, DOT "GEMM ");
+        buf_text(b, DOT "products by ");
         html_string(b, blas);
     }
     if (version) {
@@ -168,6 +163,15 @@ static void add_header(struct buf *b, const struct report *r)
         buf_printf(b, DOT "seed %lld", (long long)first->seed);
     }
     buf_text(b, "</p></header>\n");
+}
+
+/* 4.20M, and below it 4,196,608 with the unit. */
+static void add_exact(struct buf *b, int64_t n, const char *unit)
+{
+    page_short(b, (double)n, "");
+    buf_text(b, "<small>");
+    page_count(b, n);
+    buf_printf(b, "%s</small>", unit);
 }
 
 /* Totals, and the result of the last stage that has one. */
@@ -186,18 +190,36 @@ static void add_tiles(struct buf *b, const struct report *r)
             result = f;
     }
     buf_text(b, "<dl class=\"tiles\"><div><dt>Parameters</dt><dd>");
-    page_short(b, (double)parameters, "");
-    buf_text(b, "</dd></div>\n<div><dt>Tokens trained</dt><dd>");
-    page_short(b, (double)tokens, "");
+    add_exact(b, parameters, "");
+    buf_text(b, "</dd></div>\n<div><dt>Trained</dt><dd>");
+    add_exact(b, tokens, " tokens");
     buf_text(b, "</dd></div>\n<div><dt>Time at work</dt><dd>");
     page_time(b, seconds);
-    buf_text(b, "</dd></div>\n<div><dt>Validation loss</dt><dd>");
+    buf_text(b, "<small>evaluations with it</small></dd></div>\n<div><dt>Validation loss</dt><dd>");
     page_number(b, result.valid_loss, 3);
-    buf_text(b, "</dd></div>\n<div><dt>Perplexity</dt><dd>");
+    buf_text(b, "<small>nats per token</small></dd></div>\n<div><dt>Perplexity</dt><dd>");
     page_number(b, exp(result.valid_loss), 2);
-    buf_text(b, "</dd></div>\n<div><dt>Bits per byte</dt><dd>");
+    buf_text(b, "<small>of tokens</small></dd></div>\n<div><dt>Compression</dt><dd>");
     page_number(b, result.bits_per_byte, 3);
-    buf_text(b, "</dd></div></dl>\n");
+    buf_text(b, "<small>bits per byte of text</small></dd></div></dl>\n");
+}
+
+/* What a run is about: the last of the stages that say so count. */
+static void add_about(struct buf *b, const struct report *r)
+{
+    const struct {
+        const char *name;
+        size_t offset;
+    } each[] = {{"Model", offsetof(struct summary, model)},
+                {"Text", offsetof(struct summary, corpus)}};
+    for (size_t k = 0; k < sizeof each / sizeof *each; k++) {
+        const char *text = first_text(r, each[k].offset);
+        if (!text)
+            continue;
+        buf_printf(b, "<p class=\"about\"><b>%s</b> ", each[k].name);
+        html_string(b, text);
+        buf_text(b, "</p>\n");
+    }
 }
 
 static void add_stage_row(struct buf *b, const struct report_stage *s, size_t index)
@@ -208,11 +230,11 @@ static void add_stage_row(struct buf *b, const struct report_stage *s, size_t in
     buf_text(b, "</a></td><td>");
     page_count(b, f.steps);
     buf_text(b, "</td><td>");
-    page_short(b, (double)f.tokens, "");
+    page_count(b, f.tokens);
     buf_text(b, "</td><td>");
     page_time(b, f.seconds);
     buf_text(b, "</td><td>");
-    page_short(b, f.seconds > 0 ? (double)f.tokens / f.seconds : NAN, "");
+    page_count(b, f.seconds > 0 ? llround((double)f.tokens / f.seconds) : 0);
     buf_text(b, "</td><td>");
     page_number(b, f.train_loss, 4);
     buf_text(b, "</td><td>");
@@ -228,13 +250,19 @@ static void add_stage_row(struct buf *b, const struct report_stage *s, size_t in
 
 static void add_stages(struct buf *b, const struct report *r)
 {
-    static const char *const head[] = {"Steps",      "Tokens",     "Time",
-                                       "Tokens/s",   "Train loss", "Valid loss",
-                                       "Perplexity", "Bits/byte",  "Best step"};
+    static const char *const head[][2] = {{"Steps", ""},
+                                          {"Tokens", ""},
+                                          {"Time", ""},
+                                          {"Speed", "tokens/s"},
+                                          {"Training loss", "nats/token"},
+                                          {"Validation loss", "nats/token"},
+                                          {"Perplexity", "of tokens"},
+                                          {"Compression", "bits/byte"},
+                                          {"Best at", "step"}};
     buf_text(b, "<section><h2>Stages</h2>\n<div class=\"card scroll\"><table><thead><tr>"
                 "<th class=\"l\">Stage</th>");
     for (size_t i = 0; i < sizeof head / sizeof head[0]; i++)
-        buf_printf(b, "<th>%s</th>", head[i]);
+        buf_printf(b, "<th>%s<small>%s</small></th>", head[i][0], head[i][1]);
     buf_text(b, "</tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < r->n; i++)
         add_stage_row(b, &r->stage[i], i);
@@ -254,6 +282,7 @@ int page_write(struct buf *b, const struct report *r)
     buf_text(b, page_style);
     buf_text(b, "</style></head>\n<body><main>\n");
     add_header(b, r);
+    add_about(b, r);
     add_tiles(b, r);
     add_stages(b, r);
     for (size_t i = 0; i < r->n; i++)
@@ -265,6 +294,9 @@ int page_write(struct buf *b, const struct report *r)
         buf_text(b, "</pre></div></details></section>\n");
     }
     buf_text(b, "<footer>Losses are in nats per token. Perplexity is exp(loss). A smoothed curve "
-                "shows the mean around each step.</footer>\n</main></body></html>\n");
+                "shows the mean around each step. Time is time at work, pauses between a stop and "
+                "its resumption "
+                "apart; that of a stage that trains has its validations and "
+                "samples.</footer>\n</main></body></html>\n");
     return b->failed ? -1 : 0;
 }

@@ -33,13 +33,16 @@ static double *smooth(const struct report_curve *c)
     return y;
 }
 
-/* A big chart is drawn twice, for wide and for narrow pages; the style shows one of them. */
-static void add_figure(struct buf *b, struct svg_chart *c, bool big)
+/* A big chart is drawn twice, for wide and for narrow pages; the style shows one of them. of: the
+   stage, whose resumptions are marked. */
+static void add_figure(struct buf *b, struct svg_chart *c, const struct report_stage *of, bool big)
 {
+    c->marks = of->resumed.x;
+    c->n_marks = of->resumed.n;
+    c->mark_label = "resumed";
     buf_text(b, "<figure class=\"card\"><figcaption>");
     html_string(b, c->title);
-    if (c->n > 1)
-        svg_legend(b, c);
+    svg_legend(b, c);
     buf_text(b, "</figcaption>\n");
     if (big) {
         c->width = WIDE_WIDTH;
@@ -60,8 +63,8 @@ static struct svg_series series(const struct report_curve *c, const char *label,
     return (struct svg_series){label, c->x, c->y, c->n, color, mark};
 }
 
-/* A curve and, where there are enough points, its means over it. of (or NULL): the stage whose
-   validations are drawn as well. */
+/* A curve and, where there are enough points, its means over it; in a big chart the validations of
+   the stage as well. */
 static void add_smoothed(struct buf *b, const struct report_curve *c, struct svg_chart *chart,
                          const struct report_stage *of, bool big)
 {
@@ -71,19 +74,20 @@ static void add_smoothed(struct buf *b, const struct report_curve *c, struct svg
     double *y = NULL;
     chart->series = s;
     chart->n = 0;
-    s[chart->n++] = series(c, "each step", 0, window > 1 ? SVG_THIN : SVG_LINE);
+    s[chart->n++] =
+        series(c, big ? "training, each step" : "each step", 0, window > 1 ? SVG_THIN : SVG_LINE);
     if (window > 1) {
         y = smooth(c);
         b->failed |= !y;
         snprintf(label, sizeof label, "smoothed over %zu steps", window);
         s[chart->n++] = (struct svg_series){label, c->x, y, y ? c->n : 0, 0, SVG_LINE};
     }
-    if (of && of->unaveraged.n)
+    if (big && of->unaveraged.n)
         s[chart->n++] = series(&of->unaveraged, "validation, as trained", 2, SVG_DOTS);
-    if (of && of->valid.n)
+    if (big && of->valid.n)
         s[chart->n++] = series(&of->valid, of->unaveraged.n ? "validation, averaged" : "validation",
                                1, SVG_DOTS);
-    add_figure(b, chart, big);
+    add_figure(b, chart, of, big);
     free(y);
 }
 
@@ -105,15 +109,23 @@ static void add_terms(struct buf *b, const struct report_stage *s)
     double *y[REPORT_TERMS];
     char title[64];
     const size_t window = page_window(s->term[0].n);
-    snprintf(title, sizeof title, window > 1 ? "Terms, smoothed over %zu steps" : "Terms", window);
+    snprintf(title, sizeof title,
+             window > 1 ? "Terms of the loss, smoothed over %zu steps" : "Terms of the loss",
+             window);
     for (int i = 0; i < s->n_terms; i++) {
-        v[i] = series(&s->term[i], s->term[i].name, i, SVG_LINE);
+        const bool kl = !strcmp(s->term[i].name, "kl");
+        v[i] = series(&s->term[i], kl ? "divergence from the teacher (kl)" : s->term[i].name, i,
+                      SVG_LINE);
         v[i].y = y[i] = smooth(&s->term[i]);
         b->failed |= !y[i];
         v[i].n = y[i] ? v[i].n : 0;
     }
-    struct svg_chart c = {.title = title, .x_label = "step", .series = v, .n = s->n_terms};
-    add_figure(b, &c, true);
+    struct svg_chart c = {.title = title,
+                          .x_label = "step",
+                          .y_label = "nats per token",
+                          .series = v,
+                          .n = s->n_terms};
+    add_figure(b, &c, s, true);
     for (int i = 0; i < s->n_terms; i++)
         free(y[i]);
 }
@@ -132,23 +144,27 @@ static void add_charts(struct buf *b, const struct report_stage *s)
     buf_text(b, "<div class=\"charts\">\n");
     if (s->lr.n) {
         const struct svg_series v = series(&s->lr, "learning rate", 0, SVG_LINE);
-        struct svg_chart c = {
-            .title = "Learning rate", .x_label = "step", .zero_y = true, .series = &v, .n = 1};
-        add_figure(b, &c, false);
+        struct svg_chart c = {.title = "Learning rate",
+                              .x_label = "step",
+                              .y_label = "per step",
+                              .zero_y = true,
+                              .series = &v,
+                              .n = 1};
+        add_figure(b, &c, s, false);
     }
     if (s->grad.n) {
         struct svg_chart c = {.title = "Gradient norm",
                               .x_label = "step",
-                              .y_label = "before clipping",
+                              .y_label = "L2 norm, before clipping",
                               .log_y = true};
-        add_smoothed(b, &s->grad, &c, NULL, false);
+        add_smoothed(b, &s->grad, &c, s, false);
     }
     if (s->speed.n) {
         struct svg_chart c = {.title = "Speed",
                               .x_label = "step",
                               .y_label = "tokens per second",
                               .zero_y = true};
-        add_smoothed(b, &s->speed, &c, NULL, false);
+        add_smoothed(b, &s->speed, &c, s, false);
     }
     buf_text(b, "</div>\n");
 }
@@ -161,7 +177,7 @@ static void add_row(struct buf *b, const struct summary_row *row, const struct s
     buf_text(b, "<tr><td class=\"l\">");
     html_string(b, row->name);
     buf_text(b, "</td><td>");
-    page_short(b, (double)row->size, "B");
+    page_count(b, row->size);
     buf_text(b, "</td><td>");
     page_number(b, row->loss, 4);
     buf_text(b, "</td><td>");
@@ -193,14 +209,55 @@ static void add_rows(struct buf *b, const struct summary *u)
     for (int64_t i = 0; i < u->n_rows; i++)
         trained |= isfinite(u->row[i].trained_loss);
     buf_text(b, "<div class=\"card scroll\"><table><thead><tr><th class=\"l\">Model</th>"
-                "<th>Size</th><th>Loss</th><th>Perplexity</th><th>to the first</th>"
-                "<th>Bits/byte</th><th>KL divergence</th>");
+                "<th>Size<small>bytes</small></th><th>Loss<small>nats/token</small></th>"
+                "<th>Perplexity<small>of tokens</small></th><th>to the first<small>%</small></th>"
+                "<th>Compression<small>bits/byte</small></th>"
+                "<th>KL divergence<small>nats/token</small></th>");
     if (trained)
-        buf_text(b, "<th>Training forward minus it</th>");
-    buf_text(b, "<th>Tokens</th></tr></thead>\n<tbody>\n");
+        buf_text(b, "<th>Training forward minus it<small>nats/token</small></th>");
+    buf_text(b, "<th>Measured on<small>tokens</small></th></tr></thead>\n<tbody>\n");
     for (int64_t i = 0; i < u->n_rows; i++)
         add_row(b, &u->row[i], &u->row[0], trained);
     buf_text(b, "</tbody></table></div>\n");
+}
+
+/* Facts are numbers as programs want them: here with unit and separators, by how their names say
+   what they are. */
+static void add_fact(struct buf *b, const struct summary_fact *f)
+{
+    static const struct {
+        const char *end, *unit;
+    } kinds[] = {{"bytes", "B"}, {"FLOPs a step", "FLOP"}};
+    const size_t n = strlen(f->name);
+    char *end;
+    const double x = strtod(f->value, &end);
+    const bool number = *f->value && !*end && isfinite(x);
+    size_t k = 0;
+    for (; k < 2; k++) {
+        const size_t m = strlen(kinds[k].end);
+        if (number && n >= m && !strcmp(f->name + n - m, kinds[k].end))
+            break;
+    }
+    const bool seconds = number && !strncmp(f->name, "seconds", 7);
+    if ((k < 2 || seconds) && x == 0)
+        return; // no blocks, no scales; or it never came to that
+    buf_text(b, "<div><dt>");
+    buf_text(b, seconds ? "time" : "");
+    html_text(b, f->name + (seconds ? 7 : 0), n - (seconds ? 7 : k == 0 && n > 6 ? 6 : 0));
+    buf_printf(b, "</dt><dd%s>", strlen(f->value) > 16 && !number ? " class=\"long\"" : "");
+    if (k < 2) {
+        page_short(b, x, kinds[k].unit);
+        buf_text(b, "<small>");
+        page_count(b, llround(x));
+        buf_text(b, "</small>");
+    } else if (seconds) {
+        page_time(b, x);
+    } else if (number && x == floor(x) && fabs(x) < 1e15) {
+        page_count(b, llround(x));
+    } else {
+        html_string(b, f->value);
+    }
+    buf_text(b, "</dd></div>\n");
 }
 
 static void add_facts(struct buf *b, const struct summary *u)
@@ -208,13 +265,8 @@ static void add_facts(struct buf *b, const struct summary *u)
     if (!u->n_facts)
         return;
     buf_text(b, "<dl class=\"tiles facts\">");
-    for (int64_t i = 0; i < u->n_facts; i++) {
-        buf_text(b, "<div><dt>");
-        html_string(b, u->fact[i].name);
-        buf_text(b, "</dt><dd>");
-        html_string(b, u->fact[i].value);
-        buf_text(b, "</dd></div>\n");
-    }
+    for (int64_t i = 0; i < u->n_facts; i++)
+        add_fact(b, &u->fact[i]);
     buf_text(b, "</dl>\n");
 }
 
@@ -308,6 +360,11 @@ static void add_title(struct buf *b, const struct report_stage *s, size_t index)
         buf_text(b, "</span>");
     }
     buf_text(b, "</h2>\n");
+    if (u->trained) {
+        buf_text(b, "<p class=\"about\"><b>Trained</b> ");
+        html_string(b, u->trained);
+        buf_text(b, "</p>\n");
+    }
     if (s->problem.n) {
         buf_text(b, "<p class=\"warn\">Not all of this stage could be read.\n");
         html_text(b, s->problem.p, s->problem.n - 1);

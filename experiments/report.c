@@ -129,7 +129,11 @@ static int add_event(struct report_stage *s, int64_t step, const json_t *line)
         s->last_save = step;
         return 0;
     }
-    s->resumes += !strcmp(event, "resume");
+    if (!strcmp(event, "resume")) {
+        s->resumes++;
+        if (curve_add(&s->resumed, step, 0))
+            return -1;
+    }
     if (s->events++ >= REPORT_EVENTS)
         return 0;
     struct report_text *t = &s->event[s->n_events++];
@@ -237,8 +241,8 @@ static int stage_load(struct report_stage *s, const char *folder, time_t *newest
 
 static void stage_free(struct report_stage *s)
 {
-    struct report_curve *const curves[] = {&s->loss,  &s->lr,   &s->grad,      &s->speed,
-                                           &s->valid, &s->bits, &s->unaveraged};
+    struct report_curve *const curves[] = {&s->loss,  &s->lr,   &s->grad,       &s->speed,
+                                           &s->valid, &s->bits, &s->unaveraged, &s->resumed};
     for (size_t i = 0; i < sizeof curves / sizeof curves[0]; i++)
         curve_free(curves[i]);
     for (int i = 0; i < REPORT_TERMS; i++)

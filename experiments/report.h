@@ -43,6 +43,7 @@ struct report_stage {
     bool finished;  /* it has a summary */
     struct summary summary;
     struct report_curve loss, lr, grad, speed, valid, bits, unaveraged, term[REPORT_TERMS];
+    struct report_curve resumed; /* x: the steps it was resumed at */
     int n_terms;
     struct report_text sample[REPORT_SAMPLES], event[REPORT_EVENTS];
     int n_samples, n_events;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "autograd/base/clock.h"
 #include "autograd/base/mem.h"
 #include "experiments/adapter.h"
 #include "experiments/checkpoint.h"
@@ -254,7 +255,7 @@ static void print_rows(const struct summary_row *row, int n, bool apart)
 }
 
 static int evaluate_all(struct run *r, int stage, struct transformer *reference,
-                        struct summary_row *rows)
+                        struct summary_row *rows, double began)
 {
     const struct config_evaluate *e = &r->config->stages[stage].evaluate;
     for (int i = 0; i < e->compare.n; i++) {
@@ -266,6 +267,7 @@ static int evaluate_all(struct run *r, int stage, struct transformer *reference,
     summary_init(&s);
     s.row = rows;
     s.n_rows = e->compare.n;
+    s.seconds = clock_seconds() - began;
     print_rows(rows, e->compare.n, reference != NULL);
     return run_summary(r, stage, &s);
 }
@@ -273,13 +275,15 @@ static int evaluate_all(struct run *r, int stage, struct transformer *reference,
 int stage_evaluate(struct run *r, int stage)
 {
     const struct config_evaluate *e = &r->config->stages[stage].evaluate;
+    const double began = clock_seconds();
     struct subject reference;
     if (r->corpus.part[CORPUS_VALID].tokens < 2)
         return err("there is no validation part: data.valid_fraction is 0");
     if (e->reference && subject_open(r, e->reference, &reference))
         return err_in("reference");
     struct summary_row *rows = mem_new((size_t)e->compare.n, sizeof *rows);
-    const int rc = rows ? evaluate_all(r, stage, e->reference ? &reference.m : NULL, rows) : -1;
+    const int rc =
+        rows ? evaluate_all(r, stage, e->reference ? &reference.m : NULL, rows, began) : -1;
     free(rows);
     if (e->reference)
         subject_close(&reference);

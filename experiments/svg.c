@@ -173,6 +173,22 @@ static void add_series(struct buf *b, const struct scale *s, const struct svg_se
     }
 }
 
+/* Upright lines, those within the ranges. */
+static void add_marks(struct buf *b, const struct scale *s)
+{
+    const struct svg_chart *c = s->c;
+    for (size_t i = 0; i < c->n_marks; i++) {
+        if (!(c->marks[i] >= s->x0 && c->marks[i] <= s->x1))
+            continue;
+        buf_printf(b, "<path class=\"mark\" d=\"M%.1f %dV%d\"><title>", place_x(s, c->marks[i]),
+                   TOP, c->height - BOTTOM);
+        html_string(b, c->mark_label);
+        buf_text(b, ", ");
+        html_string(b, c->x_label);
+        buf_printf(b, " %g</title></path>\n", c->marks[i]);
+    }
+}
+
 void svg_draw(struct buf *b, const struct svg_chart *c)
 {
     struct scale s;
@@ -182,6 +198,7 @@ void svg_draw(struct buf *b, const struct svg_chart *c)
     if (scale_init(&s, c)) {
         add_y_axis(b, &s);
         add_x_axis(b, &s);
+        add_marks(b, &s);
         for (int i = 0; i < c->n; i++)
             add_series(b, &s, &c->series[i]);
     } else {
@@ -205,6 +222,12 @@ void svg_legend(struct buf *b, const struct svg_chart *c)
             buf_printf(b, "<circle class=\"dot c%d\" cx=\"11\" cy=\"6\" r=\"3\"/>", v->color);
         buf_text(b, "</svg>");
         html_string(b, v->label);
+        buf_text(b, "</span>\n");
+    }
+    if (c->n_marks) {
+        buf_text(b, "<span><svg class=\"swatch\" viewBox=\"0 0 22 12\" aria-hidden=\"true\">"
+                    "<path class=\"mark\" d=\"M11 0V12\"/></svg>");
+        html_string(b, c->mark_label);
         buf_text(b, "</span>\n");
     }
     buf_text(b, "</span>\n");

@@ -1,6 +1,6 @@
 /*
  * A line chart as an <svg> element. Colours and type come from the style of the page around it:
- * classes c0..c5 (series), grid, axis, tick, unit, thin, line, dot.
+ * classes c0..c5 (series), grid, axis, tick, unit, thin, line, dot, mark.
  */
 #ifndef ATTAR_EXPERIMENTS_SVG_H
 #define ATTAR_EXPERIMENTS_SVG_H
@@ -34,6 +34,9 @@ struct svg_chart {
     bool zero_y;                     /* the axis starts at 0 */
     const struct svg_series *series; /* [n] */
     int n;
+    const double *marks; /* [n_marks] of x at which something happened, of the name mark_label */
+    size_t n_marks;
+    const char *mark_label;
 };
 
 /* Appends the chart. A series of more than SVG_POINTS_MAX points is drawn as the smallest and the

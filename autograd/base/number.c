@@ -208,6 +208,16 @@ int number_float(const char *s, size_t n, double *out, bool *percent)
     return 0;
 }
 
+void number_print_count(int64_t n, struct buf *out)
+{
+    char digits[32];
+    const int len = snprintf(digits, sizeof digits, "%lld", (long long)n);
+    for (int i = 0; i < len; i++) {
+        const bool comma = i && (len - i) % 3 == 0 && digits[i - 1] != '-';
+        buf_printf(out, "%s%c", comma ? "," : "", digits[i]);
+    }
+}
+
 void number_print(double x, struct buf *out)
 {
     char text[40];

@@ -26,6 +26,9 @@ int number_float(const char *s, size_t n, double *out, bool *percent);
    refuse it for another reason. */
 bool number_near(const char *s, size_t n, struct buf *out);
 
+/* With separators of thousands, for people to read: 1,048,576. */
+void number_print_count(int64_t n, struct buf *out);
+
 /* The shortest text that number_float() reads as exactly x (finite). */
 void number_print(double x, struct buf *out);
 

@@ -109,20 +109,28 @@ static int write_pretrain(const char *folder, int steps)
         metrics_sample(&m, steps, "<b>In the</b>", synthetic_hostile, strlen(synthetic_hostile)) ||
         metrics_close(&m))
         return -1;
-    const struct summary_fact fact[] = {{"Documents", "1,189"}, {"Bytes per token", "2.71"}};
+    const struct summary_fact fact[] = {{"Documents", "1,189"},
+                                        {"Bytes per token", "2.71"},
+                                        {"arena bytes", "80194624"},
+                                        {"scales bytes", "0"},
+                                        {"FLOPs a step", "4831838208"},
+                                        {"seconds to the first step", "0.813"}};
     summary_init(&s);
     s.stage = s.kind = "pretrain";
     s.steps = steps;
     s.tokens = (int64_t)steps * 8192;
     s.seconds = steps * 0.73;
     s.parameters = 3146240;
+    s.model = "llama: 6 layers, 192 wide";
+    s.corpus = "<essays>: 1,091,301 tokens to train on";
+    s.trained = "all 3,146,240 parameters";
     s.train_loss = 2.47;
     s.version = "0.1.0";
     s.seed = 1;
     s.started = "2026-11-22T15:00:00Z";
     s.finished = "2026-11-22T15:07:18Z";
     s.fact = fact;
-    s.n_facts = 2;
+    s.n_facts = sizeof fact / sizeof *fact;
     summary_machine(&s);
     snprintf(path, sizeof path, "%s/summary.json", folder);
     return summary_write(&s, path) || put(folder, "config.yaml", config) ? -1 : 0;

@@ -71,12 +71,21 @@ static void page_is_whole_and_self_contained(void **state)
         "# &lt;b&gt;&amp;", // of the config
         "smoothed over 15 steps",
         "Bytes per token",
+        "<b>Model</b> llama: 6 layers, 192 wide",
+        "<b>Text</b> &lt;essays&gt;: 1,091,301 tokens to train on",
+        "<b>Trained</b> all 3,146,240 parameters",
+        "<small>3,146,240</small>",
+        "<dt>arena</dt><dd>80.2 MB<small>80,194,624</small>",
+        "<dt>FLOPs a step</dt><dd>4.83 GFLOP<small>4,831,838,208</small>",
+        "<dt>time to the first step</dt><dd>0.8 s",
+        "divergence from the teacher (kl)",
     };
     for (size_t i = 0; i < sizeof there / sizeof there[0]; i++)
         if (!strstr(b.p, there[i]))
             fail_msg("%s is missing", there[i]);
-    static const char *const absent[] = {"<script", "<img",    "<link",      "http:", "https:",
-                                         "url(",    "@import", "onerror=\"", "\"nan", "\"inf"};
+    static const char *const absent[] = {"<script", "<img",  "<link",       "http:",
+                                         "https:",  "url(",  "@import",     "onerror=\"",
+                                         "\"nan",   "\"inf", "scales bytes"};
     for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
         if (strstr(b.p, absent[i]))
             fail_msg("%s is in the page", absent[i]);
@@ -85,6 +94,27 @@ static void page_is_whole_and_self_contained(void **state)
     // of each stage that trains: the loss twice, learning rate, gradient norm, speed; terms twice
     assert_int_equal(count(b.p, "role=\"img\""), 5 + 7);
     assert_true(b.n < 400000);
+    buf_free(&b);
+}
+
+/* Every plot has a unit and a legend; those of a stage that was resumed say where. */
+static void plots_have_unit_legend_and_resumptions(void **state)
+{
+    (void)state;
+    assert_int_equal(synthetic_run_write(synthetic_run, 600), 0);
+    struct buf b = page_of_run();
+    const int figures = count(b.p, "<figure"), plots = count(b.p, "role=\"img\"");
+    assert_true(figures > 6);
+    assert_int_equal(count(b.p, "class=\"legend\""), figures);
+    assert_int_equal(count(b.p, "class=\"unit\" x=\"2\""), plots);
+    assert_null(strstr(b.p, "y=\"13\"></text>"));
+    const char *qat = strstr(b.p, "id=\"stage-1\"");
+    char *first = mem_text(b.p, (size_t)(qat - b.p));
+    // a line in each of five drawings, and one in the legends of four figures
+    assert_int_equal(count(first, "class=\"mark\""), 5 + 4);
+    assert_int_equal(count(first, "<title>resumed, step 300</title>"), 5);
+    assert_null(strstr(qat, "class=\"mark\""));
+    free(first);
     buf_free(&b);
 }
 
@@ -232,6 +262,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, synthetic_run_setup, synthetic_run_teardown)
     const struct CMUnitTest tests[] = {
         TEST(page_is_whole_and_self_contained),
+        TEST(plots_have_unit_legend_and_resumptions),
         TEST(long_runs_stay_small),
         TEST(little_data_makes_a_page),
         cmocka_unit_test(values_table),
