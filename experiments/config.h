@@ -208,6 +208,17 @@ int config_hash(const struct config *c, int stage, char hex[33]);
    -1 with err() set. */
 int config_diff(const struct config *was, const struct config *now, struct buf *out);
 
+/* Where two configs part, live keys apart. */
+struct config_change {
+    int n;       /* keys that differ */
+    int stage;   /* the first stage with one; -1: what all stages share has one; or none has */
+    bool longer; /* in that stage nothing differs but its length, which has grown */
+};
+
+/* The same, and where. 0, or -1 with err() set. */
+int config_change(const struct config *was, const struct config *now, struct config_change *c,
+                  struct buf *out);
+
 /* Every key with its meaning, range and default. */
 void config_docs(struct buf *out);
 

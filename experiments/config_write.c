@@ -142,24 +142,50 @@ static int diff_stage(const struct config_stage *was, const struct config_stage 
     return n;
 }
 
-int config_diff(const struct config *was, const struct config *now, struct buf *out)
+/* Nothing but the length differs, and that has grown. */
+static bool is_longer(const struct config_stage *was, const struct config_stage *now)
 {
-    int n = 0;
+    const struct config_train *a = &was->train, *b = &now->train;
+    struct config_stage same = *now;
+    struct buf out = {0};
+    same.train.tokens = a->tokens;
+    same.train.steps = a->steps;
+    same.train.epochs = a->epochs;
+    const bool rest = config_kinds[was->kind].makes_model && !diff_stage(was, &same, &out);
+    buf_free(&out);
+    return rest && ((a->tokens && b->tokens > a->tokens) || (a->steps && b->steps > a->steps) ||
+                    (a->epochs > 0 && b->epochs > a->epochs));
+}
+
+int config_change(const struct config *was, const struct config *now, struct config_change *c,
+                  struct buf *out)
+{
+    *c = (struct config_change){.stage = CONFIG_STAGES_MAX};
     for (const struct field *f = config_fields; f->name; f++) {
         const struct field one[] = {*f, {0}};
-        n += diff_table("", (struct side){one, without_model(was, f) ? NULL : was},
-                        (struct side){one, without_model(now, f) ? NULL : now}, out);
+        c->n += diff_table("", (struct side){one, without_model(was, f) ? NULL : was},
+                           (struct side){one, without_model(now, f) ? NULL : now}, out);
     }
+    c->stage = c->n ? -1 : c->stage;
     for (int i = 0; i < was->n_stages || i < now->n_stages; i++) {
         const struct config_stage *a = i < was->n_stages ? &was->stages[i] : NULL;
         const struct config_stage *b = i < now->n_stages ? &now->stages[i] : NULL;
-        if (a && b && a->kind == b->kind) {
-            n += diff_stage(a, b, out);
-            continue;
+        const bool same = a && b && a->kind == b->kind;
+        const int n = same ? diff_stage(a, b, out) : 1;
+        if (!same)
+            buf_printf(out, "stages.%d: %s -> %s\n", i, a ? config_kinds[a->kind].name : "(none)",
+                       b ? config_kinds[b->kind].name : "(none)");
+        if (n && c->stage == CONFIG_STAGES_MAX) {
+            c->stage = i;
+            c->longer = same && is_longer(a, b);
         }
-        buf_printf(out, "stages.%d: %s -> %s\n", i, a ? config_kinds[a->kind].name : "(none)",
-                   b ? config_kinds[b->kind].name : "(none)");
-        n++;
+        c->n += n;
     }
-    return out->failed ? -1 : n;
+    return out->failed ? -1 : 0;
+}
+
+int config_diff(const struct config *was, const struct config *now, struct buf *out)
+{
+    struct config_change c;
+    return config_change(was, now, &c, out) ? -1 : c.n;
 }

@@ -15,6 +15,7 @@
 enum { RUNS = 3, RUNS_MAX = 64 };
 static const double SPELL = 0.012;
 static const double LARGE = 3e9; // FLOPs of a run: more takes too long and is no faster
+enum { LONG = 2048 };            // tokens of a sequence that keep attention at its speed
 
 void rates_free(struct rates *r)
 {
@@ -207,7 +208,7 @@ static int64_t even(int64_t n)
 }
 
 /* A part of p that runs at the same rate in bearable time: fewer sequences and heads, but enough
-   for the threads; the longest of a product's sides halved. */
+   for the threads, then shorter ones; the longest of a product's sides halved. */
 static struct product part_of(struct product p)
 {
     const int64_t threads = omp_get_max_threads();
@@ -220,6 +221,11 @@ static struct product part_of(struct product p)
             p.H = p.H / p.Hkv * half;
         *fewer = half;
         p.flops = p.flops * (double)half / (double)n;
+    }
+    // long sequences go through the cache in tiles: one of a quarter of the work is as fast
+    while (p.flops > LARGE && of_attention(&p) && p.M > LONG) {
+        p.M /= 2;
+        p.flops /= 4;
     }
     if (of_attention(&p))
         return p;

@@ -14,14 +14,12 @@
 #include "autograd/base/mem.h"
 #include "autograd/kernels/gemm.h"
 #include "datasets/corpus_build.h"
-#include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/interrupt.h"
 #include "experiments/metrics.h"
 #include "experiments/model_tokenizer.h"
 #include "experiments/progress.h"
-
-enum { CONFIG_MAX = 1 << 20 };
+#include "experiments/run_change.h"
 
 /* ---- folders ---- */
 
@@ -106,44 +104,6 @@ static int make_and_lock(struct run *r)
             close(r->lock);
     }
     return err("%s: another process keeps moving it aside", r->folder);
-}
-
-/* ---- the config of the folder and the one given must agree ---- */
-
-int run_agree(const struct run *r, const char *path, const struct buf *yaml)
-{
-    struct buf diff = {0};
-    struct config was;
-    struct mistakes bad = {0};
-    int n = -1;
-    if (config_parse(&was, yaml->p ? yaml->p : "", yaml->n, r->config->folder, 0, NULL, &bad))
-        err("%s: its config cannot be read any more (damaged, or made by another version); start "
-            "over with --fresh, or give the run another name",
-            path);
-    else
-        n = config_diff(&was, r->config, &diff);
-    if (n > 0)
-        err("%s was started with another config:\n%sGo back to that one, start over with --fresh, "
-            "or give the run another name",
-            path, diff.p);
-    config_free(&was);
-    mistake_free(&bad);
-    buf_free(&diff);
-    return n ? -1 : 0;
-}
-
-static int agree(const struct run *r)
-{
-    char path[RUN_PATH];
-    struct buf old = {0};
-    snprintf(path, sizeof path, "%.4000s/config.yaml", r->folder);
-    if (access(path, F_OK))
-        return file_replace(path, r->yaml.p, r->yaml.n);
-    int rc = file_read(path, CONFIG_MAX, &old);
-    if (!rc)
-        rc = run_agree(r, path, &old);
-    buf_free(&old);
-    return rc;
 }
 
 /* ---- the corpus ---- */
@@ -329,7 +289,7 @@ int run_all(const struct config *config, bool fresh)
     if (!rc && fresh)
         rc = move_aside(&r);
     if (!rc)
-        rc = make_and_lock(&r) || agree(&r) ? -1 : 0;
+        rc = make_and_lock(&r) || run_change(&r) ? -1 : 0;
     if (!rc) {
         fprintf(stderr, "%s: %s, %s\n", r.folder, cpu_name(), gemm_describe());
         rc = run_stages(&r);

@@ -56,10 +56,6 @@ int stage_train(struct run *r, int stage);
 int stage_evaluate(struct run *r, int stage);
 int stage_export(struct run *r, int stage);
 
-/* Does the config `yaml`, found in `path`, agree with the run's, live keys apart? 0, or -1 with
-   err() set to the differences. */
-int run_agree(const struct run *r, const char *path, const struct buf *yaml);
-
 /* What the config's corpus is made from. */
 void run_corpus_spec(const struct config *c, struct corpus_spec *spec);
 

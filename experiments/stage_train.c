@@ -11,6 +11,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/model.h"
 #include "experiments/run.h"
+#include "experiments/run_change.h"
 #include "experiments/stage_lora.h"
 #include "experiments/stage_words.h"
 #include "experiments/train.h"
@@ -30,6 +31,7 @@ struct stage {
     bool made;            /* the model exists */
     struct blocks blocks; /* qat */
     struct transformer teacher;
+    struct config_train was; /* where the checkpoint's stage was shorter: its length; else 0 */
 };
 
 /* ---- the model: this stage's newest good checkpoint, its parent's, or a new one ---- */
@@ -82,14 +84,14 @@ static int load(struct stage *s, const char *path, enum checkpoint_what what, bo
 }
 
 /* Is this checkpoint one of this run? 0 or -1. */
-static int check_origin(const struct stage *s, const struct checkpoint *c, const char *path)
+static int check_origin(struct stage *s, const struct checkpoint *c, const char *path)
 {
     const char *hash = c->corpus_hash.p ? c->corpus_hash.p : "";
     if (strcmp(hash, corpus_hash(s->corpus)))
         return err("%s was made with another corpus (%s, now %s): restore the text, or start over "
                    "with --fresh",
                    path, *hash ? hash : "none", corpus_hash(s->corpus));
-    return run_agree(s->run, path, &c->config);
+    return run_change_agrees(s->run, s->index, path, &c->config, &s->was);
 }
 
 /* The newest checkpoint that is good: the ones that are not are named and moved out of the way. 1:
@@ -416,6 +418,8 @@ static int train(struct stage *s)
         fprintf(stderr, "%s: %s\n", s->config->name, text.p ? text.p : "");
         buf_free(&text);
     }
+    if (s->state.step && (s->was.steps || s->was.tokens || s->was.epochs > 0))
+        t.steps_was = config_steps(&s->was, epoch);
     if (s->state.step)
         fprintf(stderr, "%s: going on from step %lld\n", s->config->name, (long long)s->state.step);
     const int rc = train_run(&t);

@@ -24,7 +24,8 @@ struct train {
     int64_t valid_bytes;           /* of the validation part's predicted text */
     struct checkpoint_state state; /* where to go on; in the end, where it ended */
     int64_t steps;
-    int64_t before;              /* steps that the optimizer has done in earlier stages */
+    int64_t steps_was; /* that the stage had when the state was saved, fewer than now; 0: as many */
+    int64_t before;    /* steps that the optimizer has done in earlier stages */
     struct blocks *blocks;       /* qat, or NULL */
     struct transformer *teacher; /* frozen, in the same precision; or NULL */
     /* found */

@@ -14,6 +14,7 @@ static void *reserve(size_t size)
 
 int arena_init(struct arena *a, size_t size)
 {
+    enum { LEAST = 1 << 28 }; // of a measuring arena
     *a = (struct arena){0};
     if (size > SIZE_MAX / 2)
         return err("out of memory: cannot reserve %zu bytes of address space", size);
@@ -23,12 +24,14 @@ int arena_init(struct arena *a, size_t size)
         a->size = size;
     } else {
         // valgrind, sanitizers and `ulimit -v` grant less: take the largest there is
-        for (a->size = (size_t)1 << 40; a->size >= (size_t)1 << 28; a->size /= 2)
+        for (a->size = (size_t)1 << 40; a->size >= LEAST; a->size /= 2)
             if ((a->base = reserve(a->size)))
                 break;
     }
     if (!a->base)
-        return err("out of memory: cannot reserve %zu bytes of address space", size);
+        return err("out of memory: cannot reserve %zu bytes of address space (is there a limit, "
+                   "`ulimit -v`?)",
+                   size ? size : (size_t)LEAST);
     // large pages matter for a real arena; a measuring one touches a cache line here and there
     if (size)
         (void)madvise(a->base, a->size, MADV_HUGEPAGE);

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -92,11 +93,28 @@ static void too_large(void **state)
     arena_free(&a);
 }
 
+/* Where no address space is left (`ulimit -v`), a measuring arena says what it wanted at least. */
+static void no_address_space(void **state)
+{
+    struct rlimit old, none;
+    struct arena a;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+    none = (struct rlimit){.rlim_cur = 1 << 20, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+    const int rc = arena_init(&a, 0);
+    assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+    assert_int_equal(rc, -1);
+    assert_non_null(strstr(err_text(), "cannot reserve 268435456 bytes"));
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_ends),  cmocka_unit_test(full),      cmocka_unit_test(odd_sizes),
-        cmocka_unit_test(measuring), cmocka_unit_test(too_large),
+        cmocka_unit_test(two_ends),  cmocka_unit_test(full),
+        cmocka_unit_test(odd_sizes), cmocka_unit_test(measuring),
+        cmocka_unit_test(too_large), cmocka_unit_test(no_address_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

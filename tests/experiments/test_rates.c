@@ -56,6 +56,22 @@ static void large_products_are_cut(void **state)
     rates_free(&r);
 }
 
+/* So is attention over a sequence that no machine could wait for. */
+static void long_attention_is_cut(void **state)
+{
+    (void)state;
+    struct rates r = {.most = 0};
+    struct product p = product(COST_ATTENTION, 1 << 20, 1, 32);
+    for (int k = COST_ATTENTION; k <= COST_ATTENTION_BACKWARD; k++) {
+        p.kind = (enum cost_kind)k;
+        p.H = p.Hkv = 4;
+        p.flops = (k == COST_ATTENTION ? 2 : 5) * 4.0 * 32 * ldexp(1, 40); // 3e14 and more
+        assert_true(rates_product(&r, &p) > 1e6);
+    }
+    assert_true(r.seconds < 60); // a second or so where nothing else runs
+    rates_free(&r);
+}
+
 /* The head pads a vocabulary of odd size, or of one that is odd when it was halved: its products
    are those of a size that panels divide. */
 static void odd_sizes_are_measured_even(void **state)
@@ -143,9 +159,13 @@ static void rows_add_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_measured_once),  cmocka_unit_test(large_products_are_cut),
-        cmocka_unit_test(odd_sizes_are_measured_even), cmocka_unit_test(nearest_shape_answers),
-        cmocka_unit_test(bytes_by_footprint),          cmocka_unit_test(rows_add_up),
+        cmocka_unit_test(products_are_measured_once),
+        cmocka_unit_test(large_products_are_cut),
+        cmocka_unit_test(long_attention_is_cut),
+        cmocka_unit_test(odd_sizes_are_measured_even),
+        cmocka_unit_test(nearest_shape_answers),
+        cmocka_unit_test(bytes_by_footprint),
+        cmocka_unit_test(rows_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

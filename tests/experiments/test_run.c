@@ -106,6 +106,80 @@ static void changed_config_is_refused(void **state)
     spawn_says(folder, "checkpoint-00000012.h5 was started with another config");
 }
 
+/* A start that comes to no step locks nothing: with the config mended it goes on, to the same end
+   as one that was right at once. */
+static void failed_start_locks_nothing(void **state)
+{
+    (void)state;
+    scratch_text(at("short.txt"), "too short\n");
+    spawn_expect(folder, 1, "run t.yaml data.corpus=short.txt");
+    spawn_expect(folder, 1,
+                 "run t.yaml pretrain.sample_every=1 model.d_ff=48 "
+                 "pretrain.sample_prompt=a-prompt-that-is-longer-than-the-context-of-32");
+    spawn_expect(folder, 0, "run t.yaml");
+    spawn_expect(folder, 0, "run t.yaml name=u");
+    same_run(at("runs/t/01-pretrain"), at("runs/u/01-pretrain"));
+    // a stage that has not begun may change, or come to be
+    spawn_expect(folder, 1, "run t.yaml stages.1.tokens=64");
+    spawn_says(folder, "was started with another config");
+    assert_int_equal(unlink(at("runs/t/02-evaluate/summary.json")), 0);
+    spawn_expect(folder, 0, "run t.yaml stages.1.tokens=64");
+    spawn_says(folder, "changed where nothing has begun\nevaluate.tokens: 0 -> 64\n");
+}
+
+/* What a stage that became longer ends with is what it would have been from the start, where its
+   rates say so; the stages behind it run again, what they made moves aside. */
+static void finished_runs_become_longer(void **state)
+{
+    static const char *const exact[] = {
+        "pretrain.schedule=constant pretrain.warmup=2",
+        "pretrain.schedule=wsd pretrain.decay=0 pretrain.warmup=2 pretrain.optimizer=muon",
+    };
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char args[300];
+        snprintf(args, sizeof args, "run t.yaml name=short%d %s", i, exact[i]);
+        spawn_expect(folder, 0, args);
+        snprintf(args, sizeof args, "run t.yaml name=short%d %s pretrain.steps=20", i, exact[i]);
+        spawn_expect(folder, 0, args);
+        spawn_says(folder, "pretrain.steps: 12 -> 20\n");
+        spawn_says(folder, "20 steps instead of 12; all of them are as if it had been so long");
+        spawn_says(folder, "stage evaluate runs again");
+        snprintf(args, sizeof args, "run t.yaml name=long%d %s pretrain.steps=20", i, exact[i]);
+        spawn_expect(folder, 0, args);
+        struct checkpoint_state state_of[2];
+        state_of[0] = same_run_state(at(i ? "runs/short1/01-pretrain" : "runs/short0/01-pretrain"));
+        state_of[1] = same_run_state(at(i ? "runs/long1/01-pretrain" : "runs/long0/01-pretrain"));
+        assert_int_equal(state_of[0].step, 20);
+        assert_true(state_of[0].smooth == state_of[1].smooth &&
+                    state_of[0].last_valid == state_of[1].last_valid);
+    }
+    spawn_expect(folder, 0, "run t.yaml name=e pretrain.epochs=1");
+    spawn_expect(folder, 0, "run t.yaml name=e pretrain.epochs=1.5");
+    spawn_says(folder, "pretrain.epochs: 1 -> 1.5\n");
+    spawn_expect(folder, 0, "run t.yaml name=e pretrain.epochs=1.5");
+    spawn_says(folder, "is finished");
+    assert_int_equal(access(at("runs/short0/aside-02-evaluate.1/summary.json"), F_OK), 0);
+    assert_int_equal(access(at("runs/short0/02-evaluate/summary.json"), F_OK), 0);
+}
+
+static void longer_schedules_are_told(void **state)
+{
+    (void)state;
+    spawn_expect(folder, 0, "run t.yaml");
+    spawn_expect(folder, 1, "run t.yaml pretrain.steps=11"); // shorter
+    spawn_says(folder, "a stage may become longer");
+    spawn_expect(folder, 1, "run t.yaml pretrain.steps=20 pretrain.lr=2e-2");
+    spawn_expect(folder, 0, "run t.yaml pretrain.steps=20");
+    spawn_says(folder, "20 steps instead of 12: from step 12 on it has the longer one's schedule");
+    spawn_says(folder, "the last step's was 0.00115)");
+    assert_int_equal(same_run_state(at("runs/t/01-pretrain")).step, 20);
+    spawn_expect(folder, 0, "run t.yaml pretrain.steps=20");
+    spawn_says(folder, "is finished");
+    spawn_expect(folder, 1, "run t.yaml"); // 12 again
+    spawn_says(folder, "pretrain.steps: 20 -> 12");
+}
+
 static void fresh_moves_the_run_aside(void **state)
 {
     (void)state;
@@ -334,6 +408,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(finished_run_says_so),
         TEST(changed_config_is_refused),
+        TEST(failed_start_locks_nothing),
+        TEST(finished_runs_become_longer),
+        TEST(longer_schedules_are_told),
         TEST(fresh_moves_the_run_aside),
         TEST(second_process_is_refused),
         TEST(evaluation_is_the_training_one),

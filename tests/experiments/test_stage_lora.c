@@ -101,6 +101,8 @@ static void comes_out(void **state)
 {
     (void)state;
     qat_run("t", "qat.steps=40 qat.teacher=none qat.type=q4_k_m");
+    spawn_expect(folder, 0, "inspect runs/t/02-qat/checkpoint.h5 --tensors");
+    spawn_says(folder, "stage          qat");
     spawn_expect(folder, 0, "export runs/t/02-qat m.gguf --modelfile");
     spawn_says(folder, "m-lora.gguf");
     const double own = perplexity("perplexity -m runs/t/02-qat -f few.txt");
