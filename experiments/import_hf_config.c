@@ -3,9 +3,10 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/jsontext.h"
+#include "autograd/base/names.h"
 #include "experiments/import_hf.h"
 
-enum { MOST = 1 << 24, NAMED = 6 };
+enum { MOST = 1 << 24 };
 
 /* An object of config.json; *bad stays set once one of its values was wrong. */
 struct reading {
@@ -198,29 +199,24 @@ static void refuse_llama_window(struct reading *r, const struct transformer_dims
 /* Keys that nothing here looked at: known not to matter, or refused, all by name. */
 static void check_rest(struct reading *r, const char *const harmless[])
 {
-    struct buf names = {0};
+    struct names rest = {0};
     const char *key;
     json_t *value;
-    int n = 0;
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
         const char *const *known = harmless;
         while (*known && strcmp(*known, key) != 0)
             known++;
-        if (*known || json_is_null(value) || json_object_get(r->asked, key))
-            continue;
-        if (n++ < NAMED)
-            buf_printf(&names, "%s'%.60s'", n > 1 ? ", " : "", key);
+        if (!*known && !json_is_null(value) && !json_object_get(r->asked, key))
+            names_add(&rest, key, strlen(key));
     }
-    if (n && !r->bad) {
-        if (n > NAMED)
-            buf_printf(&names, " and %d more", n - NAMED);
+    if (rest.n && !r->bad) {
         err("%s: not known here, and so perhaps a change of what the model computes; where it is "
             "none, take %s out of config.json",
-            names.p ? names.p : "", n > 1 ? "them" : "it");
+            names_text(&rest), rest.n > 1 ? "them" : "it");
         fail(r);
     }
-    buf_free(&names);
+    names_free(&rest);
 }
 
 /* ---- rotary positions ---- */

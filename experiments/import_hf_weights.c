@@ -5,9 +5,10 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/names.h"
 #include "experiments/import_hf.h"
 
-enum { NAME = 160, NAMED = 6 };
+enum { NAME = 160 };
 
 static const char head_name[] = "lm_head.weight";
 
@@ -209,11 +210,9 @@ static int read_param(const struct import_hf_shards *s, const struct transformer
 
 /* ---- checks, before memory is asked for: config.json may say anything ---- */
 
-/* Names all tensors that are missing, up to a handful. */
 static int check_missing(const struct import_hf_shards *s, const struct transformer *m)
 {
-    struct buf names = {0};
-    int n = 0;
+    struct names missing = {0};
     bool head = false;
     for (int i = 0; i < m->store.n; i++) {
         char name[NAME];
@@ -222,17 +221,15 @@ static int check_missing(const struct import_hf_shards *s, const struct transfor
         if (find_param(s, m, &m->store.p[i], name, &row, &f))
             continue;
         head = head || !strcmp(name, head_name);
-        if (n++ < NAMED)
-            buf_printf(&names, "%s'%s'", n > 1 ? ", " : "", name);
+        names_add(&missing, name, strlen(name));
     }
-    if (n > NAMED)
-        buf_printf(&names, " and %d more", n - NAMED);
-    if (n)
-        err("by config.json %s missing: %s%s", n > 1 ? "tensors are" : "a tensor is",
-            names.p ? names.p : "",
+    if (missing.n)
+        err("by config.json %s missing: %s%s", missing.n > 1 ? "tensors are" : "a tensor is",
+            names_text(&missing),
             head ? " (a head that is the embedding says \"tie_word_embeddings\": true)" : "");
-    buf_free(&names);
-    return n ? -1 : 0;
+    const int rc = missing.n ? -1 : 0;
+    names_free(&missing);
+    return rc;
 }
 
 static int check_param(const struct import_hf_shards *s, const struct transformer *m,

@@ -7,10 +7,11 @@
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/names.h"
 #include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
 
-enum { KEY = 128, MOST = 1 << 24, ASKED = 64, NAMED = 6 };
+enum { KEY = 128, MOST = 1 << 24, ASKED = 64 };
 
 /* Metadata of one architecture: keys are "<arch>.<name>". */
 struct meta {
@@ -78,26 +79,22 @@ static bool is_known(const struct meta *m, const char *name, size_t n)
 /* Keys of the architecture's that nothing here looked at may change what a model computes. */
 static int refuse_rest(const struct meta *m, bool rotary)
 {
-    struct buf names = {0};
+    struct names rest = {0};
     const size_t arch = strlen(m->arch);
-    int n = 0;
     for (size_t i = 0; i < m->g->n_pairs; i++) {
         const struct gguf_string k = m->g->pair[i].key;
-        if (k.n <= arch || memcmp(k.s, m->arch, arch) || k.s[arch] != '.' ||
-            is_known(m, k.s + arch + 1, k.n - arch - 1))
+        const bool own = k.n > arch && !memcmp(k.s, m->arch, arch) && k.s[arch] == '.';
+        if (!own || is_known(m, k.s + arch + 1, k.n - arch - 1))
             continue;
-        if (!rotary && k.n > arch + 6 && !memcmp(k.s + arch, ".rope.", 6))
-            continue; // nobody turns anything
-        if (n++ < NAMED)
-            buf_printf(&names, "%s'%.*s'", n > 1 ? ", " : "", (int)(k.n < 80 ? k.n : 80), k.s);
+        if (rotary || k.n < arch + 6 || memcmp(k.s + arch, ".rope.", 6) != 0) // or nobody turns
+            names_add(&rest, k.s, k.n);
     }
-    if (n > NAMED)
-        buf_printf(&names, " and %d more", n - NAMED);
-    if (n)
+    if (rest.n)
         err("metadata %s: not known here, and so perhaps a change of what the model computes",
-            names.p ? names.p : "");
-    buf_free(&names);
-    return n ? -1 : 0;
+            names_text(&rest));
+    const int rc = rest.n ? -1 : 0;
+    names_free(&rest);
+    return rc;
 }
 
 static int refuse(struct meta *m, const struct transformer_dims *d)
@@ -287,10 +284,8 @@ static const struct gguf_tensor *find(const struct gguf *g, const struct param *
     const struct gguf_tensor *t = gguf_tensor(g, p->name);
     const uint64_t cols = (uint64_t)tensor_cols(&p->used);
     const uint64_t rows = (uint64_t)tensor_rows(&p->used);
-    if (!t) {
-        err("tensor '%s' is missing", p->name);
-        return NULL;
-    }
+    if (!t)
+        BUG("tensor %s was not looked for", p->name); // check_missing()
     if (t->dim[0] != cols || t->dim[1] != rows || t->numel != cols * rows) {
         err("tensor '%s' is %llu x %llu (%llu elements), by the metadata it is %llu x %llu",
             p->name, (unsigned long long)t->dim[0], (unsigned long long)t->dim[1],
@@ -318,8 +313,24 @@ static int check_all_used(const struct gguf *g, const struct transformer *m)
     return 0;
 }
 
+static int check_missing(const struct gguf *g, const struct store *s)
+{
+    struct names missing = {0};
+    for (int i = 0; i < s->n; i++)
+        if (!gguf_tensor(g, s->p[i].name))
+            names_add(&missing, s->p[i].name, strlen(s->p[i].name));
+    if (missing.n)
+        err(missing.n > 1 ? "tensors %s are missing" : "tensor %s is missing",
+            names_text(&missing));
+    const int rc = missing.n ? -1 : 0;
+    names_free(&missing);
+    return rc;
+}
+
 static int map(const struct gguf *g, struct transformer *m)
 {
+    if (check_missing(g, &m->store))
+        return -1;
     for (int i = 0; i < m->store.n; i++) {
         struct param *p = &m->store.p[i];
         const struct gguf_tensor *t = find(g, p);

@@ -453,32 +453,6 @@ static void what_is_wrong_is_said(void **state)
     transformer_free(&m);
 }
 
-static void tensors_without_a_place(void **state)
-{
-    const char *path = scratch_path(*state, "m.gguf");
-    static const float zeros[64];
-    static const struct {
-        const char *name, *says;
-        uint64_t n;
-    } each[] = {{"blk.0.attn_q.bias", "'blk.0.attn_q.bias' has no place", 32},
-                {"blk.2.ffn_up.weight", "'blk.2.ffn_up.weight' has no place", 8},
-                {"rope_freqs.weight", "is no F32 of 4", 8},
-                {"rope_freqs.weight", "frequency 0 is divided by 0", 4}};
-    struct transformer m, got;
-    struct tokenizer *t;
-    tiny_model(&m, false, false);
-    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
-        tiny_gguf_save(path, &(struct tiny_gguf){.m = &m,
-                                                 .extra = each[i].name,
-                                                 .n_extra = each[i].n,
-                                                 .extra_data = zeros});
-        assert_int_equal(model_gguf_use(path, &got, &t), -1);
-        if (!strstr(err_text(), each[i].says))
-            fail_msg("'%s' does not say '%s'", err_text(), each[i].says);
-    }
-    transformer_free(&m);
-}
-
 static void other_files_are_none(void **state)
 {
     struct transformer m;
@@ -503,7 +477,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(tied_heads_and_frequencies, scratch_setup,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(what_is_wrong_is_said, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(tensors_without_a_place, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(other_files_are_none, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

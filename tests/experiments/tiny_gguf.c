@@ -17,12 +17,19 @@
 
 enum { TOKENS = 257 };
 
+/* Is it what is left out, or does it begin so ("blk.1.*")? */
+static bool skips(const struct tiny_gguf *g, const char *name)
+{
+    const size_t n = g->skip ? strlen(g->skip) : 0;
+    return n && (g->skip[n - 1] == '*' ? !strncmp(g->skip, name, n - 1) : !strcmp(g->skip, name));
+}
+
 /* "%s.name" with the architecture's; NULL: left out */
 static const char *key(const struct tiny_gguf *g, const char *name)
 {
     static char text[128];
     snprintf(text, sizeof text, name, arch_rows[g->m->dims.arch].name);
-    return g->skip && !strcmp(text, g->skip) ? NULL : text;
+    return skips(g, text) ? NULL : text;
 }
 
 static void number(struct gguf_write *w, const struct tiny_gguf *g, const char *name, int x)
@@ -138,7 +145,7 @@ void tiny_gguf_save(const char *path, const struct tiny_gguf *g)
     for (int i = 0; i < s->n; i++) {
         const struct tensor *t = &s->p[i].used;
         const uint64_t dim[] = {(uint64_t)tensor_cols(t), (uint64_t)tensor_rows(t)};
-        if (!g->skip || strcmp(g->skip, s->p[i].name))
+        if (!skips(g, s->p[i].name))
             gguf_write_tensor(&w, s->p[i].name, gguf_type((uint32_t)type_of(g, &s->p[i])->gguf_id),
                               t->nd, dim);
     }
@@ -147,7 +154,7 @@ void tiny_gguf_save(const char *path, const struct tiny_gguf *g)
     if (gguf_write_open(&w, path))
         fail_msg("%s", err_text());
     for (int i = 0; i < s->n; i++)
-        if (!g->skip || strcmp(g->skip, s->p[i].name))
+        if (!skips(g, s->p[i].name))
             assert_int_equal(write_data(&w, g, &s->p[i]), 0);
     if (g->extra)
         assert_int_equal(gguf_write_data(&w, g->extra_data, g->n_extra * sizeof(float)), 0);

@@ -7,8 +7,8 @@
 
 struct tiny_gguf {
     const struct transformer *m;
-    const struct dtype *matrices, *vectors;      /* NULL: f32 */
-    const char *skip;                            /* a key, or a tensor, that is left out */
+    const struct dtype *matrices, *vectors; /* NULL: f32 */
+    const char *skip; /* a key, or a tensor, that is left out; "blk.1.*": all of these */
     void (*more)(struct gguf_write *w, int arg); /* NULL, or writes metadata of its own */
     int arg;
     const char *extra; /* one more tensor, f32 [n_extra], of the values in extra_data */

@@ -4,7 +4,7 @@
 
 A random model of each family is saved once; each variation changes its config.json, its weights or the files beside
 them. Where transformers computes something, attar computes the same (to 2e-4 of the perplexity) or ends with 1 and
-names the key; where transformers fails, attar has to refuse too. Exit status 0 if all do.
+names the key; where transformers fails, attar has to refuse too. Tokenizers: the same ids, by AutoTokenizer. Exit status 0 if all do.
 """
 
 import copy
@@ -16,11 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import h5py
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 ATTAR = str(Path(sys.argv[1] if len(sys.argv) > 1 else "./attar").resolve())
 CHUNK, CLOSE = 64, 2e-4
@@ -208,6 +209,79 @@ def weights(root, bases, ids, text):
     check("names without 'model.'", folder, ids, text, "same")
 
 
+def flags(content, special=True, normalized=False):
+    return {"content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": normalized,
+            "special": special}
+
+
+def numbered(**tokens):
+    """added_tokens_decoder: ids by number."""
+    return {"added_tokens_decoder": {name[1:]: token for name, token in tokens.items()}}
+
+
+END, TOOL = flags("<|im_end|>"), flags("<tool>", special=False, normalized=True)
+# what, pieces beside the 256 bytes, added_tokens, tokenizer_config.json, files beside it, whether attar reads it
+TOKENIZERS = [
+    ("decoder alone", 143, [], {"eos_token": "<|im_end|>", **numbered(_399=END)}, {}, True),
+    ("decoder, out of order", 142, [], {"eos_token": "<|im_end|>", **numbered(_399=END, _398=TOOL)}, {}, True),
+    ("decoder, another id", 140, [], numbered(_399=END), {}, False),
+    ("other flags", 142, [{"id": 398, **TOOL}, {"id": 399, **END}], numbered(_398=flags("<tool>")), {}, True),
+    ("named only", 142, [], {"eos_token": "<|im_end|>", "pad_token": "<pad>"}, {}, True),
+    ("named, a piece", 142, [], {"eos_token": "\u0120aa"}, {}, True),
+    ("a list", 142, [], {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}, {}, True),
+    ("map", 142, [{"id": 398, **END}, {"id": 399, **flags("<|endoftext|>")}], {"eos_token": "<|im_end|>"},
+     {"special_tokens_map.json": {"eos_token": flags("<|endoftext|>")}}, True),
+    ("map beside decoder", 142, [{"id": 398, **END}, {"id": 399, **flags("<|endoftext|>")}],
+     {"eos_token": "<|im_end|>", **numbered(_398=END)}, {"special_tokens_map.json": {"eos_token": "<|endoftext|>"}}, True),
+    ("added_tokens.json", 142, [], {"eos_token": "<|im_end|>"},
+     {"added_tokens.json": {"<|im_end|>": 399, "<tool>": 398}}, True),
+    ("a great length", 142, [], {"model_max_length": 10**30, "eos_token": "<|im_end|>"}, {}, True),
+]
+SPOKEN = ["Hi<|im_end|> there<|endoftext|>", "<pad>x<|im_start|>user\nHi<|im_end|>", "a aa [X] b<tool>c <tool>"]
+
+
+def encode(path, text):
+    said = subprocess.run([ATTAR, "tokenizer", "encode", "-t", str(path), "--special"], input=text, capture_output=True,
+                          text=True)
+    return [int(x) for x in said.stdout.split()]
+
+
+def imported_ids(root, folder):
+    """Ids of SPOKEN by the tokenizer of the checkpoint that attar makes of the folder, and its end; None: refused."""
+    if subprocess.run([ATTAR, "import", str(folder), str(root / "m.h5")], capture_output=True).returncode:
+        return None, None
+    with h5py.File(root / "m.h5") as f:
+        text = bytes(f["tokenizer"][()]).decode() if "tokenizer" in f else f.attrs["tokenizer"]
+    (root / "t.json").write_text(text)
+    end = json.loads(text)["model"].get("attar", {}).get("roles", {}).get("eos")
+    return [encode(root / "t.json", x) for x in SPOKEN], end
+
+
+def tokenizers(root, base):
+    """Tokens that the files beside tokenizer.json add."""
+    global failures
+    folder = changed(root / "t", base, {"vocab_size": 400, "eos_token_id": GONE, "bos_token_id": GONE})
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    plain = json.loads((folder / "tokenizer.json").read_text())
+    for what, pieces, added, config, files, reads in TOKENIZERS:
+        for name in ("special_tokens_map.json", "added_tokens.json", "generation_config.json"):
+            (folder / name).unlink(missing_ok=True)
+        j = copy.deepcopy(plain)
+        for i in range(pieces):
+            j["model"]["vocab"][f"\u0120{chr(97 + i % 26)}{chr(97 + i // 26)}"] = 256 + i
+        j["added_tokens"] = added
+        (folder / "tokenizer.json").write_text(json.dumps(j))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config}))
+        for name, content in files.items():
+            (folder / name).write_text(json.dumps(content))
+        theirs = AutoTokenizer.from_pretrained(folder)
+        want = [theirs(x, add_special_tokens=False).input_ids for x in SPOKEN]
+        got, end = imported_ids(root, folder)
+        good = got == want and end in (theirs.eos_token_id, 2) if reads else got is None
+        failures += not good
+        print(f"{'ok  ' if good else 'FAIL'} tokenizer, {what}: end {theirs.eos_token_id}, attar {end}")
+
+
 def main():
     torch.manual_seed(3)
     transformers.logging.set_verbosity_error()
@@ -223,6 +297,7 @@ def main():
             shown = {k: "(gone)" if v is GONE else v for k, v in change.items()}
             check(f"{family} {json.dumps(shown)}", changed(root / "m", bases[family], change), ids, text, expect)
         weights(root, bases, ids, text)
+        tokenizers(root, bases["llama"])
     print(f"{failures} failed")
     return 1 if failures else 0
 

@@ -51,7 +51,7 @@ compare "tokenizers on random Unicode and mixed text against Hugging Face's and 
     "tokenizers gguf" "$python" tests/oracle/unicode_oracle.py
 compare "imported models against transformers, SentencePiece against its own" "torch transformers sentencepiece" \
     "$python" tests/oracle/make_import_golden.py --check
-compare "folders that differ in one setting against transformers" "torch transformers tokenizers safetensors" \
+compare "folders that differ in one setting against transformers" "torch transformers tokenizers safetensors h5py" \
     "$python" tests/oracle/import_oracle.py "$ATTAR_BIN"
 compare "perplexity and divergence against NumPy and llama.cpp (LLAMA_BIN)" "numpy" \
     "$python" tests/oracle/divergence_oracle.py "$ATTAR_BIN"
