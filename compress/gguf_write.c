@@ -214,6 +214,14 @@ static void put_head(const struct gguf_write *w, struct buf *b)
     put(b, zeros, (size_t)(padded(w, b->n) - b->n));
 }
 
+int gguf_write_head(const struct gguf_write *w, struct buf *b)
+{
+    if (w->failed || w->pairs.failed)
+        return -1;
+    put_head(w, b);
+    return b->failed ? -1 : 0;
+}
+
 uint64_t gguf_write_size(const struct gguf_write *w)
 {
     struct buf b = {0};

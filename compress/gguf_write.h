@@ -48,6 +48,10 @@ void gguf_write_number(struct gguf_write *w, const char *key, enum gguf_kind kin
 void gguf_write_list(struct gguf_write *w, const char *key, enum gguf_kind kind, size_t n,
                      const void *numbers);
 
+/* The header as the file will have it: without tensors, metadata to keep elsewhere. Added to b; 0,
+   or -1 with err() set. */
+int gguf_write_head(const struct gguf_write *w, struct buf *b);
+
 /* A list of n texts, each of which then follows by gguf_write_item(). */
 void gguf_write_texts(struct gguf_write *w, const char *key, size_t n);
 void gguf_write_item(struct gguf_write *w, const void *text, size_t n);

@@ -159,6 +159,7 @@ static bool replaced(const struct gguf_string *key)
     static const char *const names[] = {"general.alignment",
                                         "general.file_type",
                                         "general.quantization_version",
+                                        "general.quantized_by",
                                         "quantize.imatrix.file",
                                         "quantize.imatrix.dataset",
                                         "quantize.imatrix.entries_count",

@@ -8,6 +8,7 @@
 #include "autograd/base/err.h"
 #include "compress/codecs/codecs.h"
 #include "compress/gguf_meta.h"
+#include "experiments/about.h"
 #include "experiments/model_gguf.h"
 
 static const char suffix_a[] = ".lora_a", suffix_b[] = ".lora_b",
@@ -152,6 +153,8 @@ int adapter_write(const char *path, const struct transformer *m, const struct ex
     gguf_write_text(&w, "general.architecture", export_arch(&m->dims));
     gguf_write_text(&w, "general.type", "adapter");
     gguf_write_text(&w, "general.name", o->name);
+    if (about_declare(o->about, true, &w))
+        w.failed = true;
     gguf_write_text(&w, "adapter.type", "lora");
     gguf_write_f32(&w, alpha_key, (float)m->lora.alpha);
     gguf_write_text(&w, "attar.stage", o->stage);

@@ -157,6 +157,34 @@ static int read_table(struct h5file *f, struct transformer_dims *d)
     return h5file_read(f, table_name, H5_F32, 1, &n, d->rope.divisor);
 }
 
+/* ---- what the model says about itself ---- */
+
+static const char about_name[] = "about";
+enum { ABOUT_MOST = 1 << 24 };
+
+static int write_about(struct h5file *f, const struct buf *about)
+{
+    const int64_t n = about ? (int64_t)about->n : 0;
+    return n ? h5file_write(f, about_name, H5_U8, 1, &n, about->p) : 0;
+}
+
+static int read_about(struct h5file *f, struct buf *about)
+{
+    struct h5shape s;
+    if (!h5file_has(f, about_name))
+        return 0;
+    if (h5file_shape(f, about_name, &s))
+        return -1;
+    if (s.ndim != 1 || s.n < 1 || s.n > ABOUT_MOST)
+        return err("%s: %s has %lld entries", h5file_path(f), about_name, (long long)s.n);
+    void *bytes = mem_new((size_t)s.n, 1);
+    const int rc = bytes ? h5file_read(f, about_name, H5_U8, 1, s.dim, bytes) : -1;
+    if (!rc)
+        buf_add(about, bytes, (size_t)s.n);
+    free(bytes);
+    return rc || about->failed ? -1 : 0;
+}
+
 /* ---- writing ---- */
 
 static int write_slab(struct h5file *f, const char *group, const struct transformer *m,
@@ -209,7 +237,7 @@ static int write_all(struct h5file *f, const struct transformer *m,
         write_attrs(f, "/", state_attrs, state, 0) ||
         write_attrs(f, "model", dims_attrs, &m->dims, m->dims.n_layers) ||
         write_table(f, &m->dims) || write_text(f, "config", source->config) ||
-        write_text(f, "tokenizer", source->tokenizer) ||
+        write_text(f, "tokenizer", source->tokenizer) || write_about(f, source->about) ||
         (lora ? write_base(f, m, source->qat) || checkpoint_write_factors(f, &m->lora)
               : write_slab(f, "weights", m, m->store.latent)) ||
         (blocks && checkpoint_write_blocks(f, source->qat, source->mix)))
@@ -265,7 +293,7 @@ static int read_header(struct checkpoint *c)
         read_attrs(f, "/", state_attrs, &c->state) ||
         read_attrs(f, "model", dims_attrs, &c->dims) || read_table(f, &c->dims) ||
         h5file_read_text(f, "config", &c->config) ||
-        h5file_read_text(f, "tokenizer", &c->tokenizer) ||
+        h5file_read_text(f, "tokenizer", &c->tokenizer) || read_about(f, &c->about) ||
         (format != FORMAT && checkpoint_read_mix(c)))
         return -1;
     c->state.last_unaveraged = NAN;
@@ -305,6 +333,7 @@ void checkpoint_close(struct checkpoint *c)
     buf_free(&c->corpus_hash);
     buf_free(&c->tokenizer);
     buf_free(&c->mix);
+    buf_free(&c->about);
     *c = (struct checkpoint){0};
 }
 

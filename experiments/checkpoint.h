@@ -5,13 +5,13 @@
  *     /             attributes: format, attar (version), stage, config_hash, corpus_hash and the
  *                   members of struct checkpoint_state
  *     /config       the run's resolved config (YAML)      /tokenizer   tokenizer.json
- *     /model        attributes and per-layer lists: struct transformer_dims
- *     /weights/NAME f32, GGUF's names and shapes          /optim/STATE/NAME   likewise
- *     /optim/ema    the average of the weights, if the stage keeps one: it is the model then, and
- *                   /weights is what training goes on with
- *     /blocks/NAME  of a stage `qat`: they are the model then, see checkpoint_blocks.c
- *     /lora         factors over a base that stays as it is; of that /weights has what is not in
- *                   blocks, see checkpoint_lora.c
+ *     /about        u8: general.* of the GGUF file that it comes from, as metadata (about.h); or
+ * not there /model        attributes and per-layer lists: struct transformer_dims /weights/NAME
+ * f32, GGUF's names and shapes          /optim/STATE/NAME   likewise /optim/ema    the average of
+ * the weights, if the stage keeps one: it is the model then, and /weights is what training goes on
+ * with /blocks/NAME  of a stage `qat`: they are the model then, see checkpoint_blocks.c /lora
+ * factors over a base that stays as it is; of that /weights has what is not in blocks, see
+ * checkpoint_lora.c
  *
  * RNG state and data position are the step itself: every draw is a function of (seed, step).
  */
@@ -42,6 +42,8 @@ struct checkpoint_source {
     const char *stage, *config, *config_hash, *corpus_hash, *tokenizer; /* texts to keep */
     const struct qat *qat; /* blocks to keep, once they are attached or under factors; or NULL */
     const char *mix;       /* of the blocks */
+    const struct buf
+        *about; /* what the model says about itself (about.h); NULL or empty: nothing */
 };
 
 /* Writes model, optimizer states and the rest; atomic, synced, read back and verified before the
@@ -57,7 +59,8 @@ struct checkpoint {
     bool averaged; /* it has an average of the weights */
     bool lora;     /* it has factors over a base */
     struct buf stage, config, config_hash, corpus_hash, tokenizer;
-    struct buf mix; /* of its blocks: "Q3_K_M"; empty: it has none */
+    struct buf mix;   /* of its blocks: "Q3_K_M"; empty: it has none */
+    struct buf about; /* see checkpoint_source */
 };
 
 /* Verifies and opens. 0, or -1 with err() set. checkpoint_close() after 0. */

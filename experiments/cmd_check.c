@@ -6,6 +6,7 @@
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
+#include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
 #include "experiments/estimate.h"
@@ -182,15 +183,36 @@ static void print_types(const struct export_plan *p)
         p->n);
 }
 
-/* `from`: the stage that makes the model, NULL: a file. */
-static void print_size(const struct config *c, const char *from, bool weighed,
-                       const struct export_plan *p)
+/* What the model that stage i starts from says about itself. 0, or -1 with err() set. */
+static int find_about(const struct config *c, int i, struct buf *about)
 {
+    struct checkpoint from;
+    while (c->stages[i].parent >= 0)
+        i = c->stages[i].parent;
+    if (!c->stages[i].checkpoint)
+        return 0;
+    if (checkpoint_open(&from, c->stages[i].checkpoint))
+        return -1;
+    if (from.about.n)
+        buf_add(about, from.about.p, from.about.n);
+    checkpoint_close(&from);
+    return about->failed ? -1 : 0;
+}
+
+/* `from`: the stage that makes the model, NULL: a file. */
+static int print_size(const struct config *c, int i, const char *from, bool weighed,
+                      const struct export_plan *p)
+{
+    struct buf about = {0};
+    if (find_about(c, i, &about))
+        return -1;
     struct tokenizer *t = model_known_tokenizer(c);
     struct gguf_write w = {0};
     const struct export_origin origin = {.name = c->name,
                                          .stage = from,
-                                         .config_hash = "0123456789abcdef0123456789abcdef"};
+                                         .config_hash = "0123456789abcdef0123456789abcdef",
+                                         .about = &about,
+                                         .trained = true};
     if (t && from && !weighed) {
         export_declare(p, t, &origin, NULL, NULL, &w);
         printf("  file size           %llu bytes\n", (unsigned long long)gguf_write_size(&w));
@@ -201,6 +223,8 @@ static void print_size(const struct config *c, const char *from, bool weighed,
                (unsigned long long)p->bytes);
     }
     tokenizer_free(t);
+    buf_free(&about);
+    return 0;
 }
 
 /* What the stage's model looks like as a file of that type: what it is exported as, or trained as.
@@ -221,7 +245,7 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
         if (!rc) {
             printf("  type                %s\n", r.mix->name);
             print_types(&p);
-            print_size(c, from, mix->imatrix != NULL, &p);
+            rc = print_size(c, i, from, mix->imatrix != NULL, &p);
             export_plan_free(&p);
         }
         transformer_free(&m);

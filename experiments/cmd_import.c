@@ -6,6 +6,7 @@
 #include "autograd/base/err.h"
 #include "compress/gguf_meta.h"
 #include "compress/recipe.h"
+#include "experiments/about.h"
 #include "experiments/checkpoint.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
@@ -41,9 +42,10 @@ static const struct recipe_mix *mix_of(const struct gguf *g)
     return mix && mix->base->block > 1 ? mix : NULL;
 }
 
-/* Matrices of the file that are in blocks, into q; *mix NULL: none are. 0, or -1 with err() set. */
+/* Matrices of the file that are in blocks, into q; *mix NULL: none are. And what it says about
+   itself. 0, or -1 with err() set. */
 static int take_blocks(const char *source, struct transformer *m, struct qat *q,
-                       const struct recipe_mix **mix)
+                       const struct recipe_mix **mix, struct buf *about)
 {
     struct transformer file;
     struct tokenizer *tok;
@@ -51,12 +53,12 @@ static int take_blocks(const char *source, struct transformer *m, struct qat *q,
     if (model_gguf_use(source, &file, &tok))
         return -1;
     *mix = mix_of(file.store.file);
+    int rc = about_take(file.store.file, about);
     for (int i = 0; i < file.store.n; i++)
         any |= file.store.p[i].used.dt->block > 1;
     if (any && !*mix)
         err_warn("%s: its file type is unknown here: values are imported, blocks are not kept",
                  source);
-    int rc = 0;
     for (int i = 0; i < file.store.n && any && *mix && !rc; i++) {
         const struct tensor *t = &file.store.p[i].used;
         if (t->nd != 2 || t->dt == &dtype_f32)
@@ -74,7 +76,7 @@ static int take_blocks(const char *source, struct transformer *m, struct qat *q,
 }
 
 static int save(const char *path, const struct transformer *m, const struct tokenizer *tok,
-                const struct qat *q, const char *mix)
+                const struct qat *q, const char *mix, const struct buf *about)
 {
     const struct checkpoint_state state = {.smooth = NAN,
                                            .smooth_min = NAN,
@@ -90,7 +92,8 @@ static int save(const char *path, const struct transformer *m, const struct toke
                                              .corpus_hash = "",
                                              .tokenizer = json.p,
                                              .qat = q,
-                                             .mix = mix};
+                                             .mix = mix,
+                                             .about = about};
     if (!rc)
         rc = checkpoint_save(path, m, &state, &source);
     buf_free(&json);
@@ -129,14 +132,16 @@ static int run(const struct texts *files)
     if (gguf ? model_gguf_load(source, &m, &tok) : import_hf(source, &m, &tok))
         return -1;
     struct qat q;
+    struct buf about = {0};
     const struct recipe_mix *mix = NULL;
     qat_init(&q, &(struct qat_options){0});
-    int rc = gguf ? take_blocks(source, &m, &q, &mix) : 0;
+    int rc = gguf ? take_blocks(source, &m, &q, &mix, &about) : 0;
     if (!rc)
-        rc = save(path, &m, tok, &q, mix ? mix->name : NULL);
+        rc = save(path, &m, tok, &q, mix ? mix->name : NULL, &about);
     if (!rc)
         report(source, path, &m, tok, mix);
     qat_free(&q);
+    buf_free(&about);
     transformer_free(&m);
     tokenizer_free(tok);
     return rc;

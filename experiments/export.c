@@ -8,6 +8,7 @@
 #include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "compress/quantize.h"
+#include "experiments/about.h"
 #include "experiments/mix_lines.h"
 
 static const char head_name[] = "output.weight", rope_name[] = "rope_freqs.weight";
@@ -206,6 +207,8 @@ void export_declare(const struct export_plan *p, const struct tokenizer *t,
     gguf_write_text(w, "general.architecture", export_arch(d));
     gguf_write_text(w, "general.type", "model");
     gguf_write_text(w, "general.name", o->name);
+    if (about_declare(o->about, o->trained, w))
+        w->failed = true;
     put_size(w, (double)transformer_params(d, &rest));
     put_dims(w, d);
     export_declare_tokenizer(t, d->vocab, w);

@@ -53,6 +53,8 @@ void export_plan_free(struct export_plan *p);
 struct export_origin {
     const char *name, *stage, *config_hash;
     uint64_t steps, tokens;
+    const struct buf *about; /* what the model says about itself (about.h), NULL: nothing */
+    bool trained;            /* it is another model than the one that `about` speaks of */
 };
 
 /* Metadata and table. m and path: of the importance matrix, NULL: none. */

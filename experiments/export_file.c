@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "experiments/about.h"
 #include "experiments/adapter.h"
 #include "experiments/checkpoint.h"
 #include "experiments/export.h"
@@ -131,7 +132,18 @@ int export_file(struct export_file *f)
         buf_free(&stem);
         return -1;
     }
-    const struct export_args args = {.origin = {.name = f->name ? f->name : stem.p,
+    const bool trained = c.state.step > 0;
+    struct buf named = {0}; // what is not trained on is still what it was
+    if (!f->name && !trained && about_name(&c.about, &named)) {
+        checkpoint_close(&c);
+        buf_free(&stem);
+        return -1;
+    }
+    const struct export_args args = {.origin = {.name = f->name   ? f->name
+                                                        : named.n ? named.p
+                                                                  : stem.p,
+                                                .about = &c.about,
+                                                .trained = trained,
                                                 .stage = c.stage.p ? c.stage.p : "",
                                                 .config_hash =
                                                     c.config_hash.p ? c.config_hash.p : "",
@@ -143,6 +155,7 @@ int export_file(struct export_file *f)
                                      .stop = f->stop};
     const int rc = c.lora && !f->merge ? write_lora(f, &c, &args) : write_whole(f, &c, &args);
     checkpoint_close(&c);
+    buf_free(&named);
     buf_free(&stem);
     return rc;
 }

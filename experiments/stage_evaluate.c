@@ -94,7 +94,9 @@ static int size_of(const struct run *r, const struct checkpoint *c, const struct
     struct gguf_write w = {0};
     const struct export_origin origin = {.name = r->config->name,
                                          .stage = c->stage.p ? c->stage.p : "",
-                                         .config_hash = c->config_hash.p ? c->config_hash.p : ""};
+                                         .config_hash = c->config_hash.p ? c->config_hash.p : "",
+                                         .about = &c->about,
+                                         .trained = c->state.step > 0};
     if (export_plan(&p, m, recipe, false))
         return -1;
     export_declare(&p, tok, &origin, NULL, NULL, &w);

@@ -28,6 +28,7 @@ struct stage {
     const struct corpus *corpus; /* own, or the run's */
     struct loader *train, *valid;
     struct feed train_feed, valid_feed;
+    struct buf about;     /* what the model says about itself (about.h) */
     bool made;            /* the model exists */
     struct blocks blocks; /* qat */
     struct transformer teacher;
@@ -80,7 +81,10 @@ static int load(struct stage *s, const char *path, enum checkpoint_what what, bo
         return -1;
     }
     s->made = true;
-    return 0;
+    buf_clear(&s->about);
+    if (c->about.n)
+        buf_add(&s->about, c->about.p, c->about.n);
+    return s->about.failed ? -1 : 0;
 }
 
 /* Is this checkpoint one of this run? 0 or -1. */
@@ -390,7 +394,8 @@ static int train(struct stage *s)
                                              .corpus_hash = corpus_hash(s->corpus),
                                              .tokenizer = r->tokenizer_json.p,
                                              .qat = &s->blocks.qat,
-                                             .mix = qat ? s->blocks.recipe.mix->name : NULL};
+                                             .mix = qat ? s->blocks.recipe.mix->name : NULL,
+                                             .about = &s->about};
     const int64_t epoch = loader_windows(s->train) * s->model.dims.context;
     struct train t = {.config = r->config,
                       .stage = s->config,
@@ -448,5 +453,6 @@ int stage_train(struct run *r, int stage)
         transformer_free(&s.model);
     blocks_close(&s.blocks); // the model may lie in them
     corpus_close(&s.own);
+    buf_free(&s.about);
     return rc;
 }
