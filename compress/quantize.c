@@ -1,6 +1,7 @@
 #include "compress/quantize.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,6 +181,28 @@ int quantize_round_trip(const char *name, float *x, int64_t rows, int64_t cols,
     }
     close_rows(&r);
     return rc;
+}
+
+void quantize_weighed_count(struct quantize_weighed *c, const struct imatrix *m, const char *name)
+{
+    if (!m || !strcmp(name, "token_embd.weight") || !strcmp(name, "output.weight"))
+        return;
+    c->n++;
+    if (!imatrix_find(m, name) && !c->missing++)
+        snprintf(c->first, sizeof c->first, "%s", name);
+}
+
+int quantize_weighed_check(const struct quantize_weighed *c)
+{
+    if (c->missing && c->missing == c->n)
+        return err("the importance matrix says nothing of any matrix, such as '%s': it is another "
+                   "model's",
+                   c->first);
+    if (c->missing)
+        err_warn("the importance matrix says nothing of %d of %d matrices, such as '%s': their "
+                 "errors are not weighed",
+                 c->missing, c->n, c->first);
+    return 0;
 }
 
 int quantize_importance(const struct imatrix *m, const char *name, int64_t cols, float **mean,

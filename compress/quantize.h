@@ -62,6 +62,17 @@ void quantize_declare_importance(struct gguf_write *w, const struct imatrix *m, 
 struct quantize_source quantize_from(const struct gguf *g, const struct gguf_tensor *t,
                                      const char *name);
 
+/* Is an importance matrix of this model? Its matrices in blocks are counted, but for embedding and
+   head, which imatrix leaves out. */
+struct quantize_weighed {
+    int n, missing;
+    char first[GGUF_NAME]; /* of the missing */
+};
+void quantize_weighed_count(struct quantize_weighed *c, const struct imatrix *m, const char *name);
+
+/* Warns where some are missing; -1 with err() set where all are. */
+int quantize_weighed_check(const struct quantize_weighed *c);
+
 /* The importance of a tensor's columns, mean [cols] to be freed; NULL: there is none, and
  *missing if an entry was looked for. 0, or -1 with err() set if it does not fit. */
 int quantize_importance(const struct imatrix *m, const char *name, int64_t cols, float **mean,

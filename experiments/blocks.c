@@ -15,11 +15,14 @@ static int add_all(struct blocks *b, const struct transformer *m)
     if (export_plan(&p, m, &b->recipe, b->imatrix != NULL))
         return -1;
     int rc = 0;
+    struct quantize_weighed weighed = {0};
     for (int i = 0; i < m->store.n && !rc; i++) // the plan's first tensors
-        if (p.tensor[i].choice.dt != &dtype_f32)
+        if (p.tensor[i].choice.dt != &dtype_f32) {
             rc = qat_add(&b->qat, &m->store.p[i], p.tensor[i].choice.dt);
+            quantize_weighed_count(&weighed, b->imatrix, p.tensor[i].name);
+        }
     export_plan_free(&p);
-    return rc ? rc : qat_ready(&b->qat);
+    return rc || quantize_weighed_check(&weighed) ? -1 : qat_ready(&b->qat);
 }
 
 int blocks_open(struct blocks *b, const struct config_qat *c, bool bf16, const char *folder,

@@ -1,7 +1,9 @@
 /* attar export CKPT.h5|RUN OUT.gguf: a trained model as GGUF. */
 #include <omp.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
+#include "autograd/base/file.h"
 #include "experiments/cmd.h"
 #include "experiments/export.h"
 #include "experiments/flags.h"
@@ -60,6 +62,10 @@ static int export_model(const struct export_flags *a, const char *path, const st
         return interrupt_flag ? err("stopped by %s; nothing was written", interrupt_name()) : -1;
     mix_lines_sums(&(struct mix_lines_sums){4 * (double)f.elements, (double)f.tensor_bytes,
                                             (double)f.elements, f.tensors, f.fallbacks});
+    struct stat s;
+    if (stat(a->out, &s))
+        return err("%s: it was written, but cannot be found", a->out);
+    mix_lines_file((uint64_t)s.st_size);
     if (f.adapter) {
         struct buf adapter = {0};
         export_adapter_path(a->out, &adapter);
@@ -77,7 +83,9 @@ static int run(const struct export_flags *a)
     const struct imatrix *imatrix = NULL;
     const char *type = a->type;
     interrupt_catch();
-    int rc = model_path(a->model, &path);
+    int rc = file_check_out(a->out);
+    if (!rc)
+        rc = model_path(a->model, &path);
     if (!rc && model_gguf_is(path.p))
         rc = err("%s is a GGUF file already: `attar quantize` writes it in other types", path.p);
     if (!rc && !type)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
@@ -174,6 +175,8 @@ static int run(const struct imatrix_flags *a)
         err("imatrix takes -m MODEL and -f TEXT, or --in-file; `attar imatrix --help` says more");
         return CMD_USAGE;
     }
+    if ((a->model || !a->show_statistics) && file_check_out(a->out))
+        return -1;
     interrupt_catch();
     const int64_t chunk_size = a->ctx_size ? a->ctx_size : USUAL_CHUNK;
     for (int i = 0; i < a->in_file.n && !rc; i++)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "compress/gguf_meta.h"
 #include "compress/recipe.h"
 #include "experiments/about.h"
@@ -126,6 +127,8 @@ static int run(const struct texts *files)
         err("%s: the checkpoint's name has to end in .h5", path);
         return CMD_USAGE;
     }
+    if (file_check_out(path))
+        return -1;
     const bool gguf = model_gguf_is(source);
     if (!gguf && !import_hf_is(source))
         return err("%s: neither a GGUF file nor a folder with a config.json", source);

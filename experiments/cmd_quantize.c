@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "autograd/base/clock.h"
+#include "autograd/base/file.h"
 #include "autograd/base/number.h"
 #include "compress/quantize.h"
 #include "experiments/cmd.h"
@@ -167,6 +168,7 @@ static int write_file(struct job *j)
     struct gguf_write w = {0};
     const double began = clock_seconds();
     quantize_declare(&j->plan, &w, j->imatrix, j->args->mix.imatrix);
+    const uint64_t size = gguf_write_size(&w);
     int rc = gguf_write_open(&w, j->out.p);
     for (size_t i = 0; i < j->in.n_tensors && !rc; i++)
         rc = write_tensor(j, &w, i);
@@ -180,6 +182,7 @@ static int write_file(struct job *j)
     if (rc)
         return rc;
     print_sums(j);
+    mix_lines_file(size);
     const double seconds = clock_seconds() - began;
     printf("quantize time = %8.2f ms (%.1f M weights/s)\n", 1000 * seconds,
            (double)j->plan.elements / seconds / 1e6);
@@ -200,8 +203,20 @@ static void print_plan(const struct job *j)
     print_sums(j);
     struct gguf_write w = {0};
     quantize_declare(&j->plan, &w, j->imatrix, j->args->mix.imatrix);
-    printf("file size   = %llu bytes\n", (unsigned long long)gguf_write_size(&w));
+    mix_lines_file(gguf_write_size(&w));
     gguf_write_abandon(&w);
+}
+
+static int check_importance(const struct job *j)
+{
+    struct quantize_weighed c = {0};
+    for (size_t i = 0; i < j->in.n_tensors; i++) {
+        char name[GGUF_NAME];
+        snprintf(name, sizeof name, "%.*s", (int)j->in.tensor[i].name.n, j->in.tensor[i].name.s);
+        if (changes(j, i) && j->plan.choice[i].dt->block > 1)
+            quantize_weighed_count(&c, j->imatrix, name);
+    }
+    return quantize_weighed_check(&c);
 }
 
 static int quantize(struct job *j, const char *type)
@@ -210,16 +225,20 @@ static int quantize(struct job *j, const char *type)
     const char *in = a->files.value[0];
     if (mix_args_recipe(&a->mix, type, &j->recipe))
         return -1;
+    if (!a->dry_run && file_check_out(j->out.p))
+        return -1;
     if (mix_args_imatrix(&a->mix, &j->own, &j->imatrix) || gguf_open(&j->in, in) ||
         (!a->dry_run && check_other(&j->in, in, j->out.p)))
         return -1;
     const char *arch = model_gguf_arch(&j->in, &(enum arch){0});
-    if (!arch ||
+    if (!arch || model_gguf_check(&j->in) ||
         quantize_plan(&j->plan, &j->in, arch, &j->recipe, j->imatrix != NULL, a->allow_requantize))
         return err_in("%s", in);
     if (a->mix.leave_output_tensor && !gguf_tensor(&j->in, "output.weight"))
         err_warn("--leave-output-tensor has no effect: the head is token_embd.weight");
     print_fallbacks(j);
+    if (check_importance(j))
+        return err_in("%s", a->mix.imatrix);
     if (a->dry_run) {
         print_plan(j);
         return 0;

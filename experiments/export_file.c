@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "autograd/base/err.h"
+#include "compress/quantize.h"
 #include "experiments/about.h"
 #include "experiments/adapter.h"
 #include "experiments/checkpoint.h"
@@ -13,6 +14,14 @@ static int write_model(struct export_file *f, const struct transformer *m,
     struct export_plan p;
     if (export_plan(&p, m, f->recipe, f->imatrix != NULL))
         return -1;
+    struct quantize_weighed weighed = {0};
+    for (int i = 0; i < p.n; i++)
+        if (p.tensor[i].choice.matrix && p.tensor[i].choice.dt->block > 1)
+            quantize_weighed_count(&weighed, f->imatrix, p.tensor[i].name);
+    if (quantize_weighed_check(&weighed)) {
+        export_plan_free(&p);
+        return err_in("%s", f->imatrix_path);
+    }
     for (int i = 0; i < p.n; i++)
         mix_lines_fallback(p.tensor[i].name, (int)strlen(p.tensor[i].name),
                            (int64_t)p.tensor[i].dim[0], &p.tensor[i].choice);

@@ -77,6 +77,13 @@ void inspect_bytes(struct buf *out, double bytes)
     buf_printf(out, i && bytes < 99.95 ? "%.1f %s" : "%.0f %s", bytes, unit[i]);
 }
 
+void inspect_file_bytes(struct buf *out, double bytes)
+{
+    inspect_bytes(out, bytes);
+    if (bytes >= 999.5)
+        buf_printf(out, " (%.0f bytes)", bytes);
+}
+
 /* Columns of text that may hold characters of several bytes. */
 static size_t columns(const struct buf *b, size_t from)
 {

@@ -38,6 +38,9 @@ void inspect_line(struct buf *out, const char *label, const char *fmt, ...) ERR_
 /* "12.3 MB" */
 void inspect_bytes(struct buf *out, double bytes);
 
+/* The same of a whole file, with the number: "11.6 MB (11580416 bytes)". */
+void inspect_file_bytes(struct buf *out, double bytes);
+
 /* Lines about a model and a tokenizer. */
 void inspect_dims(struct buf *out, const struct transformer_dims *d);
 void inspect_tokenizer_of(struct buf *out, const struct tokenizer *t);

@@ -95,7 +95,7 @@ int inspect_gguf(const char *path, struct buf *out)
         known += g.tensor[i].type ? (double)g.tensor[i].numel : 0;
         bytes += (double)g.tensor[i].bytes;
     }
-    inspect_bytes(&size, (double)gguf_size(&g));
+    inspect_file_bytes(&size, (double)gguf_size(&g));
     inspect_line(out, "GGUF", "version %u, %s, alignment %u", g.version, size.p ? size.p : "",
                  g.alignment);
     if (g.n_parts)

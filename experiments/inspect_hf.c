@@ -35,7 +35,7 @@ static void print_shards(struct buf *out, const struct import_hf_shards *s)
         for (size_t k = 0; k < s->file[i].n; k++)
             elements += (double)s->file[i].tensor[k].numel;
     }
-    inspect_bytes(&size, bytes);
+    inspect_file_bytes(&size, bytes);
     inspect_line(out, "safetensors", "%s in %zu file%s, %zu tensors with %.0f elements",
                  size.p ? size.p : "", s->n, s->n == 1 ? "" : "s", tensors, elements);
     buf_free(&size);

@@ -146,7 +146,7 @@ static int print_checkpoint(const char *path, struct buf *out)
     if (checkpoint_open(&c, path))
         return -1;
     const struct checkpoint_state *s = &c.state;
-    inspect_bytes(&size, (double)h5file_size(c.file));
+    inspect_file_bytes(&size, (double)h5file_size(c.file));
     int rc = h5file_get_text(c.file, "/", "attar", &version);
     if (!rc)
         rc = h5file_each(c.file, note_state, &states);
@@ -252,7 +252,7 @@ static int print_corpus(const char *path, struct buf *out)
     struct buf size = {0};
     if (corpus_open(&c, path))
         return -1;
-    inspect_bytes(&size, (double)h5file_size(c.file));
+    inspect_file_bytes(&size, (double)h5file_size(c.file));
     inspect_line(out, "corpus", "%s, verified, %s", size.p ? size.p : "", corpus_hash(&c));
     for (int i = 0; i < 2; i++) {
         const struct corpus_part *p = &c.part[i];

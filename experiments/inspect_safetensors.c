@@ -41,7 +41,7 @@ int inspect_safetensors(const char *path, struct buf *out)
         return -1;
     for (size_t i = 0; i < s.n; i++)
         elements += (double)s.tensor[i].numel;
-    inspect_bytes(&size, (double)s.size);
+    inspect_file_bytes(&size, (double)s.size);
     inspect_line(out, "safetensors", "%s, a header of %llu bytes", size.p ? size.p : "",
                  (unsigned long long)(s.data - 8));
     inspect_line(out, "tensors", "%zu with %.0f elements", s.n, elements);

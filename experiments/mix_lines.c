@@ -49,3 +49,8 @@ void mix_lines_sums(const struct mix_lines_sums *s)
         printf("WARNING: %d of %d tensor(s) required fallback quantization\n", s->fallbacks,
                s->matrices);
 }
+
+void mix_lines_file(uint64_t bytes)
+{
+    printf("file size   = %llu bytes (%.2f MiB)\n", (unsigned long long)bytes, (double)bytes / MIB);
+}

@@ -34,4 +34,7 @@ struct mix_lines_sums {
 };
 void mix_lines_sums(const struct mix_lines_sums *s);
 
+/* Of the whole file, metadata and padding included. */
+void mix_lines_file(uint64_t bytes);
+
 #endif

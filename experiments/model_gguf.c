@@ -270,6 +270,22 @@ int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
     return transformer_check(d);
 }
 
+int model_gguf_check(const struct gguf *g)
+{
+    struct transformer_dims d;
+    struct transformer shapes;
+    if (model_gguf_dims(g, &d))
+        return 0;
+    if (transformer_init(&shapes, &d, STORE_SHAPES))
+        return -1;
+    int rc = 0;
+    for (int i = 0; i < shapes.store.n && !rc; i++)
+        if (!gguf_tensor(g, shapes.store.p[i].name))
+            rc = err("tensor '%s' is missing", shapes.store.p[i].name);
+    transformer_free(&shapes);
+    return rc;
+}
+
 /* ---- weights ---- */
 
 static const struct dtype *dtype_of(uint32_t id)

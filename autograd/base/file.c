@@ -105,6 +105,24 @@ void file_forget(const void *bytes, size_t n)
     (void)madvise((void *)from, (uintptr_t)bytes + n - from, MADV_DONTNEED);
 }
 
+int file_check_out(const char *path)
+{
+    struct stat s;
+    struct buf folder = {0};
+    const char *slash = strrchr(path, '/');
+    if (!stat(path, &s) && S_ISDIR(s.st_mode))
+        return err("%s is a folder: the name of a file is wanted, such as %s%sNAME", path, path,
+                   slash && !slash[1] ? "" : "/");
+    buf_printf(&folder, "%.*s", slash ? (int)(slash - path) + 1 : 2, slash ? path : "./");
+    int rc = folder.failed ? -1 : 0;
+    if (!rc && stat(folder.p, &s))
+        rc = err("cannot write %s: %s: %s", path, folder.p, strerror(errno));
+    else if (!rc && !S_ISDIR(s.st_mode))
+        rc = err("cannot write %s: %s is no folder", path, folder.p);
+    buf_free(&folder);
+    return rc;
+}
+
 static int write_all(int fd, const char *p, size_t n)
 {
     while (n) {

@@ -35,6 +35,10 @@ void file_forget(const void *bytes, size_t n);
    synced, renamed, the directory synced. -1 with err() set (path and reason). */
 int file_replace(const char *path, const void *bytes, size_t n);
 
+/* Can a file of that name be made: it is no folder, and its folder is there? 0, or -1 with err()
+   set. To be asked before the work whose result it will hold. */
+int file_check_out(const char *path);
+
 /* Makes a rename or a creation in the directory of `path` survive a power cut. 0 or -1. */
 int file_sync_folder(const char *path);
 

@@ -138,6 +138,23 @@ static void order_of_syncs(void **state)
     buf_free(&b);
 }
 
+/* Said before the work, not after it. */
+static void where_nothing_can_be_written_is_said(void **state)
+{
+    (void)state;
+    char text[256];
+    assert_int_equal(file_check_out(path), 0);
+    assert_int_equal(file_check_out("x.json"), 0);
+    assert_int_equal(file_check_out(folder), -1);
+    snprintf(text, sizeof text, "%s is a folder: the name of a file is wanted, such as %s/NAME",
+             folder, folder);
+    assert_string_equal(err_text(), text);
+    snprintf(text, sizeof text, "%s/none/x.json", folder);
+    assert_int_equal(file_check_out(text), -1);
+    assert_non_null(strstr(err_text(), "/none/: No such file"));
+    assert_int_equal(file_check_out("/dev/null/x.json"), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +164,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(absent_says_path, setup, teardown),
         cmocka_unit_test_setup_teardown(full_disk_keeps_old, setup, teardown),
         cmocka_unit_test_setup_teardown(order_of_syncs, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_nothing_can_be_written_is_said, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

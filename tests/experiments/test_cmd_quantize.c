@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +20,8 @@
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/capture.h"
 #include "tests/experiments/spawn.h"
+#include "tests/experiments/tiny_gguf.h"
+#include "tests/experiments/tiny_model.h"
 
 /* A model of one layer: an embedding of `rows`, ffn_down of `cols` columns, and a norm. */
 static void write_model_of(const char *arch, const char *path, uint64_t rows, uint64_t cols)
@@ -160,8 +163,9 @@ static void a_dry_run_says_the_size_to_the_byte(void **state)
     assert_int_equal(command((const char *[]){"quantize", in, out, "q8_0", NULL}, &text, &notes),
                      0);
     free(scratch_read(out, &n));
-    snprintf(size, sizeof size, "file size   = %zu bytes\n", n);
+    snprintf(size, sizeof size, "file size   = %zu bytes (", n);
     assert_non_null(strstr(planned.p, size));
+    assert_non_null(strstr(text.p, size));
     buf_free(&planned);
     buf_free(&text);
     buf_free(&notes);
@@ -243,6 +247,44 @@ static void wrong_calls_are_refused(void **state)
     write_model_of("deci", in, 64, 512);
     assert_int_equal(command((const char *[]){"quantize", in, out, "q4_0", NULL}, &text, &notes),
                      0);
+    buf_free(&text);
+    buf_free(&notes);
+}
+
+/* A tensor of a model that is computed here is missed; an importance matrix of another model is
+   named, one of a part of this one warned of. */
+static void what_is_missing_is_said(void **state)
+{
+    const char *in = scratch_path(*state, "in.gguf"), *out = scratch_path(*state, "out.gguf");
+    const char *im = scratch_path(*state, "im.gguf"), *folder = scratch_path(*state, "folder");
+    const char *const args[] = {"quantize", "--imatrix", im, in, out, "Q8_0", NULL};
+    struct buf text = {0}, notes = {0};
+    struct transformer m;
+    tiny_model_even(&m, ARCH_LLAMA, false);
+    tiny_gguf_save(in, &(struct tiny_gguf){.m = &m, .skip = "blk.1.ffn_up.weight"});
+    assert_int_equal(command((const char *[]){"quantize", in, out, "F16", NULL}, &text, &notes),
+                     -1);
+    assert_non_null(strstr(err_text(), "tensor 'blk.1.ffn_up.weight' is missing"));
+    tiny_gguf_save(in, &(struct tiny_gguf){.m = &m});
+    for (int known = 0; known < 2; known++) {
+        struct imatrix matrix = {.chunks = 1};
+        const char *name = known ? "blk.0.attn_q.weight" : "blk.7.attn_q.weight";
+        struct imatrix_entry *e = imatrix_add(&matrix, name, 32);
+        for (int k = 0; k < 32; k++)
+            e->sum[k] = 1;
+        *e->count = 1;
+        assert_int_equal(imatrix_finish(&matrix) | imatrix_write(&matrix, im), 0);
+        imatrix_free(&matrix);
+        assert_int_equal(command(args, &text, &notes), known ? 0 : -1);
+        assert_non_null(known ? strstr(notes.p, "says nothing of 13 of 14 matrices, such as "
+                                                "'blk.0.attn_k.weight'")
+                              : strstr(err_text(), "it is another model's"));
+    }
+    assert_int_equal(mkdir(folder, 0777), 0);
+    assert_int_equal(command((const char *[]){"quantize", in, folder, "F16", NULL}, &text, &notes),
+                     -1);
+    assert_non_null(strstr(err_text(), "is a folder: the name of a file is wanted"));
+    transformer_free(&m);
     buf_free(&text);
     buf_free(&notes);
 }
