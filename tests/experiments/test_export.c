@@ -377,6 +377,9 @@ static void the_command_exports_a_checkpoint(void **state)
     const char *const again[] = {"export", to, from, NULL};
     assert_int_equal(command(again, &out, &notes), -1);
     assert_non_null(strstr(err_text(), "attar quantize"));
+    const char *const onto[] = {"export", from, scratch_folder(*state), NULL};
+    assert_int_equal(command(onto, &out, &notes), -1);
+    assert_non_null(strstr(err_text(), "is a folder: the name of a file is wanted"));
     const char *const wrong[] = {"export", from, to, "--type", "q4_k_n", NULL};
     assert_int_equal(command(wrong, &out, &notes), -1);
     assert_non_null(strstr(err_text(), "did you mean"));

@@ -90,8 +90,11 @@ void tiny_model_save(const char *path, const struct transformer *m)
                                            .last_valid = 2.875,
                                            .last_bpb = NAN,
                                            .last_unaveraged = 2.9375};
-    const struct checkpoint_source source = {"pretrain", "name: tiny\n", "c0ffee", "decade",
-                                             json.p,     NULL,           NULL};
+    const struct checkpoint_source source = {.stage = "pretrain",
+                                             .config = "name: tiny\n",
+                                             .config_hash = "c0ffee",
+                                             .corpus_hash = "decade",
+                                             .tokenizer = json.p};
     if (checkpoint_save(path, m, &state, &source))
         fail_msg("%s", err_text());
     buf_free(&json);
