@@ -189,6 +189,15 @@ static void describe_sources(struct build *b, const struct source *source)
     buf_text(&b->sources, "]\n");
 }
 
+static void say_files(const struct build *b)
+{
+    struct buf text = {0};
+    inputs_describe(&b->in, &text);
+    if (text.n && !text.failed && b->progress && b->progress->say)
+        b->progress->say(b->progress->arg, text.p);
+    buf_free(&text);
+}
+
 static void choose_split(struct build *b)
 {
     const struct corpus_spec *spec = b->spec;
@@ -216,6 +225,7 @@ static int first_reading(struct build *b)
         b->total = p.now;
         describe_sources(b, p.source);
         choose_split(b);
+        source_warn_of_binary(p.source);
         b->both = source_both(p.source) > 0;
         if (source_empty_pairs(p.source))
             err_warn("%lld pairs are left out: their completion is empty",
@@ -419,6 +429,7 @@ static int build(struct build *b, struct buf *path)
                     spec->cache_dir) ||
         find_tokenizer(b) || describe(b))
         return -1;
+    say_files(b);
     const XXH128_hash_t key = XXH3_128bits(b->settings.p, b->settings.n);
     const size_t at = path->n;
     buf_printf(path, "%s/corpus-%016llx.h5", spec->cache_dir, (unsigned long long)key.high64);
@@ -439,36 +450,4 @@ int corpus_build(const struct corpus_spec *spec, const struct corpus_progress *p
     const int r = build(&b, path);
     build_free(&b);
     return r;
-}
-
-/* Among the first documents of one file. */
-static bool shows_pair(const struct input *file, const struct corpus_spec *spec)
-{
-    enum { LOOK_AT = 100 };
-    const struct inputs one = {.input = (struct input *)file, .n = 1};
-    const struct source_spec how = pass_source(spec);
-    struct document doc = {0};
-    struct source *s;
-    if (source_open(&s, &one, &how))
-        return false;
-    for (int i = 0; i < LOOK_AT && !doc.pair && source_next(s, &doc) == 1; i++)
-        ;
-    source_close(s);
-    return doc.pair;
-}
-
-bool corpus_shows_pairs(const struct corpus_spec *spec)
-{
-    bool found = false;
-    for (size_t k = 0; k < spec->n_sources && !found; k++) {
-        struct inputs in = {0};
-        const bool fetched = strstr(spec->source[k], "://");
-        const int rc =
-            fetched ? -1
-                    : inputs_find(&in, 1, &spec->source[k], NULL, spec->base_dir, spec->cache_dir);
-        for (size_t i = 0; !rc && i < in.n && !found; i++)
-            found = in.input[i].kind == INPUT_JSONL && shows_pair(&in.input[i], spec);
-        inputs_free(&in);
-    }
-    return found;
 }

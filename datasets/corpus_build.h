@@ -7,7 +7,6 @@
 #ifndef ATTAR_DATASETS_CORPUS_BUILD_H
 #define ATTAR_DATASETS_CORPUS_BUILD_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,15 +54,12 @@ struct corpus_spec {
 struct corpus_progress {
     int (*update)(void *arg, const char *what, int64_t done, int64_t total);
     void *arg;
+    void (*say)(void *arg, const char *text); /* which files are read; NULL: nobody wants to know */
 };
 
 /* Appends the path of the finished corpus to `path`. `progress` may be NULL. -1 with err() set; no
    unfinished file is left. */
 int corpus_build(const struct corpus_spec *spec, const struct corpus_progress *progress,
                  struct buf *path);
-
-/* Is there a pair among the first documents of a .jsonl of the corpus? What cannot be read, or
-   would have to be fetched, has none. */
-bool corpus_shows_pairs(const struct corpus_spec *spec);
 
 #endif

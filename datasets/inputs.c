@@ -5,6 +5,7 @@
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@ struct entry {
 static bool ends_in(const char *s, size_t *n, const char *suffix)
 {
     const size_t m = strlen(suffix);
-    if (*n <= m || memcmp(s + *n - m, suffix, m))
+    if (*n <= m || strncasecmp(s + *n - m, suffix, m) != 0)
         return false;
     *n -= m;
     return true;
@@ -38,7 +39,7 @@ static bool known_kind(const char *path, enum input_kind *kind, bool *xz)
     size_t n = strlen(path);
     *xz = ends_in(path, &n, ".xz");
     *kind = ends_in(path, &n, ".jsonl") ? INPUT_JSONL : INPUT_TXT;
-    return *kind == INPUT_JSONL || ends_in(path, &n, ".txt");
+    return *kind == INPUT_JSONL || ends_in(path, &n, ".txt") || ends_in(path, &n, ".md");
 }
 
 static int add(struct inputs *in, struct input i)
@@ -48,6 +49,18 @@ static int add(struct inputs *in, struct input i)
     i.path = pool_text(&in->pool, i.path, strlen(i.path));
     in->input[in->n++] = i;
     return i.path ? 0 : -1;
+}
+
+static const char NO_KIND[] = "by its name no .txt, .md or .jsonl";
+
+static int skip(struct inputs *in, const char *path, const char *why)
+{
+    if (mem_grow(&in->skipped, &in->cap_skipped, in->n_skipped + 1, sizeof *in->skipped))
+        return -1;
+    const char *copy = pool_text(&in->pool, path, strlen(path));
+    in->skipped[in->n_skipped] = (struct input_skipped){copy, why};
+    in->n_skipped += copy != NULL;
+    return copy ? 0 : -1;
 }
 
 static int64_t mtime_of(const struct stat *st)
@@ -62,7 +75,7 @@ static int add_file(struct inputs *in, const char *path)
     if (stat(path, &st))
         return err("%s: %s", path, strerror(errno));
     if (!known_kind(path, &i.kind, &i.xz))
-        return err("%s: unknown kind of file; .txt, .jsonl, .txt.xz and .jsonl.xz are read", path);
+        return err("%s: unknown kind of file; .txt, .md and .jsonl are read, also with .xz", path);
     i.size = st.st_size;
     i.mtime = mtime_of(&st);
     return add(in, i);
@@ -73,21 +86,34 @@ static int by_name(const FTSENT **a, const FTSENT **b)
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-static int visit(struct inputs *in, FTS *tree, FTSENT *e)
+/* A file that a folder or a pattern has come up with. */
+static int add_chosen(struct inputs *in, const char *path)
 {
     enum input_kind kind;
     bool xz;
     struct stat st;
+    in->chosen = true;
+    if (stat(path, &st))
+        return errno == ENOENT ? skip(in, path, "a link to nothing")
+                               : err("%s: %s", path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return skip(in, path, "a folder by itself, or a link to one");
+    if (!S_ISREG(st.st_mode))
+        return skip(in, path, "not a file");
+    return known_kind(path, &kind, &xz) ? add_file(in, path) : skip(in, path, NO_KIND);
+}
+
+static int visit(struct inputs *in, FTS *tree, FTSENT *e)
+{
     if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS)
         return err("%s: %s", e->fts_path, strerror(e->fts_errno));
     if (e->fts_level > 0 && e->fts_name[0] == '.') {
         fts_set(tree, e, FTS_SKIP);
         return 0;
     }
-    const bool link = e->fts_info == FTS_SL && !stat(e->fts_accpath, &st) && S_ISREG(st.st_mode);
-    if ((e->fts_info == FTS_F || link) && known_kind(e->fts_path, &kind, &xz))
-        return add_file(in, e->fts_path);
-    return 0;
+    if (e->fts_info == FTS_D || e->fts_info == FTS_DP)
+        return 0;
+    return add_chosen(in, e->fts_path);
 }
 
 static int add_folder(struct inputs *in, char *path)
@@ -105,13 +131,14 @@ static int add_folder(struct inputs *in, char *path)
         r = err("%s: %s", path, strerror(errno));
     fts_close(tree);
     if (!r && in->n == before)
-        r = err("%s: no .txt, .jsonl, .txt.xz or .jsonl.xz file in this folder", path);
+        r = err("%s: no .txt, .md or .jsonl file in this folder, nor one of them with .xz", path);
     return r;
 }
 
 static int add_pattern(struct inputs *in, const char *pattern)
 {
     glob_t g;
+    const size_t before = in->n;
     const int e = glob(pattern, 0, NULL, &g); // sorted
     int r = 0;
     if (e == GLOB_NOMATCH)
@@ -119,8 +146,10 @@ static int add_pattern(struct inputs *in, const char *pattern)
     if (e)
         return err("%s: %s", pattern, e == GLOB_NOSPACE ? "out of memory" : "cannot be read");
     for (size_t i = 0; !r && i < g.gl_pathc; i++)
-        r = add_file(in, g.gl_pathv[i]);
+        r = add_chosen(in, g.gl_pathv[i]);
     globfree(&g);
+    if (!r && in->n == before)
+        r = err("%s: no .txt, .md or .jsonl file matches, nor one of them with .xz", pattern);
     return r;
 }
 
@@ -234,9 +263,27 @@ int inputs_find(struct inputs *in, size_t n, const char *const *entry, const cha
     return 0;
 }
 
+void inputs_describe(const struct inputs *in, struct buf *out)
+{
+    enum { NAMES = 12 };
+    if (!in->chosen)
+        return;
+    buf_printf(out, "%zu file%s read: ", in->n, in->n == 1 ? " is" : "s are");
+    for (size_t i = 0; i < in->n && i < NAMES; i++)
+        buf_printf(out, "%s%s", i ? ", " : "", in->input[i].path);
+    if (in->n > NAMES)
+        buf_printf(out, " and %zu more", in->n - NAMES);
+    for (size_t i = 0; i < in->n_skipped && i < NAMES; i++)
+        buf_printf(out, "%s%s (%s)", i ? ", " : "; skipped: ", in->skipped[i].path,
+                   in->skipped[i].why);
+    if (in->n_skipped > NAMES)
+        buf_printf(out, " and %zu more", in->n_skipped - NAMES);
+}
+
 void inputs_free(struct inputs *in)
 {
     free(in->input);
+    free(in->skipped);
     pool_free(&in->pool);
     *in = (struct inputs){0};
 }

@@ -15,6 +15,7 @@ struct source {
     struct source_spec spec;
     struct cutter *cutter;
     char (*sha256)[STREAM_HEX]; /* [in->n] */
+    bool *binary;               /* [in->n] */
 
     size_t at;             /* the input that is being read */
     struct stream *stream; /* NULL: not opened yet */
@@ -42,7 +43,8 @@ int source_open(struct source **out, const struct inputs *in, const struct sourc
     s->in = in;
     s->spec = *spec;
     s->sha256 = mem_new(in->n, sizeof *s->sha256);
-    if (!s->sha256 || mem_grow(&s->win, &s->cap, REFILL, 1) ||
+    s->binary = mem_new(in->n, sizeof *s->binary);
+    if (!s->sha256 || !s->binary || mem_grow(&s->win, &s->cap, REFILL, 1) ||
         cutter_new(&s->cutter, spec->split_on)) {
         source_close(s);
         return -1;
@@ -60,6 +62,7 @@ void source_close(struct source *s)
     buf_free(&s->text);
     buf_free(&s->chapter);
     free(s->sha256);
+    free(s->binary);
     free(s->win);
     free(s);
 }
@@ -88,6 +91,28 @@ int64_t source_empty_pairs(const struct source *s)
 int64_t source_both(const struct source *s)
 {
     return s->both;
+}
+
+bool source_is_binary(const struct source *s, size_t i)
+{
+    return s->binary[i];
+}
+
+void source_warn_of_binary(const struct source *s)
+{
+    enum { NAMES = 5 };
+    size_t n = 0;
+    struct buf names = {0};
+    for (size_t i = 0; i < s->in->n; i++)
+        if (s->binary[i] && n++ < NAMES)
+            buf_printf(&names, "%s%s", n > 1 ? ", " : "", s->in->input[i].path);
+    if (n > NAMES)
+        buf_printf(&names, " and %zu more", n - NAMES);
+    if (n && !names.failed)
+        err_warn("%s: bytes 0 are in it, as in binary files and UTF-16, not in text; its bytes are "
+                 "learnt all the same",
+                 names.p);
+    buf_free(&names);
 }
 
 const char *source_sha256(const struct source *s, size_t i)
@@ -140,6 +165,8 @@ static int refill(struct source *s)
     if (mem_grow(&s->win, &s->cap, s->end + REFILL, 1) ||
         stream_read(s->stream, s->win + s->end, s->cap - s->end, &got))
         return -1;
+    if (!s->binary[s->at])
+        s->binary[s->at] = memchr(s->win + s->end, 0, got);
     s->end += got;
     s->ended = !got;
     return 0;

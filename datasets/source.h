@@ -58,6 +58,12 @@ int64_t source_total(const struct source *s);
 int64_t source_empty_pairs(const struct source *s);
 int64_t source_both(const struct source *s);
 
+/* Does input i hold bytes 0, as far as it was read? Text does not: it is binary, or UTF-16. */
+bool source_is_binary(const struct source *s, size_t i);
+
+/* Names those that do in a warning: such a file is most likely a mistake. */
+void source_warn_of_binary(const struct source *s);
+
 /* The SHA-256 of the text of input i; "" before its end was reached. */
 const char *source_sha256(const struct source *s, size_t i);
 

@@ -39,8 +39,9 @@ static const struct field train_table[] = {
     {FIELD_AT(train_args, special), .type = FIELD_TEXTS,
      .doc = "a special token, repeatable; given none: <|endoftext|>"},
     {FIELD_AT(train_args, input), .type = FIELD_TEXTS, .flags = FIELD_REQUIRED | FIELD_POSITIONAL,
-     .doc = ".txt or .jsonl files, also .xz; folders, patterns, URLs (fetched into the current "
-            "folder), bible-kjv"},
+     .doc =
+         ".txt, .md or .jsonl files, also .xz; folders, patterns, URLs (fetched into the current "
+         "folder), bible-kjv"},
     {0},
 };
 
@@ -87,8 +88,20 @@ static int add_all(struct bpe_train *b, const struct inputs *in, const struct so
         return -1;
     while ((rc = source_next(s, &doc)) > 0 && !(rc = bpe_train_add(b, doc.text, doc.n)))
         ;
+    if (!rc)
+        source_warn_of_binary(s);
     source_close(s);
     return rc;
+}
+
+/* Which files are read, if a folder or a pattern chose them. */
+static void say_files(const struct inputs *in)
+{
+    struct buf text = {0};
+    inputs_describe(in, &text);
+    if (text.n && !text.failed)
+        fprintf(stderr, "%s\n", text.p);
+    buf_free(&text);
 }
 
 static int save(const struct tokenizer *t, const struct train_args *a)
@@ -116,6 +129,8 @@ static int train_on(const struct train_args *a, struct pool *pool)
     struct inputs in = {0};
     const struct source_spec spec = {.split_on = a->split_on};
     int rc = inputs_find(&in, (size_t)a->input.n, a->input.value, NULL, ".", ".");
+    if (!rc)
+        say_files(&in);
     if (!rc)
         rc = add_all(b, &in, &spec);
     inputs_free(&in);

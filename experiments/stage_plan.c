@@ -1,5 +1,6 @@
 #include "experiments/stage_plan.h"
 
+#include "datasets/corpus_peek.h"
 #include "experiments/model.h"
 #include "experiments/run.h"
 #include "experiments/stage_lora.h"
@@ -9,7 +10,7 @@ static bool masks(const struct config *c, int stage)
 {
     struct corpus_spec spec;
     run_stage_spec(c, stage, &spec);
-    const bool pairs = c->data.mask_documents == PAIRS_ALONE && corpus_shows_pairs(&spec);
+    const bool pairs = c->data.mask_documents == PAIRS_ALONE && corpus_peek_pairs(&spec);
     return run_documents(c, pairs) != LOADER_JOINED;
 }
 

@@ -259,11 +259,12 @@ static void test_inputs(void **state)
     scratch_text(scratch_path(*state, "d/sub/c.jsonl"), "{\"text\": \"c\"}");
     scratch_text(scratch_path(*state, "d/.git/x.txt"), "x");
     scratch_text(scratch_path(*state, "d/.hidden.txt"), "x");
-    scratch_text(scratch_path(*state, "d/notes.md"), "x");
+    scratch_text(scratch_path(*state, "d/notes.md"), "# x");
+    scratch_text(scratch_path(*state, "d/scan.pdf"), "x");
     assert_int_equal(symlink("..", scratch_path(*state, "d/sub/up")), 0);
     assert_int_equal(symlink("b.txt", scratch_path(*state, "d/z.txt")), 0);
     assert_int_equal(gather(*state, "d", NULL, &spec, &b), 0);
-    assert_string_equal(b.p, "a10|b|c|b|");
+    assert_string_equal(b.p, "a10|b|# x|c|b|");
     assert_int_equal(gather(*state, "d/[ab]*.txt", NULL, &spec, &b), 0);
     assert_string_equal(b.p, "a10|b|");
     setenv("OLD", getenv("ATTAR_DATA") ? getenv("ATTAR_DATA") : "", 1);
@@ -271,13 +272,88 @@ static void test_inputs(void **state)
     assert_int_equal(gather(*state, "${ATTAR_DATA}/sub/c.jsonl", NULL, &spec, &b), 0);
     assert_string_equal(b.p, "c|");
     setenv("ATTAR_DATA", getenv("OLD"), 1);
-    fails(*state, "d/notes.md", NULL, NULL, "unknown kind of file");
+    fails(*state, "d/scan.pdf", NULL, NULL, "unknown kind of file");
+    fails(*state, "d/*.pdf", NULL, NULL, "no .txt, .md or .jsonl file matches");
     fails(*state, "d/.git/../sub/*.txt", NULL, NULL, "no file matches");
     fails(*state, "none.txt", NULL, NULL, "No such file");
     fails(*state, "${HOME}/a.txt", NULL, NULL, "${ATTAR_DATA}");
     mkdir(scratch_path(*state, "empty"), 0777);
     fails(*state, "empty", NULL, NULL, "in this folder");
     buf_free(&b);
+}
+
+static void told(void *state, const char *entry, const char *want)
+{
+    struct inputs in;
+    struct buf b = {0}, full = {0};
+    assert_int_equal(inputs_find(&in, 1, &entry, NULL, scratch_folder(state), "."), 0);
+    inputs_describe(&in, &b);
+    // % stands for the folder
+    for (const char *s = want; *s; s++)
+        *s == '%' ? buf_text(&full, scratch_folder(state)) : buf_add(&full, s, 1);
+    assert_string_equal(b.n ? b.p : "", full.n ? full.p : "");
+    inputs_free(&in);
+    buf_free(&b);
+    buf_free(&full);
+}
+
+/* Of a folder or a pattern it is said what is read, what is not, and why. */
+static void test_what_is_read_is_told(void **state)
+{
+    mkdir(scratch_path(*state, "d"), 0777);
+    mkdir(scratch_path(*state, "d/sub"), 0777);
+    scratch_text(scratch_path(*state, "d/a.TXT"), "a");
+    scratch_text(scratch_path(*state, "d/b.md"), "b");
+    scratch_text(scratch_path(*state, "d/c.png"), "c");
+    scratch_text(scratch_path(*state, "d/sub/d.jsonl"), "");
+    assert_int_equal(symlink("nothing.txt", scratch_path(*state, "d/e.txt")), 0);
+    assert_int_equal(mkfifo(scratch_path(*state, "d/f.txt"), 0666), 0);
+    told(*state, "d",
+         "3 files are read: %/d/a.TXT, %/d/b.md, %/d/sub/d.jsonl; skipped: %/d/c.png (by its name "
+         "no .txt, .md or .jsonl), %/d/e.txt (a link to nothing), %/d/f.txt (not a file)");
+    told(*state, "d/[ac-s]*",
+         "1 file is read: %/d/a.TXT; skipped: %/d/c.png (by its name no .txt, .md or .jsonl), "
+         "%/d/e.txt (a link to nothing), %/d/f.txt (not a file), %/d/sub (a folder by itself, or a "
+         "link to one)");
+    told(*state, "d/b.md", "");
+    for (int i = 0; i < 20; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "d/sub/%02d.txt", i);
+        scratch_text(scratch_path(*state, name), "x");
+    }
+    struct inputs in;
+    struct buf b = {0};
+    const char *entry = "d/sub";
+    assert_int_equal(inputs_find(&in, 1, &entry, NULL, scratch_folder(*state), "."), 0);
+    inputs_describe(&in, &b);
+    assert_non_null(strstr(b.p, "21 files are read: "));
+    assert_non_null(strstr(b.p, "/11.txt and 9 more"));
+    inputs_free(&in);
+    buf_free(&b);
+}
+
+/* Bytes 0 are seen wherever they are, of the file that they are in. */
+static void test_binary_is_noticed(void **state)
+{
+    struct inputs in;
+    struct source *s;
+    struct document d;
+    const char *entry[] = {"a.txt", "b.txt", "c.txt"};
+    char *large = malloc(600001);
+    memset(large, 'x', 600001);
+    large[600000] = 0;
+    scratch_text(scratch_path(*state, "a.txt"), "text");
+    scratch_write(scratch_path(*state, "b.txt"), large, 600001);
+    scratch_write(scratch_path(*state, "c.txt"), large, 600000);
+    assert_int_equal(inputs_find(&in, 3, entry, NULL, scratch_folder(*state), "."), 0);
+    assert_int_equal(source_open(&s, &in, &(struct source_spec){0}), 0);
+    while (source_next(s, &d) == 1)
+        ;
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(source_is_binary(s, i), i == 1);
+    source_close(s);
+    inputs_free(&in);
+    free(large);
 }
 
 static void test_bible(void **state)
@@ -423,6 +499,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_xz_bomb, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_sha256, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_inputs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_read_is_told, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_binary_is_noticed, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_bible, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_program_that_fails, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_url, scratch_setup, scratch_teardown),
