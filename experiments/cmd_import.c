@@ -138,7 +138,7 @@ static int run(const struct texts *files)
     struct buf about = {0};
     const struct recipe_mix *mix = NULL;
     qat_init(&q, &(struct qat_options){0});
-    int rc = gguf ? take_blocks(source, &m, &q, &mix, &about) : 0;
+    int rc = gguf ? take_blocks(source, &m, &q, &mix, &about) : about_take_card(source, &about);
     if (!rc)
         rc = save(path, &m, tok, &q, mix ? mix->name : NULL, &about);
     if (!rc)
