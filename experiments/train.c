@@ -15,6 +15,7 @@
 #include "experiments/lesson.h"
 #include "experiments/rehearsal.h"
 #include "experiments/stage_plan.h"
+#include "experiments/train_health.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -112,48 +113,6 @@ static int accumulate(struct train *t, int64_t batch, struct loss *loss)
             return err("step %lld: %s", (long long)t->state.step + 1, t->ctx.text);
     }
     return 0;
-}
-
-/* The newest checkpoint whose weights were seen to work: the step after it went well. */
-static void name_good(const struct train *t, char text[4200])
-{
-    enum { MOST = 64 };
-    int64_t steps[MOST];
-    const int n = checkpoint_list(t->folder, steps, MOST);
-    snprintf(text, 4200, "there is no checkpoint from before it");
-    for (int i = 0; i < n; i++) {
-        char path[4096];
-        if (steps[i] >= t->state.step)
-            continue;
-        checkpoint_name(path, t->folder, steps[i]);
-        snprintf(text, 4200, "the last good checkpoint is step %lld, %s", (long long)steps[i],
-                 path);
-        return;
-    }
-}
-
-/* Not-a-number and explosions end the run at once, before they reach the weights. */
-static int look_healthy(struct train *t, double loss, double norm, double smooth)
-{
-    const double limit = t->stage->train.loss_limit;
-    const long long step = (long long)t->state.step + 1;
-    char good[4200];
-    const char *what = NULL;
-    if (!isfinite(loss))
-        what = "the loss is not finite";
-    else if (!isfinite(norm))
-        what = "the gradient is not finite";
-    else if (limit > 0 && smooth > t->state.smooth_min + limit)
-        what = "the loss exploded";
-    if (!what)
-        return 0;
-    name_good(t, good);
-    if (metrics_event(&t->metrics, t->state.step, "stopped",
-                      "step %lld: %s (loss %g, gradient norm %g)", step, what, loss, norm))
-        err_warn("%s", err_text());
-    return err("step %lld: %s (loss %g, smoothed %g after a minimum of %g, gradient norm %g); %s. "
-               "Lower lr or grad_clip and start over (--fresh), or from that checkpoint (from:)",
-               step, what, loss, smooth, t->state.smooth_min, norm, good);
 }
 
 /* Learned scales by the stage's rule at a rate of their own; Muon has no business with them. */
@@ -280,13 +239,19 @@ static int counted(struct train *t, int64_t batch, struct loss *loss)
     return rc;
 }
 
-/* A batch that is all prompt teaches nothing: its step is over, and the run goes on behind it. */
-static int skip(struct train *t, int64_t batch)
+/* The step is taken: what comes next is the batch behind it. */
+static void advance(struct train *t, int64_t batch)
 {
     t->state.step++;
     t->state.left = LEFT_EVALUATION;
     t->state.sample += batch;
     t->state.tokens += batch * t->train->T;
+}
+
+/* A batch that is all prompt teaches nothing: its step is over, and the run goes on behind it. */
+static int skip(struct train *t, int64_t batch)
+{
+    advance(t, batch);
     if (!t->skipped)
         err_warn("step %lld: no token of the batch has a target: it is skipped, as later ones are "
                  "(metrics.jsonl names them)",
@@ -316,12 +281,9 @@ static int step(struct train *t, const struct schedule *schedule)
     const double norm = grad_norm(moved) / (double)sum.count;
     const double keep = 0.95, old = t->state.smooth;
     const double smooth = isnan(old) ? loss : keep * old + (1 - keep) * loss;
-    if (look_healthy(t, loss, norm, smooth) || optimize(t, lr, norm, sum.count))
+    if (train_look_healthy(t, loss, norm, smooth) || optimize(t, lr, norm, sum.count))
         return -1;
-    t->state.step++;
-    t->state.left = LEFT_EVALUATION;
-    t->state.sample += batch;
-    t->state.tokens += batch * t->train->T;
+    advance(t, batch);
     t->state.smooth = smooth;
     t->state.smooth_min = isnan(old) ? smooth : fmin(smooth, t->state.smooth_min);
     const double rate = (double)(batch * t->train->T) / (clock_seconds() - begin);
