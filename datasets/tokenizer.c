@@ -406,22 +406,32 @@ int32_t tokenizer_start(const struct tokenizer *t, size_t n)
     return t->bos >= 0 || n ? t->bos : t->eot;
 }
 
-int64_t tokenizer_count_special(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
+static int64_t count_in(const struct added *a, const struct vocab *v, const char *text, size_t n,
+                        int32_t *id)
 {
     int64_t count = 0;
-    while (n) {
-        size_t at;
-        const int32_t found = added_next(&t->added, &t->vocab, true, text, n, &at);
-        if (found >= 0) {
-            const bool special = t->vocab.token[found].type != VOCAB_USER;
-            *id = special && !count ? found : *id;
-            count += special;
-            at += t->vocab.token[found].len;
-        }
-        text += at;
-        n -= at;
+    for (size_t at; n; text += at, n -= at) {
+        const int32_t found = added_next(a, v, true, text, n, &at);
+        if (found < 0)
+            break;
+        const bool special = v->token[found].type != VOCAB_USER;
+        *id = special && !count ? found : *id;
+        count += special;
+        at += v->token[found].len;
     }
     return count;
+}
+
+int64_t tokenizer_count_special(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
+{
+    struct buf own = {0};
+    int32_t other = -1;
+    int64_t count = count_in(&t->added, &t->vocab, text, n, id), more = 0;
+    if (t->behind.n && n && !normalize(t, text, n, true, &own))
+        more = count_in(&t->added_behind, &t->behind, own.p, own.n, &other);
+    *id = more && !count ? other : *id;
+    buf_free(&own);
+    return count + more;
 }
 
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len)

@@ -260,6 +260,7 @@ int export_write(const struct export_plan *p, const struct tokenizer *t,
     struct gguf_write w = {0};
     if (export_check(&p->m->dims))
         return -1;
+    export_warn_tokenizer(t);
     export_declare(p, t, &a->origin, a->imatrix, a->imatrix_path, &w);
     int rc = gguf_write_open(&w, path);
     for (int i = 0; i < p->n && !rc; i++)

@@ -63,6 +63,9 @@ void export_declare(const struct export_plan *p, const struct tokenizer *t,
                     const char *imatrix_path, struct gguf_write *w);
 void export_declare_tokenizer(const struct tokenizer *t, int vocab, struct gguf_write *w);
 
+/* Warns of what the file cannot say about the tokenizer. */
+void export_warn_tokenizer(const struct tokenizer *t);
+
 struct export_args {
     struct export_origin origin;
     const struct imatrix *imatrix; /* NULL: none */

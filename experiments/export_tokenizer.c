@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/base/mem.h"
+#include "autograd/base/names.h"
 #include "experiments/export.h"
 
 #define TOKENIZER "tokenizer.ggml."
@@ -98,4 +99,17 @@ void export_declare_tokenizer(const struct tokenizer *t, int vocab, struct gguf_
     gguf_write_bool(w, TOKENIZER "add_space_prefix", t->spm && t->space != TOKENIZER_NO_SPACE);
     if (t->chat_template)
         gguf_write_text(w, "tokenizer.chat_template", t->chat_template);
+}
+
+void export_warn_tokenizer(const struct tokenizer *t)
+{
+    struct names behind = {0};
+    for (size_t id = 0; id < t->behind.n; id++)
+        if (t->behind.token[id].type != VOCAB_HOLE)
+            names_add(&behind, t->vocab.bytes + t->vocab.token[id].at, t->vocab.token[id].len);
+    if (behind.n)
+        err_warn("added tokens %s are found behind the normalizer here ('normalized'), which GGUF "
+                 "cannot say: in the file they are found everywhere in text",
+                 names_text(&behind));
+    names_free(&behind);
 }

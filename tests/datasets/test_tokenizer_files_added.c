@@ -176,9 +176,9 @@ static void all_ends_of_a_list_end_texts(void **state)
 /* ---- behind normalization ---- */
 
 /* SentencePiece's spaces by steps, a few pieces, one added token. */
-#define SPM(normalized)                                                                            \
+#define SPM(normalized, special)                                                                   \
     "{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true}, {\"id\": 14, "    \
-    "\"content\": \"<to>\", \"normalized\": " normalized ", \"special\": false}], "                \
+    "\"content\": \"<to>\", \"normalized\": " normalized ", \"special\": " special "}], "          \
     "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", "          \
     "\"prepend\": \"\xe2\x96\x81\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "   \
     "\"content\": \"\xe2\x96\x81\"}]}, \"model\": {\"type\": \"BPE\", \"byte_fallback\": true, "   \
@@ -209,7 +209,7 @@ static void normalized_tokens_are_found_behind_the_steps(void **state)
 {
     (void)state;
     struct buf json = {0};
-    struct tokenizer *t = tokenizer_parse(SPM("true"), sizeof SPM("true") - 1);
+    struct tokenizer *t = tokenizer_parse(SPM("true", "false"), sizeof SPM("true", "false") - 1);
     if (!t)
         fail_msg("%s", err_text());
     for (int again = 0; again < 2; again++) {
@@ -227,9 +227,17 @@ static void normalized_tokens_are_found_behind_the_steps(void **state)
     }
     tokenizer_free(t);
     buf_free(&json);
-    t = tokenizer_parse(SPM("false"), sizeof SPM("false") - 1);
+    t = tokenizer_parse(SPM("false", "false"), sizeof SPM("false", "false") - 1);
     assert_non_null(t);
     ENCODES(t, "A<to>B <to> C", 9, 14, 10, 1, 14, 1, 11);
+    tokenizer_free(t);
+    t = tokenizer_parse(SPM("true", "true"), sizeof SPM("true", "true") - 1);
+    assert_non_null(t);
+    int32_t first = -1;
+    assert_int_equal(tokenizer_count_special(t, "A<to>B <to> <unk>C", 18, &first), 2);
+    assert_int_equal(first, 0); // <unk>, as it is
+    assert_int_equal(tokenizer_count_special(t, "A<to>B <to>", 11, &first), 1);
+    assert_int_equal(first, 14);
     tokenizer_free(t);
 }
 

@@ -415,9 +415,46 @@ static void a_full_disk_leaves_nothing(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
+static int warnings;
+
+static void count_warning(void)
+{
+    warnings++;
+}
+
+/* Where GGUF cannot say how text is cut into tokens, that is said. */
+static void what_is_lost_of_a_tokenizer_is_said(void **state)
+{
+    const char *path = scratch_path(*state, "m.gguf");
+    void (*const before)(void) = err_before_warning;
+    struct tokenizer *byte = tokenizer_new_byte(), *t;
+    struct transformer m;
+    struct buf json = {0};
+    tiny_model_with(&m, ARCH_LLAMA, false);
+    byte->nfc = byte->vocab.token[256].normalized = true;
+    assert_int_equal(tokenizer_write(byte, &json), 0);
+    t = tokenizer_parse(json.p, json.n);
+    assert_non_null(t);
+    err_before_warning = count_warning;
+    warnings = 0;
+    export_as(&m, t, &(struct recipe_options){.type = "F32"}, path);
+    assert_int_equal(warnings, 1);
+    t->vocab.token[256].normalized = false;
+    t->behind.n = 0;
+    export_as(&m, t, &(struct recipe_options){.type = "F32"}, path);
+    assert_int_equal(warnings, 1);
+    err_before_warning = before;
+    buf_free(&json);
+    tokenizer_free(t);
+    tokenizer_free(byte);
+    transformer_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_lost_of_a_tokenizer_is_said, scratch_setup,
+                                        scratch_teardown),
         TEST(layers_of_different_widths_are_deci),
         TEST(every_architecture_comes_back),
         TEST(rope_scalings_come_back),
