@@ -117,6 +117,8 @@ static int save(const struct tokenizer *t, const struct train_args *a)
 static int train_on(const struct train_args *a, struct pool *pool)
 {
     const char **special = NULL;
+    if (file_check_out(a->output))
+        return -1;
     if (a->special.n) {
         special = pool_new(pool, (size_t)a->special.n + 1, sizeof *special);
         if (!special)

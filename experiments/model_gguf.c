@@ -112,6 +112,7 @@ static int refuse(struct meta *m, const struct transformer_dims *d)
     if (!causal)
         return err("metadata '%s' is false: only causal attention is supported", m->key);
     return refuse_unless(m, "expert_count", 0, "a mixture of experts") ||
+                   refuse_unless(m, "nextn_predict_layers", 0, "prediction of further tokens") ||
                    refuse_unless(m, "expert_used_count", 0, "a mixture of experts") ||
                    refuse_unless(m, "vocab_size", d->vocab, "another number than of embeddings") ||
                    refuse_unless(m, "pooling_type", 0, "pooling") ||

@@ -82,6 +82,8 @@ int aside_open(struct aside *a, const char *path)
 {
     struct buf tmp = {0};
     *a = (struct aside){.fd = -1};
+    if (file_check_out(path))
+        return -1;
     buf_printf(&tmp, "%s%s%ld", path, TAG, (long)getpid());
     a->tmp = tmp.p;
     a->path = mem_text(path, strlen(path));

@@ -144,6 +144,18 @@ static void test_order_of_syncs(void **state)
     assert_int_equal(entries(), 1);
 }
 
+/* Before anything is written, not at the rename in the end. */
+static void test_folder(void **state)
+{
+    struct aside a;
+    (void)state;
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(aside_open(&a, path), -1);
+    assert_non_null(strstr(err_text(), "is a folder: the name of a file is wanted"));
+    assert_int_equal(entries(), 1);
+    aside_abandon(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +163,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order_of_syncs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_folder, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,6 +190,7 @@ enum wrong {
     ARCHITECTURE,
     ARCH_NUMBER,
     LOGITS,
+    NEXT,
     FACTOR,
     WIDE_HEADS,
     NO_TOKENS,
@@ -294,6 +295,9 @@ static void wrong(struct gguf_write *w, int what)
         break;
     case LOGITS:
         gguf_write_f32(w, "llama.logit_scale", 0.5f);
+        break;
+    case NEXT:
+        gguf_write_u32(w, "llama.nextn_predict_layers", 1);
         break;
     case FACTOR:
         gguf_write_f32(w, "llama.rope.scaling.attn_factor", 1.1f);
@@ -405,6 +409,7 @@ static void what_is_wrong_is_said(void **state)
         {ARCHITECTURE, "general.architecture", "'mamba' is not supported"},
         {ARCH_NUMBER, "general.architecture", "is u32, a text"},
         {LOGITS, NULL, "a scale on logits"},
+        {NEXT, NULL, "prediction of further tokens"},
         {FACTOR, NULL, "a factor on attention"},
         {WIDE_HEADS, "llama.attention.key_length", "keys have 1048576"},
         {NO_TOKENS, "tokenizer.ggml.tokens", "missing or empty"},
