@@ -119,9 +119,9 @@ static void test_errors(void **state)
     assert_non_null(strstr(err_text(), "already"));
     aside_abandon(&b);
     aside_abandon(&a);
-    // a folder cannot be replaced: what was written goes away
-    assert_int_equal(mkdir(path, 0777), 0);
+    // a folder that came meanwhile cannot be replaced: what was written goes away
     assert_int_equal(aside_open(&a, path), 0);
+    assert_int_equal(mkdir(path, 0777), 0);
     assert_int_equal(aside_commit(&a), -1);
     assert_int_equal(entries(), 1);
 }
