@@ -271,6 +271,21 @@ int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
     return transformer_check(d);
 }
 
+/* Names what is missing, up to a handful. */
+static int check_missing(const struct gguf *g, const struct store *s)
+{
+    struct names missing = {0};
+    for (int i = 0; i < s->n; i++)
+        if (!gguf_tensor(g, s->p[i].name))
+            names_add(&missing, s->p[i].name, strlen(s->p[i].name));
+    if (missing.n)
+        err(missing.n > 1 ? "tensors %s are missing" : "tensor %s is missing",
+            names_text(&missing));
+    const int rc = missing.n ? -1 : 0;
+    names_free(&missing);
+    return rc;
+}
+
 int model_gguf_check(const struct gguf *g)
 {
     struct transformer_dims d;
@@ -279,10 +294,7 @@ int model_gguf_check(const struct gguf *g)
         return 0;
     if (transformer_init(&shapes, &d, STORE_SHAPES))
         return -1;
-    int rc = 0;
-    for (int i = 0; i < shapes.store.n && !rc; i++)
-        if (!gguf_tensor(g, shapes.store.p[i].name))
-            rc = err("tensor '%s' is missing", shapes.store.p[i].name);
+    const int rc = check_missing(g, &shapes.store);
     transformer_free(&shapes);
     return rc;
 }
@@ -328,20 +340,6 @@ static int check_all_used(const struct gguf *g, const struct transformer *m)
             return err("tensor '%s' has no place in this architecture", name);
     }
     return 0;
-}
-
-static int check_missing(const struct gguf *g, const struct store *s)
-{
-    struct names missing = {0};
-    for (int i = 0; i < s->n; i++)
-        if (!gguf_tensor(g, s->p[i].name))
-            names_add(&missing, s->p[i].name, strlen(s->p[i].name));
-    if (missing.n)
-        err(missing.n > 1 ? "tensors %s are missing" : "tensor %s is missing",
-            names_text(&missing));
-    const int rc = missing.n ? -1 : 0;
-    names_free(&missing);
-    return rc;
 }
 
 static int map(const struct gguf *g, struct transformer *m)
