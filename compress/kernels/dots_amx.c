@@ -178,6 +178,8 @@ OPEN_INLINE void multiply(const void *format, const void *panel, const struct lo
     }
 }
 
+#include "compress/kernels/dots_small_amx.h"
+
 /* ---- the table ---- */
 
 OPEN_INLINE void product(const struct dots_job *j, const struct open_traits *f)
@@ -210,7 +212,18 @@ static void encode_32(int64_t cols, const float *x, struct act8 *a)
     }
 OPEN_FORMATS(OPEN_PRODUCT)
 
+#define SMALL_PRODUCT(stem, nibbles, less, min)                                                    \
+    static void product_##stem(const struct dots_job *j)                                           \
+    {                                                                                              \
+        small_product(j, &stem##_small);                                                           \
+    }
+SMALL_FORMATS(SMALL_PRODUCT)
+
 #define OPEN_ENTRY(stem, less, shift, min, offset, big) [DOTS_##stem] = product_##stem,
-const struct dots dots_amx = {
-    "amx", &dots_avx512vnni, encode, encode_32, {OPEN_FORMATS(OPEN_ENTRY)}};
+#define SMALL_ENTRY(stem, nibbles, less, min)           [DOTS_##stem] = product_##stem,
+const struct dots dots_amx = {"amx",
+                              &dots_avx512vnni,
+                              encode,
+                              encode_32,
+                              {OPEN_FORMATS(OPEN_ENTRY) SMALL_FORMATS(SMALL_ENTRY)}};
 #endif
