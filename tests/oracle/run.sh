@@ -55,6 +55,8 @@ compare "folders that differ in one setting against transformers" "torch transfo
     "$python" tests/oracle/import_oracle.py "$ATTAR_BIN"
 compare "perplexity and divergence against NumPy and llama.cpp (LLAMA_BIN)" "numpy" \
     "$python" tests/oracle/divergence_oracle.py "$ATTAR_BIN"
+compare "SmolLM2 in every format against its decoded weights and llama.cpp (LLAMA_BIN), a few chunks" "numpy gguf" \
+    "$python" tests/oracle/smollm2_oracle.py "$ATTAR_BIN" --chunks 4
 compare "GGUF files against gguf and llama.cpp's tools (LLAMA_BIN)" "gguf numpy" \
     "$python" tests/oracle/gguf_oracle.py "$ATTAR_BIN"
 compare "training in blocks: transformers' models to gguf and llama.cpp (LLAMA_BIN)" "torch numpy h5py transformers gguf" \
