@@ -25,15 +25,16 @@ static const json_t *content_of(const json_t *o)
     return json_is_string(text) && json_string_length(text) ? text : NULL;
 }
 
+/* An object. NULL with err() set, `name` in front. */
 static json_t *parse(const struct tokenizer_text *text, const char *name)
 {
     json_t *root = jsontext_parse(text->s, text->n, false);
-    if (!root)
-        err_in("%s", name);
-    else if (!json_is_object(root))
-        err("%s: no object", name);
     if (json_is_object(root))
         return root;
+    if (root)
+        err("no object");
+    if (name)
+        err_in("%s", name);
     json_decref(root);
     return NULL;
 }
@@ -245,7 +246,7 @@ static int add_all(struct adding *a, const json_t *config, int vocab)
 struct tokenizer *tokenizer_files_json(const struct tokenizer_text *json,
                                        const struct tokenizer_text *config, int vocab)
 {
-    json_t *root = parse(json, "tokenizer.json");
+    json_t *root = parse(json, NULL);
     json_t *options = root ? parse(config, "tokenizer_config.json") : NULL;
     json_t *added = json_object_get(root, "added_tokens");
     struct tokenizer *t = NULL;

@@ -63,6 +63,17 @@ static int vocab_of(const struct files *f)
     return n > 0 && n < INT_MAX ? (int)n : 0;
 }
 
+/* No JSON at all: not a reason to take another file. err() stays as it is, or says so. */
+static bool is_damaged(const struct tokenizer_text *json, const char *folder)
+{
+    json_t *root = json->s ? jsontext_parse(json->s, json->n, false) : NULL;
+    const bool damaged = json->s && !root;
+    json_decref(root);
+    if (damaged)
+        err_in("%s/%s", folder, names[JSON]);
+    return damaged;
+}
+
 /* tokenizer.json; where that is missing or more than this program does, tokenizer.model. */
 static struct tokenizer *read_tokenizer(const struct files *f, const char *folder)
 {
@@ -72,7 +83,7 @@ static struct tokenizer *read_tokenizer(const struct files *f, const char *folde
         err("%s: neither tokenizer.json nor tokenizer.model", folder);
     if (f->text[JSON].s && !(t = tokenizer_files_json(&f->text[JSON], config, vocab_of(f))))
         err_in("%s/%s", folder, names[JSON]);
-    if (t || !model->s)
+    if (t || !model->s || is_damaged(&f->text[JSON], folder))
         return t;
     if (f->text[JSON].s)
         err_warn("%s; tokenizer.model is read in its place", err_text());
