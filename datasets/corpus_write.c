@@ -202,14 +202,15 @@ int corpus_write_batch(struct corpus_write *w, struct corpus_batch *b)
 int corpus_write_finish(struct corpus_write *w)
 {
     for (enum corpus_side i = CORPUS_TRAIN; i <= CORPUS_VALID; i++) {
-        const struct corpus_part *p = &w->side[i].part;
+        struct corpus_part *p = &w->side[i].part;
         const char *at = corpus_side_names[i];
+        p->masked = w->masked;
         if (flush_tokens(w, i) || flush_starts(w, i) ||
             h5file_set_int(w->file, at, "tokens", p->tokens) ||
             h5file_set_int(w->file, at, "documents", p->documents) ||
             h5file_set_int(w->file, at, "bytes", p->bytes) ||
             h5file_set_int(w->file, at, "loss_bytes", p->loss_bytes) ||
-            h5file_set_int(w->file, at, "masked", w->masked))
+            h5file_set_int(w->file, at, "masked", p->masked))
             return -1;
     }
     return 0;

@@ -236,6 +236,10 @@ int config_stage_find(const struct config *c, const char *name);
    config_read() checks it where the config has a model; with a checkpoint's the run does. */
 int config_batch_check(const struct config_train *t, int64_t context);
 
+/* Tokens of a sequence that a model of this context is trained on: as many, or what the stage's
+   batches, or parts of them, hold where that is less. */
+int64_t config_sequence(const struct config_train *t, int64_t context);
+
 /* Tokens that go through the model at once: what was given, or the largest part of the batch that
    is made of whole sequences and at most 2Ki tokens (one sequence if that is longer). */
 int64_t config_micro_batch(const struct config_train *t, int64_t context);

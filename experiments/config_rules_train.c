@@ -34,6 +34,13 @@ int config_batch_check(const struct config_train *t, int64_t context)
     return 0;
 }
 
+int64_t config_sequence(const struct config_train *t, int64_t context)
+{
+    const int64_t micro = t->micro_batch_tokens ? t->micro_batch_tokens : t->batch_tokens;
+    const int64_t least = micro < t->batch_tokens ? micro : t->batch_tokens;
+    return least < context ? least : context;
+}
+
 bool config_bf16(const struct config_train *t)
 {
     return t->precision == PRECISION_BF16 || (t->precision == PRECISION_AUTO && gemm_bf16_native());

@@ -33,14 +33,17 @@ int stage_plan_init(struct stage_plan *p, const struct config *c, int i, int voc
     const struct config_train *t = &s->train;
     const bool qat = s->kind == STAGE_QAT;
     *p = (struct stage_plan){0};
-    if (model_stage_dims(c, i, vocab, &p->dims) || config_batch_check(t, p->dims.context))
+    if (model_stage_dims(c, i, vocab, &p->dims))
+        return -1;
+    const int64_t T = config_sequence(t, p->dims.context);
+    if (config_batch_check(t, T))
         return -1;
     const int taught = model_teacher_dims(c, i, vocab, &p->teacher);
     if (taught < 0)
         return -1;
     p->step = (struct plan_step){.dims = &p->dims,
-                                 .pass = stage_plan_pass(s, p->dims.context, masks(c, i), &p->lora),
-                                 .batch = t->batch_tokens / p->dims.context,
+                                 .pass = stage_plan_pass(s, T, masks(c, i), &p->lora),
+                                 .batch = t->batch_tokens / T,
                                  .optimizer = (enum optimizer_kind)t->optimizer,
                                  .ema = t->ema > 0,
                                  .qat = qat ? &s->qat : NULL,

@@ -236,11 +236,17 @@ static int open_text(struct stage *s)
     return 0;
 }
 
+/* Tokens of a sequence. */
+static int length(const struct stage *s)
+{
+    return (int)config_sequence(&s->config->train, s->model.dims.context);
+}
+
 static int open_loader(struct stage *s, enum corpus_side side, struct loader **loader,
                        struct feed *feed)
 {
     const bool pairs = s->corpus->part[side].masked;
-    const int T = s->model.dims.context;
+    const int T = length(s);
     const struct loader_spec spec = {.side = side,
                                      .shuffled = side == CORPUS_TRAIN,
                                      .documents = run_documents(s->run->config, pairs),
@@ -255,7 +261,7 @@ static int open_loader(struct stage *s, enum corpus_side side, struct loader **l
 static void warn_of_long(const struct stage *s, const struct loader *l, enum corpus_side side)
 {
     const struct packing *p = loader_packing(l);
-    const int T = s->model.dims.context;
+    const int T = length(s);
     if (p && p->left_out)
         err_warn("%s: %lld of %lld pairs of the %s part are left out: in a context of %d tokens "
                  "nothing of their completion is to be predicted (the first is number %lld, of "
@@ -269,12 +275,32 @@ static void warn_of_long(const struct stage *s, const struct loader *l, enum cor
                  s->config->name, (long long)p->cut, corpus_side_names[side], T);
 }
 
+/* The place in the text that a stage goes on from is counted in sequences. */
+static int check_continued(const struct stage *s)
+{
+    const struct config_stage *from =
+        s->config->parent >= 0 ? &s->run->config->stages[s->config->parent] : NULL;
+    if (!s->config->train.continues || !from)
+        return 0;
+    const int64_t T = config_sequence(&from->train, s->model.dims.context);
+    return T == length(s)
+               ? 0
+               : err("continues: sequences of %d tokens, those of '%s' had %lld: give the "
+                     "same batch_tokens and micro_batch_tokens",
+                     length(s), from->name, (long long)T);
+}
+
 static int open_loaders(struct stage *s)
 {
     if (s->model.dims.vocab < s->corpus->vocab_size)
         return err("the model knows %d tokens, the corpus has %d", s->model.dims.vocab,
                    s->corpus->vocab_size);
-    if (config_batch_check(&s->config->train, s->model.dims.context) ||
+    if (length(s) < s->model.dims.context)
+        fprintf(stderr,
+                "%s: sequences of %d tokens, as its batches are smaller than the model's "
+                "context of %d\n",
+                s->config->name, length(s), s->model.dims.context);
+    if (check_continued(s) || config_batch_check(&s->config->train, length(s)) ||
         open_loader(s, CORPUS_TRAIN, &s->train, &s->train_feed))
         return -1;
     warn_of_long(s, s->train, CORPUS_TRAIN);
@@ -396,7 +422,7 @@ static int train(struct stage *s)
                                              .qat = &s->blocks.qat,
                                              .mix = qat ? s->blocks.recipe.mix->name : NULL,
                                              .about = &s->about};
-    const int64_t epoch = loader_windows(s->train) * s->model.dims.context;
+    const int64_t epoch = loader_windows(s->train) * length(s);
     struct train t = {.config = r->config,
                       .stage = s->config,
                       .folder = s->folder,

@@ -20,6 +20,7 @@ enum { EOT = 256, BOS = 257 };
 
 static const char *file; /* of the corpora to come */
 static struct buf said;  /* on stderr by the last one */
+static int context;      /* that text, but not pairs, has to fill */
 
 /* A corpus of the text, with or without a BOS in its tokenizer of bytes. */
 static void make(void *state, const char *text, enum corpus_special special, bool bos,
@@ -39,6 +40,7 @@ static void make(void *state, const char *text, enum corpus_special special, boo
         .completion_key = prompt_key ? "completion" : NULL,
         .parse_special = special,
         .tokenizer = CORPUS_JSON,
+        .context = context,
         .tokenizer_json = json.p,
         .n_tokenizer_json = json.n,
         .base_dir = scratch_folder(state),
@@ -98,6 +100,7 @@ static void becomes(void *state, const char *text, enum corpus_special special, 
 static void a_pair_is_what_is_asked(void **state)
 {
     file = "a.jsonl";
+    context = 1000;
     becomes(*state, PAIR("Q<|endoftext|>", "a") PAIR("R", "b<|endoftext|>"), CORPUS_SPECIAL_PAIRS,
             false, "_Q_|a|_Rb|");
     becomes(*state, PAIR("Q", "a") PAIR("", "b"), CORPUS_SPECIAL_PAIRS, false, "_Qa|_|b|");
@@ -216,6 +219,7 @@ static void old_corpora_stay_valid(void **state)
 
 static int teardown(void **state)
 {
+    context = 0;
     buf_free(&said);
     return scratch_teardown(state);
 }

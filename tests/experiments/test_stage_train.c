@@ -203,6 +203,35 @@ static void a_prompt_longer_than_batches(void **state)
                        "2 tokens");
 }
 
+/* A model's context may be longer than what it is tuned on: sequences are as long as a batch, or a
+   part of one. */
+static void batches_may_be_shorter_than_the_context(void **state)
+{
+    (void)state;
+    write_words();
+    spawn_expect(folder, 0,
+                 "run t.yaml model.context=256 finetune.steps=1 finetune.batch_tokens=512");
+    scratch_text(at("short.yaml"),
+                 "name: short\n"
+                 "data: {corpus: text.txt, valid_fraction: 0,\n"
+                 "       tokenizer: {type: file, path: runs/t/01-pretrain/"
+                 "checkpoint.h5}}\n"
+                 "stages:\n"
+                 "  - finetune: {from: runs/t/01-pretrain/checkpoint.h5,\n"
+                 "               data: more.jsonl, epochs: 2, batch_tokens: 64}\n");
+    spawn_expect(folder, 0, "run short.yaml");
+    spawn_says(folder,
+               "sequences of 64 tokens, as its batches are smaller than the model's context "
+               "of 256");
+    spawn_says(folder, " 6 steps of 64 tokens"); // 14 pairs of 10 tokens: 6, 6 and 2 in a window
+    spawn_expect(folder, 0, "check short.yaml");
+    spawn_says(folder, "64 tokens: 1 sequences of 64, 64 tokens at once");
+    spawn_expect(folder, 0,
+                 "run short.yaml name=parts finetune.batch_tokens=256 "
+                 "finetune.micro_batch_tokens=32");
+    spawn_says(folder, "sequences of 32 tokens");
+}
+
 /* What can only fail hours later is looked at before the first step. */
 static void a_prompt_that_is_too_long_is_refused_at_once(void **state)
 {
@@ -220,9 +249,13 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(only_completions_are_learnt), TEST(finetuning_goes_on_where_it_stopped),
-        TEST(each_prompt_has_its_answer),  TEST(a_prompt_longer_than_batches),
-        TEST(a_checkpoint_is_a_start),     TEST(a_prompt_that_is_too_long_is_refused_at_once),
+        TEST(only_completions_are_learnt),
+        TEST(finetuning_goes_on_where_it_stopped),
+        TEST(each_prompt_has_its_answer),
+        TEST(a_prompt_longer_than_batches),
+        TEST(batches_may_be_shorter_than_the_context),
+        TEST(a_checkpoint_is_a_start),
+        TEST(a_prompt_that_is_too_long_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
