@@ -2,6 +2,7 @@
 """GGUF files of attar against the gguf package and, where LLAMA_BIN points to them, llama.cpp's
 tools: every type of every architecture loads, types are llama-quantize's tensor by tensor, and
 perplexities agree.   gguf_oracle.py ATTAR"""
+import filecmp
 import os
 import sys
 import tempfile
@@ -46,6 +47,22 @@ def compare_values(path, ours):
     check(f"{path}: architecture", reader.fields["general.architecture"].contents() == ours)
 
 
+def compare_parts(folder, name, f32):
+    """A model that gguf-split has cut is the whole one: for measuring, and, byte for byte, for quantizing."""
+    for at, flags in enumerate(((), ("--no-tensor-first-split",))):
+        stem = f"{folder}/part{at}"
+        said = run(f"{LLAMA}/llama-gguf-split", "--split", "--split-max-tensors", "20", *flags, f32, stem)
+        n = int(said.split("n_split:")[1].split()[0])
+        last = f"{stem}-{n:05}-of-{n:05}.gguf"
+        text = ("-f", f"{folder}/text.txt", "-c", "128", "--chunks", "2")
+        whole, parts = (perplexity(ATTAR, "perplexity", "-m", m, *text) for m in (f32, last))
+        check(f"{name}: perplexity of {n} parts {parts}, of the whole {whole}", parts == whole)
+        for m, out in ((f32, "whole"), (f"{stem}-00001-of-{n:05}.gguf", "joined")):
+            run(ATTAR, "quantize", m, f"{folder}/{out}.gguf", "Q4_K_M")
+        check(f"{name}: quantized from {n} parts it is another file",
+              filecmp.cmp(f"{folder}/whole.gguf", f"{folder}/joined.gguf", shallow=False))
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in ARCHS:
@@ -78,6 +95,7 @@ def main():
                 check(f"{name} {kind}: perplexity {p}, llama.cpp's {q}",
                       apart < (0.001 if kind in ("F32", "F16") else 0.003))
             if LLAMA:
+                compare_parts(folder, name, f32)
                 print(f"  perplexities within {100 * worst:.3f}%")
             im = f"{folder}/im.gguf"
             run(ATTAR, "imatrix", "-m", f32, "-f", f"{folder}/text.txt", "-c", "128", "--chunks",
