@@ -272,11 +272,11 @@ int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
 }
 
 /* Names what is missing, up to a handful. */
-static int check_missing(const struct gguf *g, const struct store *s)
+static int check_missing(const struct gguf *g, const struct store *s, bool biases)
 {
     struct names missing = {0};
     for (int i = 0; i < s->n; i++)
-        if (!gguf_tensor(g, s->p[i].name))
+        if ((biases || !strstr(s->p[i].name, ".bias")) && !gguf_tensor(g, s->p[i].name))
             names_add(&missing, s->p[i].name, strlen(s->p[i].name));
     if (missing.n)
         err(missing.n > 1 ? "tensors %s are missing" : "tensor %s is missing",
@@ -294,7 +294,7 @@ int model_gguf_check(const struct gguf *g)
         return 0;
     if (transformer_init(&shapes, &d, STORE_SHAPES))
         return -1;
-    const int rc = check_missing(g, &shapes.store);
+    const int rc = check_missing(g, &shapes.store, false); // llama.cpp's qwen2 may lack biases
     transformer_free(&shapes);
     return rc;
 }
@@ -344,7 +344,7 @@ static int check_all_used(const struct gguf *g, const struct transformer *m)
 
 static int map(const struct gguf *g, struct transformer *m)
 {
-    if (check_missing(g, &m->store))
+    if (check_missing(g, &m->store, true))
         return -1;
     for (int i = 0; i < m->store.n; i++) {
         struct param *p = &m->store.p[i];

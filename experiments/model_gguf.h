@@ -21,8 +21,8 @@ const char *model_gguf_arch(const struct gguf *g, enum arch *arch);
 /* 0, or -1 with err() set. */
 int model_gguf_dims(const struct gguf *g, struct transformer_dims *dims);
 
-/* Are all tensors of a model there that is computed here? Of others nothing is known: 0. -1 with
-   err() set: one is missing. */
+/* Are all tensors but biases of a model there that is computed here? Of others nothing is known: 0.
+   -1 with err() set: one is missing. */
 int model_gguf_check(const struct gguf *g);
 
 /* NULL with err() set. */
