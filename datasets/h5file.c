@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "datasets/h5file_priv.h"
@@ -112,7 +113,7 @@ int h5file_open(struct h5file **out, const char *path)
         return -1;
     f->io.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f->io.fd < 0)
-        err("%s: %s", path, strerror(errno));
+        absent_report(path);
     else if (h5seal_check(f->io.fd, &f->io.size, f->hash))
         err_in("%s", path);
     else if (!attach(f)) {

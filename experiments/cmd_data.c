@@ -6,6 +6,7 @@
 #include "autograd/base/err.h"
 #include "autograd/base/field.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/spell.h"
 #include "datasets/corpus.h"
 #include "experiments/cmd.h"
 #include "experiments/config.h"
@@ -234,6 +235,11 @@ int cmd_data(int argc, char **argv)
         pool_free(&pool);
         return rc == FLAGS_HELP ? 0 : rc;
     }
+    struct spell near = {.word = name};
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        spell_offer(&near, verbs[i].name);
+    if (near.best)
+        return err("data has no '%s'; did you mean '%s'?", name, near.best), CMD_USAGE;
     err("data: %s%s%sbuild, show or text?\nusage: attar data build CONFIG.yaml [key=value ...]\n"
         "       attar data show CORPUS.h5 [--lines N]\n"
         "       attar data text CORPUS.h5 [--part train|valid]",

@@ -2,7 +2,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "compress/gguf_meta.h"
@@ -129,6 +131,11 @@ static int run(const struct texts *files)
     }
     if (file_check_out(path))
         return -1;
+    if (access(source, F_OK)) {
+        absent_report(source);
+        return err("%s (nothing is fetched: a model's folder or GGUF file has to be there)",
+                   err_text());
+    }
     const bool gguf = model_gguf_is(source);
     if (!gguf && !import_hf_is(source))
         return err("%s: neither a GGUF file nor a folder with a config.json", source);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/cursor.h"
 #include "autograd/base/err.h"
 #include "experiments/cmd.h"
@@ -76,7 +77,7 @@ static const struct inspect_kind *find_kind(const char *path)
         return &folder_kind;
     FILE *f = fopen(path, "rb");
     if (!f || fstat(fileno(f), &s)) {
-        err("%s: %s", path, strerror(errno));
+        absent_report(path);
         if (f)
             fclose(f);
         return NULL;

@@ -72,6 +72,12 @@ static int sort_arguments(const struct quantize_args *a, struct job *j, const ch
     }
     *type = t->value[n - 1];
     const struct recipe_mix *mix = recipe_mix_find(*type);
+    const size_t len = strlen(*type);
+    if (!mix && len > 5 && !strcmp(*type + len - 5, ".gguf")) {
+        err("'%s' stands where the type does: quantize takes IN.gguf [OUT.gguf] TYPE [THREADS]",
+            *type);
+        return CMD_USAGE;
+    }
     if (!mix)
         return -1;
     const char *in = t->value[0], *slash = strrchr(in, '/');

@@ -7,6 +7,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
+#include "autograd/base/spell.h"
 #include "datasets/bpe_train.h"
 #include "datasets/inputs.h"
 #include "datasets/source.h"
@@ -290,7 +291,13 @@ int cmd_tokenizer(int argc, char **argv)
     for (const struct verb *v = verbs; v->name; v++)
         if (!strcmp(name, v->name))
             return v->run(argc - 1, argv + 1);
-    err("attar tokenizer takes train, encode or decode%s%s; `attar tokenizer --help` says more",
-        *name ? ", not " : "", name);
+    struct spell near = {.word = name};
+    for (const struct verb *v = verbs; v->name; v++)
+        spell_offer(&near, v->name);
+    if (near.best)
+        err("tokenizer has no '%s'; did you mean '%s'?", name, near.best);
+    else
+        err("attar tokenizer takes train, encode or decode%s%s; `attar tokenizer --help` says more",
+            *name ? ", not " : "", name);
     return CMD_USAGE;
 }

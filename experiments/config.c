@@ -1,6 +1,7 @@
 #include "experiments/config.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
@@ -58,7 +59,12 @@ int config_read(struct config *c, const char *path, int n_overrides, const char 
         buf_add(&folder, path, slash == path ? 1 : (size_t)(slash - path));
     else
         buf_text(&folder, ".");
-    int rc = file_read(path, YAML_BYTES_MAX, &text);
+    struct stat s;
+    int rc = !stat(path, &s) && S_ISDIR(s.st_mode)
+                 ? err("%s is a folder: a config is wanted, a file such as "
+                       "experiments/configs/quickstart.yaml",
+                       path)
+                 : file_read(path, YAML_BYTES_MAX, &text);
     if (!rc && folder.failed)
         rc = -1;
     if (!rc &&

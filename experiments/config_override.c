@@ -158,8 +158,10 @@ void config_override(struct yaml *root, const char *text, int k, struct pool *po
         return;
     }
     if (!equals || equals == text) {
-        mistake_add(bad, o.at, "'%s' is not KEY=VALUE, such as seed=2 or data.valid_fraction=0.1",
-                    text);
+        mistake_add(
+            bad, o.at,
+            "'%s' is not KEY=VALUE, such as seed=2 or data.valid_fraction=0.1 (no blanks around =)",
+            text);
         return;
     }
     char *key = pool_text(pool, text, (size_t)(equals - text));

@@ -46,6 +46,18 @@ static bool same_name(const char *field, const char *flag, size_t n)
     return true;
 }
 
+/* The flag that the word begins with, or that begins with it: --temperature for --temp. */
+static const struct field *longer_or_shorter(const struct parse *p, const char *word)
+{
+    enum { LEAST = 3 };
+    for (const struct field *f = p->flags->table; f->name; f++) {
+        const size_t n = strlen(f->name), m = strlen(word), both = n < m ? n : m;
+        if (!positional(f) && both >= LEAST && !strncmp(f->name, word, both))
+            return f;
+    }
+    return NULL;
+}
+
 static int unknown_flag(const struct parse *p, const char *name, size_t n)
 {
     char word[NAME_MAX_BYTES], best[NAME_MAX_BYTES];
@@ -54,8 +66,11 @@ static int unknown_flag(const struct parse *p, const char *name, size_t n)
     for (const struct field *f = p->flags->table; f->name; f++)
         if (!positional(f))
             spell_offer(&near, f->name);
-    const struct field *f = near.best ? field_find(p->flags->table, near.best) : NULL;
-    if (f)
+    const struct field *f =
+        near.best ? field_find(p->flags->table, near.best) : longer_or_shorter(p, word);
+    if (!f && strstr(p->flags->synopsis, "key=value"))
+        err("unknown flag --%s; a key of the config is given without --, as in seed=2", word);
+    else if (f)
         err("unknown flag --%s; did you mean %s?", word, shown(f, best));
     else
         err("unknown flag --%s; `attar %s --help` lists the flags", word, p->argv[0]);
@@ -146,7 +161,8 @@ static int take_positional(struct parse *p, const char *arg)
         f++;
     if (f->name)
         return set(p, f, arg);
-    err("unexpected argument '%s'; usage: attar %s", arg, p->flags->synopsis);
+    err("unexpected argument '%s' (text with blanks wants quotes); usage: attar %s", arg,
+        p->flags->synopsis);
     return CMD_USAGE;
 }
 

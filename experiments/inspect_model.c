@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/base/err.h"
 #include "datasets/corpus.h"
 #include "experiments/checkpoint.h"
 #include "experiments/inspect.h"
@@ -38,7 +39,7 @@ int inspect_tokenizer(const char *path, struct buf *out)
 {
     struct tokenizer *t = tokenizer_load(path);
     if (!t)
-        return -1;
+        return err("%s (a text that begins with { is taken for a tokenizer.json)", err_text());
     inspect_tokenizer_of(out, t);
     tokenizer_free(t);
     return 0;
@@ -153,8 +154,11 @@ static int print_checkpoint(const char *path, struct buf *out)
     inspect_line(out, "checkpoint", "%s, verified, written by attar %.40s", size.p ? size.p : "",
                  version.p ? version.p : "?");
     print_named(out, "stage", &c.stage);
-    inspect_line(out, "step", "%lld, %lld tokens in %.0f s", (long long)s->step,
-                 (long long)s->tokens, s->seconds);
+    if (s->step)
+        inspect_line(out, "step", "%lld, %lld tokens in %.0f s", (long long)s->step,
+                     (long long)s->tokens, s->seconds);
+    else
+        inspect_line(out, "step", "0: not trained here");
     print_loss(out, "training", s->smooth, -1);
     print_loss(out, "validation", s->last_valid, -1);
     print_loss(out, "as trained", s->last_unaveraged, -1);
@@ -163,8 +167,8 @@ static int print_checkpoint(const char *path, struct buf *out)
         inspect_line(out, "bits per byte", "%.4f", s->last_bpb);
     if (c.averaged)
         inspect_line(out, "weights", "averaged; those that were trained are kept to go on from");
-    inspect_line(out, "optimizer", "%.*s", (int)(states.n ? states.n - 2 : 4),
-                 states.n ? states.p : "none");
+    if (states.n)
+        inspect_line(out, "optimizer", "%.*s", (int)states.n - 2, states.p);
     buf_text(out, "\n");
     inspect_dims(out, &c.dims);
     struct tokenizer *t = tokenizer_parse(c.tokenizer.p, c.tokenizer.n);
@@ -175,9 +179,12 @@ static int print_checkpoint(const char *path, struct buf *out)
         rc = err_in("%s: tokenizer", path);
     }
     buf_text(out, "\n");
-    print_named(out, "corpus hash", &c.corpus_hash);
-    print_named(out, "config hash", &c.config_hash);
-    print_config(out, &c.config);
+    if (c.corpus_hash.n)
+        print_named(out, "corpus hash", &c.corpus_hash);
+    if (c.config_hash.n)
+        print_named(out, "config hash", &c.config_hash);
+    if (c.config.n)
+        print_config(out, &c.config);
     tokenizer_free(t);
     buf_free(&size);
     buf_free(&version);

@@ -67,6 +67,13 @@ static int unknown_command(const char *name)
     struct spell near = {.word = name};
     for (const struct command *c = commands; c->name; c++)
         spell_offer(&near, c->name);
+    static const char *const others[] = {"help", "--help", "--version", NULL};
+    for (int i = 0; others[i]; i++)
+        spell_offer(&near, others[i]);
+    if (!strcmp(name, "-v") || !strcmp(name, "-V") || !strcmp(name, "version"))
+        near.best = "--version";
+    if (spell_distance(name, "config") <= 2)
+        near.best = "help config";
     if (near.best)
         err("unknown command '%s'; did you mean '%s'?", name, near.best);
     else

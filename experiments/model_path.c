@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 #include "experiments/checkpoint.h"
 #include "experiments/import_hf.h"
@@ -21,6 +23,50 @@ static int stage_number(const char *name)
     int number, end = 0;
     const bool whole = sscanf(name, "%4d-%n", &number, &end) == 1 && end;
     return whole && *name >= '0' && *name <= '9' ? number : -1;
+}
+
+/* Is it a run's folder, one of whose stages has a checkpoint? */
+static bool has_stages(const char *folder)
+{
+    bool found = false;
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && !found && (e = readdir(d));) {
+        char stage[PATH_BYTES], file[PATH_BYTES];
+        if (stage_number(e->d_name) < 0 ||
+            snprintf(stage, sizeof stage, "%s/%s", folder, e->d_name) >= (int)sizeof stage - 32)
+            continue;
+        checkpoint_name(file, stage, -1);
+        found = !access(file, F_OK);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+/* A folder without a checkpoint: says where there is a model below it. */
+static int no_stage(const char *folder)
+{
+    struct dirent **entry = NULL;
+    const int n = scandir(folder, &entry, NULL, alphasort);
+    struct buf found = {0};
+    for (int i = 0; i < n; i++) {
+        char path[PATH_BYTES], file[PATH_BYTES];
+        const char *name = entry[i]->d_name;
+        const size_t len = strlen(name);
+        const bool gguf = len > 5 && !strcmp(name + len - 5, ".gguf");
+        if (*name != '.' && !found.n &&
+            snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path - 32) {
+            checkpoint_name(file, path, -1);
+            if (gguf || !access(file, F_OK) || has_stages(path))
+                buf_text(&found, path);
+        }
+        free(entry[i]);
+    }
+    free(entry);
+    err("%s: no checkpoint.h5 in this folder, nor in a stage's folder below it%s%s%s", folder,
+        found.n ? "; did you mean " : "", found.n ? found.p : "", found.n ? "?" : "");
+    buf_free(&found);
+    return -1;
 }
 
 /* Finds the stage's folder with the highest number that has a checkpoint. */
@@ -45,7 +91,7 @@ static int find_stage(const char *folder, struct buf *path)
     }
     closedir(d);
     if (best < 0)
-        return err("%s: no checkpoint.h5 in this folder, nor in a stage's folder below it", folder);
+        return no_stage(folder);
     return path->failed ? -1 : 0;
 }
 
@@ -55,7 +101,7 @@ int model_path(const char *name, struct buf *path)
     char file[PATH_BYTES];
     buf_clear(path);
     if (stat(name, &s))
-        return err("%s: %s", name, strerror(errno));
+        return absent_report(name);
     if (S_ISDIR(s.st_mode)) {
         checkpoint_name(file, name, -1);
         if (access(file, F_OK)) {
@@ -69,6 +115,20 @@ int model_path(const char *name, struct buf *path)
     return path->failed ? -1 : 0;
 }
 
+/* The first bytes of a file that h5seal.h describes; what is no such file is no checkpoint,
+ * whatever its name. */
+static int check_kind(const char *path)
+{
+    char magic[8] = "";
+    FILE *f = fopen(path, "rb");
+    const size_t n = f ? fread(magic, 1, sizeof magic, f) : 0;
+    if (f)
+        fclose(f);
+    if (!f || (n == sizeof magic && !memcmp(magic, "ATTAR-H5", sizeof magic)))
+        return 0; // what is wrong with it is said by who reads it
+    return err("%s: no model: neither a checkpoint .h5 nor a GGUF file", path);
+}
+
 int model_path_open(const char *name, struct transformer *m, struct tokenizer **tok,
                     struct buf *path)
 {
@@ -77,6 +137,7 @@ int model_path_open(const char *name, struct transformer *m, struct tokenizer **
     if (!rc)
         rc = model_gguf_is(p->p)  ? model_gguf_use(p->p, m, tok)
              : import_hf_is(p->p) ? import_hf(p->p, m, tok)
+             : check_kind(p->p)   ? -1
                                   : checkpoint_use(p->p, m, tok);
     buf_free(&own);
     return rc;

@@ -35,8 +35,8 @@ int64_t perplexity_scored(int64_t c)
 int64_t perplexity_chunks(const struct perplexity_args *a, const struct transformer *m, int64_t n)
 {
     if (a->c > m->dims.context)
-        return err("chunks of %lld tokens: the model's context is %d", (long long)a->c,
-                   m->dims.context);
+        return err("chunks of %lld tokens: the model's context is %d, so -c %d is the most",
+                   (long long)a->c, m->dims.context, m->dims.context);
     if (a->c < SHORTEST)
         return err("chunks of %lld tokens: they need at least %d", (long long)a->c, SHORTEST);
     if (n < 2 * a->c)

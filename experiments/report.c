@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "autograd/base/mem.h"
@@ -301,13 +303,25 @@ static char *name_of(const char *folder)
 {
     char *full = realpath(folder, NULL);
     if (!full) {
-        err("%s: %s", folder, strerror(errno));
+        absent_report(folder);
         return NULL;
     }
     const char *slash = strrchr(full, '/');
     char *name = mem_text(slash + 1, strlen(slash + 1));
     free(full);
     return name;
+}
+
+/* Says what the folder may be in place of a run's. */
+static int no_run(const char *folder)
+{
+    char metrics[4096], full[PATH_MAX];
+    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", folder);
+    const char *slash = realpath(folder, full) ? strrchr(full, '/') : NULL;
+    if (slash && number_of(slash + 1) >= 0 && exists(metrics))
+        return err("%s: a stage's folder, and a run's is wanted: %.*s", folder, (int)(slash - full),
+                   full);
+    return err("%s: no run: it has no stage folders such as 01-pretrain", folder);
 }
 
 int report_load(struct report *r, const char *folder)
@@ -332,7 +346,7 @@ int report_load(struct report *r, const char *folder)
         rc = file_read(path.p, CONFIG_MAX, &r->config);
     buf_free(&path);
     if (!rc && !r->n)
-        rc = err("%s: no run: it has no stage folders such as 01-pretrain", folder);
+        rc = no_run(folder);
     struct tm t;
     if (newest && gmtime_r(&newest, &t))
         strftime(r->written, sizeof r->written, "%Y-%m-%dT%H:%M:%SZ", &t);

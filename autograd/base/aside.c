@@ -68,7 +68,8 @@ static int create_locked(struct aside *a)
     if (a->fd < 0 && errno == EEXIST)
         return err("%s: is being written by this process already", a->path);
     if (a->fd < 0)
-        return err("cannot create %s: %s", a->tmp, strerror(errno));
+        return err("cannot create %s: %s%s", a->path, strerror(errno),
+                   errno == ENOENT ? ": its folder is not there" : "");
     // a file system without locks leaves the file unlocked: then only leftovers stay for longer
     (void)flock(a->fd, LOCK_EX | LOCK_NB);
     if (!fstat(a->fd, &mine) && !stat(a->tmp, &named) && mine.st_ino == named.st_ino)

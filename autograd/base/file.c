@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 
 static int read_all(FILE *f, const char *name, size_t max, struct buf *b)
@@ -35,7 +36,7 @@ static int read_all(FILE *f, const char *name, size_t max, struct buf *b)
 int file_read(const char *path, size_t max, struct buf *b)
 {
     FILE *f = fopen(path, "rb");
-    return f ? read_all(f, path, max, b) : err("%s: %s", path, strerror(errno));
+    return f ? read_all(f, path, max, b) : absent_report(path);
 }
 
 static bool is_stdin(const char *path)
@@ -52,7 +53,7 @@ int file_open_argument(const char *path)
 {
     const int fd =
         is_stdin(path) ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
-    return fd < 0 ? err("%s: %s", file_argument_name(path), strerror(errno)) : fd;
+    return fd < 0 ? absent_report(file_argument_name(path)) : fd;
 }
 
 int file_read_argument(const char *path, size_t max, struct buf *b)
@@ -73,10 +74,13 @@ int file_map(const char *path, const void **bytes, size_t *n)
     struct stat s;
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return err("%s: %s", path, strerror(errno));
+        return absent_report(path);
     int rc = fstat(fd, &s) ? err("%s: %s", path, strerror(errno)) : 0;
     if (!rc && (!S_ISREG(s.st_mode) || !s.st_size))
-        rc = err("%s: %s", path, S_ISREG(s.st_mode) ? "the file is empty" : "not a file");
+        rc = err("%s: %s", path,
+                 S_ISREG(s.st_mode)   ? "the file is empty"
+                 : S_ISDIR(s.st_mode) ? "a folder, and a file is wanted"
+                                      : "not a file");
     void *p = rc ? MAP_FAILED : mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (!rc && p == MAP_FAILED)
         rc = err("%s: %s", path, strerror(errno));

@@ -1,5 +1,6 @@
 #include "autograd/base/spell.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 enum { WORD_MAX = 63, FAR = 99 };
@@ -37,9 +38,24 @@ int spell_distance(const char *a, const char *b)
     return row[n % 3][m];
 }
 
+/* Letter for letter the same but for - and _, there or not: Q4KM, Q4_K_M. */
+static bool joined(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        while (*a == '-' || *a == '_')
+            a++;
+        while (*b == '-' || *b == '_')
+            b++;
+        if (letter(*a) != letter(*b))
+            return false;
+        if (!*a)
+            return true;
+    }
+}
+
 void spell_offer(struct spell *s, const char *name)
 {
-    const int d = spell_distance(s->word, name);
+    const int d = joined(s->word, name) ? 0 : spell_distance(s->word, name);
     const size_t n = strlen(s->word);
     const int limit = n < 3 ? 1 : n < 6 ? 2 : (int)(n / 3); // a slip, not another word
     const size_t both = n < strlen(name) ? n : strlen(name);

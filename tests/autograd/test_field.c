@@ -232,6 +232,11 @@ static void spelling(void **state)
     spell_offer(&s, "n_layers");
     spell_offer(&s, "d_ff");
     assert_string_equal(s.best, "n_layers");
+    struct spell joined = {.word = "Q4KM"}; // - and _ may be left out
+    spell_offer(&joined, "Q4_0");
+    spell_offer(&joined, "Q4_K_M");
+    assert_string_equal(joined.best, "Q4_K_M");
+    assert_int_equal(joined.distance, 0);
     struct spell far = {.word = "colour"};
     spell_offer(&far, "d_model");
     spell_offer(&far, "lr");

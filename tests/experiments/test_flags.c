@@ -124,7 +124,9 @@ static void bad(void **state)
     char *argv[] = {(char[]){"one"}, (char[]){"a"}, (char[]){"b"}};
     struct args a;
     assert_int_equal(flags_parse(&single, 3, argv, &a, &pool), CMD_USAGE);
-    assert_string_equal(err_text(), "unexpected argument 'b'; usage: attar one [PROMPT]");
+    assert_string_equal(
+        err_text(),
+        "unexpected argument 'b' (text with blanks wants quotes); usage: attar one [PROMPT]");
 }
 
 static void help(void **state)
