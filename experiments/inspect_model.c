@@ -286,8 +286,8 @@ int inspect_h5(const char *path, struct buf *out)
     if (h5file_open(&f, path))
         return -1;
     // under factors the embedding may be in blocks alone
-    const bool checkpoint = h5file_has(f, "weights/token_embd.weight") ||
-                            h5file_has(f, "blocks/token_embd.weight");
+    const bool checkpoint =
+        h5file_has(f, "weights/token_embd.weight") || h5file_has(f, "blocks/token_embd.weight");
     const bool corpus = h5file_has(f, "train/tokens");
     h5file_close(f);
     if (checkpoint)
