@@ -4,6 +4,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/once.h"
 #include "autograd/base/utf8.h"
 #include "datasets/bytelevel.h"
 #include "datasets/tokenizer.h"
@@ -157,8 +158,8 @@ static void settle_bytes(struct tokenizer *t)
     if (t->spm)
         t->bpe.unk = t->role[TOKENIZER_UNK];
     if (missing)
-        err_warn("the tokenizer lacks %d of the 256 bytes: text with them does not round-trip",
-                 missing);
+        once_warn("the tokenizer lacks %d of the 256 bytes: where text has them, they are lost",
+                  missing);
 }
 
 static int make(struct tokenizer *t, const struct tokenizer_parts *p)

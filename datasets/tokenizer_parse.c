@@ -5,6 +5,7 @@
 #include "autograd/base/file.h"
 #include "autograd/base/jsontext.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/once.h"
 #include "datasets/bytelevel.h"
 #include "datasets/tokenizer_parse.h"
 
@@ -256,8 +257,8 @@ static int settle_bytes(struct tokenizer_reading *r)
                    "supported",
                    r->fuse_unk ? "true" : "false", missing);
     if (missing)
-        err_warn("the tokenizer lacks %d of the 256 bytes: text with them does not round-trip",
-                 missing);
+        once_warn("the tokenizer lacks %d of the 256 bytes: where text has them, they are lost",
+                  missing);
     return 0;
 }
 

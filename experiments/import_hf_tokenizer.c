@@ -5,6 +5,7 @@
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "autograd/base/jsontext.h"
+#include "autograd/base/once.h"
 #include "datasets/tokenizer_files.h"
 #include "experiments/import_hf.h"
 
@@ -86,7 +87,7 @@ static struct tokenizer *read_tokenizer(const struct files *f, const char *folde
     if (t || !model->s || is_damaged(&f->text[JSON], folder))
         return t;
     if (f->text[JSON].s)
-        err_warn("%s; tokenizer.model is read in its place", err_text());
+        once_warn("%s; tokenizer.model is read in its place", err_text());
     t = tokenizer_files_model(model->s, model->n, config->s, config->n);
     if (!t)
         err_in("%s/%s", folder, names[MODEL]);

@@ -35,8 +35,8 @@ void mix_lines_planned(double old_bytes, double new_bytes, const struct dtype *t
 void mix_lines_fallback(const char *name, int name_n, int64_t cols, const struct recipe_choice *c)
 {
     if (c->matrix && c->dt != c->wanted)
-        fprintf(stderr, "%.*s: rows of %lld are no whole blocks of %d, which %s has: %s\n", name_n,
-                name, (long long)cols, c->wanted->block, c->wanted->name, c->dt->name);
+        fprintf(stderr, "%.*s: rows of %lld are no whole blocks of %d, which %s has: so it is %s\n",
+                name_n, name, (long long)cols, c->wanted->block, c->wanted->name, c->dt->name);
 }
 
 void mix_lines_sums(const struct mix_lines_sums *s)

@@ -3,6 +3,7 @@
 
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
+#include "autograd/base/once.h"
 #include "compress/gguf_meta.h"
 #include "experiments/model_gguf.h"
 
@@ -141,7 +142,7 @@ static int read_kind(const struct gguf *g, struct tokenizer_parts *p)
         return -1;
     if (rc) { // old files; as llama.cpp does
         pre = (struct gguf_string){.s = "default", .n = 7};
-        err_warn("metadata '" TOKENIZER "pre' is missing: text is cut by the rule 'default', which "
+        once_warn("metadata '" TOKENIZER "pre' is missing: text is cut by the rule 'default', which "
                  "may not be what the model was trained with");
     }
     p->pre = pretok_named(pre.s, pre.n);

@@ -99,7 +99,7 @@ static void rows_that_do_not_fit_are_named_first(void **state)
     assert_int_equal(command((const char *[]){"quantize", in, out, "Q3_K_S", NULL}, &text, &notes),
                      0);
     assert_string_equal(notes.p, "blk.0.ffn_down.weight: rows of 96 are no whole blocks of 256, "
-                                 "which q3_k has: q4_0\n");
+                                 "which q3_k has: so it is q4_0\n");
     assert_non_null(strstr(text.p, "WARNING: 1 of 2 tensor(s) required fallback quantization"));
     assert_types(out, "Q6_K", "Q4_0");
     buf_free(&text);
