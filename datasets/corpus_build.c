@@ -309,13 +309,14 @@ static int encode(struct build *b, struct corpus_write *w)
 
 /* ---- the whole ---- */
 
-static int check_context(const struct corpus_spec *spec, const struct corpus_part part[2])
+static int check_context(const struct corpus_spec *spec, bool pairs,
+                         const struct corpus_part part[2])
 {
     for (int i = 0; i < 2; i++) {
         if (i == CORPUS_VALID && spec->valid_fraction == 0)
             continue;
         // pairs need not fill a window
-        if (part[i].tokens <= (part[i].masked ? 1 : spec->context))
+        if (part[i].tokens <= (pairs ? 1 : spec->context))
             return err("corpus: the %s part has %lld tokens, one context of %lld needs %lld: use "
                        "more text, a smaller context, or another valid_fraction%s",
                        i == CORPUS_TRAIN ? "training" : "validation", (long long)part[i].tokens,
@@ -388,7 +389,8 @@ static int write_file(struct build *b, const char *path)
     if (!r)
         r = corpus_write_finish(&w);
     if (!r)
-        r = check_context(b->spec, (struct corpus_part[2]){w.side[0].part, w.side[1].part});
+        r = check_context(b->spec, w.masked,
+                          (struct corpus_part[2]){w.side[0].part, w.side[1].part});
     if (!r)
         r = write_texts(b, &w);
     if (!r)
@@ -414,7 +416,7 @@ static int is_there(const struct build *b, const char *path)
     }
     int r = !h5file_read_text(c.file, "settings", &settings) && settings.n == b->settings.n &&
             !memcmp(settings.p, b->settings.p, settings.n);
-    if (r && check_context(b->spec, c.part))
+    if (r && check_context(b->spec, c.part[0].masked, c.part))
         r = -1;
     buf_free(&settings);
     corpus_close(&c);

@@ -13,12 +13,28 @@
 #include "experiments/export.h"
 #include "experiments/flags.h"
 #include "experiments/model.h"
+#include "experiments/preflight.h"
 #include "experiments/stage_plan.h"
 #include "optim/optimizer.h"
 
 struct check_args {
     const char *config;
     struct texts overrides;
+    bool tensors;
+};
+
+/* What is known before, and what the stages add up to. */
+struct sum {
+    const struct config *c;
+    const struct preflight *found;
+    bool tensors;       /* the list of them is wanted */
+    struct rates rates; /* of all stages */
+    double seconds;     /* of training and validation */
+    bool guessed;       /* some of it by a guess of the text's tokens; or left out: */
+    bool unknown;
+    double disk;
+    size_t memory;
+    const char *widest; /* the stage that takes that */
 };
 
 static const struct field table[] = {
@@ -26,12 +42,16 @@ static const struct field table[] = {
      .doc = "the experiment, see `attar help config`"},
     {FIELD_AT(check_args, overrides), .type = FIELD_TEXTS, .flags = FIELD_POSITIONAL,
      .doc = "key=value: changes of the config, e.g. pretrain.lr=1e-3"},
+    {FIELD_AT(check_args, tensors), .type = FIELD_BOOL,
+     .doc = "list the tensors of files, with their types"},
     {0},
 };
 
 static const struct flags flags = {
-    "check CONFIG.yaml [key=value ...]",
-    "Lists all mistakes of a config, or what its run will need. Nothing is run or written.", table};
+    "check CONFIG.yaml [key=value ...] [--tensors]",
+    "Lists all that would end the run of a config: mistakes, files, texts, room; or what it will "
+    "need. Nothing is run or written.",
+    table};
 
 static const double MB = 1e6;
 static const double MOST_SECONDS = 5; // to measure rates in
@@ -99,51 +119,71 @@ static int64_t validations(const struct config_train *t, int64_t steps)
     return each * (steps / t->eval_every + (steps % t->eval_every != 0));
 }
 
-static int print_rate(const struct config *c, const struct config_train *t,
-                      const struct plan_step *step)
+/* Bytes of text a token: one by one, or as learnt pieces have them in English, by their number. */
+static double token_bytes(const struct sum *sum)
 {
-    struct estimate e;
-    struct rates rates = {.most = MOST_SECONDS};
-    const int rc = estimate_training(step, &rates, &e);
-    const double measured = rates.seconds;
-    rates_free(&rates);
-    if (rc)
-        return -1;
-    printf("  FLOPs a token       %.4g forward, %.4g training; %.0f a step\n", e.eval_flops,
-           e.step_flops / (double)t->batch_tokens, e.step_flops);
+    return sum->c->data.tokenizer.type == TOKENIZER_BYTE ? 1 : log2(sum->found->vocab) / 3.8;
+}
+
+/* Tokens of a part of the stage's text, about; 0: unknown. */
+static int64_t tokens_of(const struct sum *sum, int stage, bool valid)
+{
+    const bool own = sum->c->stages[stage].kind == STAGE_FINETUNE;
+    const struct preflight_text *t = own ? &sum->found->own[stage] : &sum->found->text;
+    const double bytes = (double)t->count.bytes[valid];
+    return t->known ? (int64_t)(bytes / token_bytes(sum)) : 0;
+}
+
+static void print_rate(const struct config_train *t, const struct estimate *e, double measured)
+{
+    printf("  FLOPs a token       %.4g forward, %.4g training; %.0f a step\n", e->eval_flops,
+           e->step_flops / (double)t->batch_tokens, e->step_flops);
     printf("  speed               %.0f tokens/s planned (by rates measured in %.1f s)\n",
-           (double)t->batch_tokens / e.step, measured);
-    if (e.rounding > 0)
-        printf("  time of qat         %.2g s of a step for rounding and decoding\n", e.rounding);
-    if (t->epochs > 0) {
-        printf("  time                %.3g epochs; depends on the corpus' tokens\n", t->epochs);
-        return 0;
+           (double)t->batch_tokens / e->step, measured);
+    if (e->rounding > 0)
+        printf("  time of qat         %.2g s of a step for rounding and decoding\n", e->rounding);
+}
+
+/* Of all steps and validations, as far as the text is known. */
+static void print_times(struct sum *sum, int stage, const struct estimate *e)
+{
+    const struct config_train *t = &sum->c->stages[stage].train;
+    const int64_t epoch = tokens_of(sum, stage, false), all = tokens_of(sum, stage, true);
+    const bool guess = t->epochs > 0;
+    if (guess && !epoch) {
+        printf("  time                %.3g epochs; the text is not known yet\n", t->epochs);
+        sum->unknown = true;
+        return;
     }
-    const int64_t steps = config_steps(t, 0), n = validations(t, steps);
+    const int64_t steps = config_steps(t, epoch), n = validations(t, steps);
+    const int64_t valid = t->eval_tokens && (!all || t->eval_tokens < all) ? t->eval_tokens : all;
+    const double train = e->step * (double)steps, look = e->eval * (double)(valid * n);
     printf("  time                ");
-    print_time(e.step * (double)steps);
-    printf(" for %lld steps", (long long)steps);
-    if (!(c->data.valid_fraction > 0)) {
-        printf(", without samples\n");
-    } else if (t->eval_tokens) {
+    print_time(train);
+    printf(" for %s%lld steps", guess ? "about " : "", (long long)steps);
+    if (sum->c->data.valid_fraction > 0 && valid) {
         printf(" and ");
-        print_time(e.eval * (double)(t->eval_tokens * n));
-        printf(" for %lld validation%s, without samples\n", (long long)n, n > 1 ? "s" : "");
-    } else {
-        printf(", without samples; %lld validation%s, each %.2g s for 100K tokens\n", (long long)n,
-               n > 1 ? "s" : "", 1e5 * e.eval);
+        print_time(look);
+        printf(" for %lld validation%s", (long long)n, n > 1 ? "s" : "");
+    } else if (sum->c->data.valid_fraction > 0) {
+        printf("; %lld validation%s, each %.2g s for 100K tokens", (long long)n, n > 1 ? "s" : "",
+               1e5 * e->eval);
+        sum->unknown = true;
     }
-    return 0;
+    printf(", without samples\n");
+    sum->seconds += train + look;
+    sum->guessed |= guess || (valid == all && valid);
 }
 
 /* What it needs, by the step that it runs. */
-static int print_step(const struct config *c, const struct config_stage *s,
-                      const struct stage_plan *p)
+static int print_step(struct sum *sum, int i, const struct stage_plan *p)
 {
-    const struct config_train *t = &s->train;
+    const struct config_train *t = &sum->c->stages[i].train;
     const int64_t T = p->step.pass.T;
     const bool bf16 = p->step.pass.bf16;
+    const double before = sum->rates.seconds;
     struct plan_memory m;
+    struct estimate e;
     int64_t rest;
     const int64_t params = transformer_params(&p->dims, &rest);
     printf("  parameters          %lld (%lld without embeddings)\n", (long long)params,
@@ -156,20 +196,25 @@ static int print_step(const struct config *c, const struct config_stage *s,
     if (plan_memory(&p->step, &m) || print_memory(t, &p->step, &m))
         return -1;
     print_disk(t, &m);
-    return print_rate(c, t, &p->step);
+    if (estimate_training(&p->step, &sum->rates, &e))
+        return -1;
+    print_rate(t, &e, sum->rates.seconds - before);
+    print_times(sum, i, &e);
+    return 0;
 }
 
-static int print_training(const struct config *c, int i, int vocab)
+static int print_training(struct sum *sum, int i)
 {
     static struct stage_plan p; // large
-    const int rc = stage_plan_init(&p, c, i, vocab) || print_step(c, &c->stages[i], &p) ? -1 : 0;
+    const int rc =
+        stage_plan_init(&p, sum->c, i, sum->found->vocab) || print_step(sum, i, &p) ? -1 : 0;
     stage_plan_free(&p);
     return rc;
 }
 
-static void print_types(const struct export_plan *p)
+static void print_types(const struct export_plan *p, bool all)
 {
-    for (int i = 0; i < p->n; i++) {
+    for (int i = 0; i < p->n && all; i++) {
         const struct export_tensor *t = &p->tensor[i];
         printf("  %-30s %7llu x %-7llu %-7s %12llu bytes", t->name, (unsigned long long)t->dim[1],
                (unsigned long long)t->dim[0], t->choice.dt->name, (unsigned long long)t->bytes);
@@ -218,9 +263,8 @@ static int print_size(const struct config *c, int i, const char *from, bool weig
         printf("  file size           %llu bytes\n", (unsigned long long)gguf_write_size(&w));
         gguf_write_abandon(&w);
     } else {
-        printf("  file size           %llu bytes of tensors, and metadata: the tokenizer is not "
-               "made yet\n",
-               (unsigned long long)p->bytes);
+        printf("  file size           %llu bytes of tensors, and metadata%s\n",
+               (unsigned long long)p->bytes, t ? "" : ": the tokenizer is not made yet");
     }
     tokenizer_free(t);
     buf_free(&about);
@@ -229,14 +273,15 @@ static int print_size(const struct config *c, int i, const char *from, bool weig
 
 /* What the stage's model looks like as a file of that type: what it is exported as, or trained as.
  */
-static int print_file(const struct config *c, int i, int vocab, const char *from, const char *type,
+static int print_file(const struct sum *sum, int i, const char *from, const char *type,
                       const struct mix_args *mix)
 {
+    const struct config *c = sum->c;
     static struct transformer_dims dims; // large
     struct transformer m;
     struct recipe r;
     struct export_plan p;
-    if (model_stage_dims(c, i, vocab, &dims) || mix_args_recipe(mix, type, &r))
+    if (model_stage_dims(c, i, sum->found->vocab, &dims) || mix_args_recipe(mix, type, &r))
         return -1;
     int rc = c->stages[i].kind == STAGE_EXPORT ? export_check(&dims) : 0;
     rc = rc ? rc : transformer_init(&m, &dims, STORE_SHAPES);
@@ -244,7 +289,7 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
         rc = export_plan(&p, &m, &r, mix->imatrix != NULL);
         if (!rc) {
             printf("  type                %s\n", r.mix->name);
-            print_types(&p);
+            print_types(&p, sum->tensors);
             rc = print_size(c, i, from, mix->imatrix != NULL, &p);
             export_plan_free(&p);
         }
@@ -254,28 +299,75 @@ static int print_file(const struct config *c, int i, int vocab, const char *from
     return rc;
 }
 
-static int check(const struct config *c)
+static void print_text(const struct sum *sum)
 {
-    const int vocab = model_vocabulary(c);
-    if (vocab < 0)
-        return err_in("data.tokenizer");
-    printf("%s: no mistakes; vocabulary %d, %d threads\n", c->name, vocab, omp_get_max_threads());
-    for (int i = 0; i < c->n_stages; i++) {
-        const struct config_stage *s = &c->stages[i];
-        printf("\nstage %d: %s%s%s%s%s\n", i + 1, s->name, s->from ? ", from " : "",
-               s->from ? s->from : "", strcmp(s->name, config_kinds[s->kind].name) ? ", kind " : "",
-               strcmp(s->name, config_kinds[s->kind].name) ? config_kinds[s->kind].name : "");
-        if (config_kinds[s->kind].makes_model && print_training(c, i, vocab))
-            return err_in("stage %s", s->name);
-        const char *from = s->parent >= 0 ? c->stages[s->parent].name : NULL;
-        if ((s->kind == STAGE_EXPORT &&
-             print_file(c, i, vocab, from, s->export.type, &s->export.mix)) ||
-            (s->kind == STAGE_QAT && print_file(c, i, vocab, s->name, s->qat.type, &s->qat.mix)))
-            return err_in("stage %s", s->name);
-        for (int k = 0; k < s->evaluate.compare.n; k++)
-            printf("  evaluates           %s\n", s->evaluate.compare.value[k]);
+    const struct preflight_text *t = &sum->found->text;
+    const double each = token_bytes(sum);
+    if (!t->known) {
+        printf("text: not read yet\n");
+        return;
+    }
+    const int64_t *bytes = t->count.bytes, *documents = t->count.documents;
+    printf("text: %lld documents, %lld bytes; about %lld + %lld tokens (training + validation)",
+           (long long)(documents[0] + documents[1]), (long long)(bytes[0] + bytes[1]),
+           (long long)((double)bytes[0] / each), (long long)((double)bytes[1] / each));
+    printf(each > 1 ? ", by a guess of %.1f bytes a token\n" : "\n", each);
+}
+
+static int print_stage(struct sum *sum, int i)
+{
+    const struct config *c = sum->c;
+    const struct config_stage *s = &c->stages[i];
+    const char *kind = config_kinds[s->kind].name;
+    const bool named = strcmp(s->name, kind) != 0;
+    printf("\nstage %d: %s%s%s%s%s\n", i + 1, s->name, s->from ? ", from " : "",
+           s->from ? s->from : "", named ? ", kind " : "", named ? kind : "");
+    if (config_kinds[s->kind].makes_model && print_training(sum, i))
+        return -1;
+    const char *from = s->parent >= 0 ? c->stages[s->parent].name : NULL;
+    if ((s->kind == STAGE_EXPORT && print_file(sum, i, from, s->export.type, &s->export.mix)) ||
+        (s->kind == STAGE_QAT && print_file(sum, i, s->name, s->qat.type, &s->qat.mix)))
+        return -1;
+    for (int k = 0; k < s->evaluate.compare.n; k++)
+        printf("  evaluates           %s\n", s->evaluate.compare.value[k]);
+    sum->disk += sum->found->disk[i];
+    if (sum->found->memory[i] > sum->memory) {
+        sum->memory = sum->found->memory[i];
+        sum->widest = s->name;
     }
     return 0;
+}
+
+static void print_sum(const struct sum *sum)
+{
+    printf("\nin all\n  time                %s", sum->guessed ? "about " : "");
+    print_time(sum->seconds);
+    printf(" of training and validation%s, without samples\n",
+           sum->unknown ? ", and what is not known yet" : "");
+    if (sum->widest)
+        printf("  memory              %.1f MB at most, in stage %s; this machine has %.1f MB\n",
+               (double)sum->memory / MB, sum->widest, sum->found->ram / MB);
+    printf("  disk                %.1f MB at most; %.1f MB are free\n", sum->disk / MB,
+           sum->found->room / MB);
+}
+
+static int check(const struct config *c, bool tensors)
+{
+    static struct preflight found; // large
+    struct sum sum = {.c = c, .found = &found, .tensors = tensors, .rates = {.most = MOST_SECONDS}};
+    int rc = preflight(c, true, &found);
+    if (rc)
+        return rc;
+    printf("%s: no mistakes; vocabulary %d, %d threads\n", c->name, found.vocab,
+           omp_get_max_threads());
+    print_text(&sum);
+    for (int i = 0; i < c->n_stages && !rc; i++)
+        if (print_stage(&sum, i))
+            rc = err_in("stage %s", c->stages[i].name);
+    if (!rc)
+        print_sum(&sum);
+    rates_free(&sum.rates);
+    return rc;
 }
 
 int cmd_check(int argc, char **argv)
@@ -287,7 +379,7 @@ int cmd_check(int argc, char **argv)
     if (!rc && !(rc = config_read(&config, args.config, args.overrides.n, args.overrides.value))) {
         if (config.threads > 0)
             omp_set_num_threads((int)config.threads);
-        rc = check(&config);
+        rc = check(&config, args.tensors);
     }
     config_free(&config);
     pool_free(&pool);

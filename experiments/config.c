@@ -26,11 +26,10 @@ void config_free(struct config *c)
 int config_parse(struct config *c, const char *text, size_t n, const char *folder, int n_overrides,
                  const char *const *overrides, struct mistakes *bad)
 {
-    struct pool scratch = {0};
     struct yaml **nodes = NULL;
     memset(c, 0, sizeof *c);
     c->folder = pool_text(&c->pool, folder, strlen(folder));
-    struct yaml *root = yaml_parse(text, n, 0, &scratch, bad);
+    struct yaml *root = yaml_parse(text, n, 0, &c->pool, bad);
     if (!c->folder)
         mistake_add(bad, (struct place){0, 1, 1}, "%s", err_text());
     if (root && root->kind != YAML_TREE) {
@@ -40,19 +39,31 @@ int config_parse(struct config *c, const char *text, size_t n, const char *folde
     }
     if (root && c->folder) {
         for (int i = 0; i < n_overrides; i++)
-            config_override(root, overrides[i], i + 1, &scratch, bad);
-        const bool all_known = config_bind(c, root, &nodes, &scratch, bad);
+            config_override(root, overrides[i], i + 1, &c->pool, bad);
+        const bool all_known = config_bind(c, root, &nodes, &c->pool, bad);
         config_paths(c, root, nodes, bad);
         config_rules(c, root, nodes, all_known, bad);
+        c->root = root;
+        c->nodes = nodes;
     }
-    pool_free(&scratch);
     return mistake_any(bad) ? -1 : 0;
+}
+
+int config_refuse(struct mistakes *bad)
+{
+    struct buf list = {0};
+    const size_t total = bad->n + bad->dropped;
+    mistake_print(bad, ERR_BYTES, &list);
+    if (!list.failed)
+        err("%zu mistake%s in the config\n%s", total, total == 1 ? "" : "s", list.p);
+    buf_free(&list);
+    return -1;
 }
 
 int config_read(struct config *c, const char *path, int n_overrides, const char *const *overrides)
 {
     struct mistakes bad = {.file = path};
-    struct buf text = {0}, folder = {0}, list = {0};
+    struct buf text = {0}, folder = {0};
     memset(c, 0, sizeof *c);
     const char *slash = strrchr(path, '/');
     if (slash)
@@ -69,14 +80,10 @@ int config_read(struct config *c, const char *path, int n_overrides, const char 
         rc = -1;
     if (!rc &&
         config_parse(c, text.p ? text.p : "", text.n, folder.p, n_overrides, overrides, &bad)) {
-        mistake_print(&bad, ERR_BYTES, &list);
-        const size_t total = bad.n + bad.dropped;
-        rc = list.failed
-                 ? -1
-                 : err("%zu mistake%s in the config\n%s", total, total == 1 ? "" : "s", list.p);
+        rc = config_refuse(&bad);
     }
+    c->file = pool_text(&c->pool, path, strlen(path));
     mistake_free(&bad);
-    buf_free(&list);
     buf_free(&folder);
     buf_free(&text);
     return rc;

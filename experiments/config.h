@@ -164,7 +164,11 @@ struct config {
     struct config_stage *stages; /* [n_stages], in the order they run */
     int n_stages;
     const char *folder; /* of the config file, "." for the current one; what its paths start from */
-    struct pool pool;   /* owns the texts and stages */
+    const char *file;   /* its path; NULL: it was a text */
+    /* where its keys were written: the map, and the maps of the stages [n_stages]; see preflight */
+    const struct yaml *root;
+    struct yaml **nodes;
+    struct pool pool; /* owns the texts and stages */
 };
 
 /* A table and the struct inside config_stage that it describes. */
@@ -193,6 +197,9 @@ int config_parse(struct config *c, const char *text, size_t n, const char *folde
                  const char *const *overrides, struct mistakes *bad);
 
 void config_free(struct config *c);
+
+/* -1, with err() set to all of these mistakes, of which there is one at least. */
+int config_refuse(struct mistakes *bad);
 
 /* The resolved config as YAML: every key that has an effect, in the tables' order. Parsed again it
    gives the same config. */

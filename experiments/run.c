@@ -18,6 +18,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/metrics.h"
 #include "experiments/model_tokenizer.h"
+#include "experiments/preflight.h"
 #include "experiments/progress.h"
 #include "experiments/run_change.h"
 
@@ -294,7 +295,8 @@ int run_all(const struct config *config, bool fresh)
     if (snprintf(r.folder, sizeof r.folder, "%s/%s", config->out, config->name) > 3000)
         return err("out: the path is too long");
     config_write(config, &r.yaml);
-    int rc = r.yaml.failed ? -1 : 0;
+    static struct preflight found; // large
+    int rc = r.yaml.failed || preflight(config, fresh, &found) ? -1 : 0;
     if (!rc && fresh)
         rc = move_aside(&r);
     if (!rc)

@@ -16,6 +16,7 @@
 #include "experiments/rehearsal.h"
 #include "experiments/stage_plan.h"
 #include "experiments/train_health.h"
+#include "experiments/train_length.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -79,19 +80,6 @@ static bool scales_only(const struct train *t)
     return t->blocks && t->stage->qat.params == PARAMS_SCALES;
 }
 
-/* Of so many steps, that reaches this learning rate. */
-static struct schedule schedule_for(const struct train *t, int64_t steps, double lr)
-{
-    const struct config_train *c = &t->stage->train;
-    return (struct schedule){.kind = (enum schedule_kind)c->schedule,
-                             .lr = lr,
-                             .min = lr * c->min_lr_ratio,
-                             .power = c->decay_power,
-                             .steps = steps,
-                             .warmup = share_of(c->warmup, steps),
-                             .decay = share_of(c->decay, steps)};
-}
-
 /* Sums gradients and losses of the step's micro-batches. 0; 1: interrupted; -1 with err() set. */
 static int accumulate(struct train *t, int64_t batch, struct loss *loss)
 {
@@ -149,7 +137,7 @@ static int optimize(struct train *t, double lr, double norm, int64_t tokens)
 {
     const struct config_train *c = &t->stage->train;
     const double clip = c->grad_clip > 0 ? fmin(1, c->grad_clip / (norm + 1e-6)) : 1;
-    const struct schedule adam = schedule_for(t, t->steps, c->adam_lr);
+    const struct schedule adam = train_schedule(t, t->steps, c->adam_lr);
     const struct ema_args ema = {.decay = c->ema, .warmup = c->ema_warmup};
     const struct optimizer_args args = {.step = t->before + t->state.step + 1,
                                         .lr = (float)lr,
@@ -362,7 +350,7 @@ static int leave(struct train *t)
 
 static int loop(struct train *t)
 {
-    const struct schedule schedule = schedule_for(t, t->steps, t->stage->train.lr);
+    const struct schedule schedule = train_schedule(t, t->steps, t->stage->train.lr);
     const double begin = clock_seconds();
     int rc = t->state.left ? after_step(t) : 0;
     while (!rc && t->state.step < t->steps && !interrupt_flag) {
@@ -375,37 +363,6 @@ static int loop(struct train *t)
     if (rc < 0 && !interrupt_flag)
         return -1;
     return t->saved_step == t->steps ? TRAIN_DONE : leave(t);
-}
-
-/* Says what a stage that has become longer goes on as: its first steps are those of the longer one,
-   if these would have been taken at the same rates, in blocks from the same step on, with the same
-   refits; else only what follows is. */
-static int note_longer(struct train *t)
-{
-    const struct schedule was = schedule_for(t, t->steps_was, t->stage->train.lr),
-                          now = schedule_for(t, t->steps, t->stage->train.lr);
-    const int64_t step = t->state.step, refit = t->stage->qat.refit;
-    const double start = t->blocks ? t->stage->qat.start : 0;
-    bool same = llround(start * (double)t->steps_was) == llround(start * (double)t->steps) &&
-                !(t->blocks && refit && step == t->steps_was && step % refit == 0);
-    for (int64_t s = 0; s < step && same; s++)
-        same = schedule_lr(&was, s) == schedule_lr(&now, s);
-    char text[300];
-    if (same)
-        snprintf(text, sizeof text,
-                 "%lld steps instead of %lld; all of them are as if it had been "
-                 "so long from the start",
-                 (long long)t->steps, (long long)t->steps_was);
-    else
-        snprintf(text, sizeof text,
-                 "%lld steps instead of %lld: from step %lld on it has the longer one's schedule, "
-                 "with a learning rate of %.3g (the last step's was %.3g); its first steps had the "
-                 "shorter one's",
-                 (long long)t->steps, (long long)t->steps_was, (long long)step,
-                 schedule_lr(&now, step), schedule_lr(&was, step > 0 ? step - 1 : 0));
-    progress_clear(&t->progress);
-    fprintf(stderr, "%s: longer, %s\n", t->stage->name, text);
-    return metrics_event(&t->metrics, step, "longer", "%s", text);
 }
 
 /* A copy of the metrics for TensorBoard: without it the run goes on. */
@@ -459,7 +416,7 @@ int train_run(struct train *t)
             rc = metrics_event(&t->metrics, t->state.step, "resume", "from step %lld",
                                (long long)t->state.step);
         if (!rc && t->steps_was)
-            rc = note_longer(t);
+            rc = train_longer(t);
         if (!rc)
             rc = loop(t);
         progress_close(&t->progress);

@@ -63,7 +63,7 @@ static void a_run_ends_with_a_file(void **state)
     struct stat s;
     struct summary sum;
     char size[64];
-    run(cmd_check, (const char *[]){"check", "c.yaml", NULL}, &out);
+    run(cmd_check, (const char *[]){"check", "c.yaml", "--tensors", NULL}, &out);
     struct buf check = out;
     out = (struct buf){0};
     run(cmd_run, (const char *[]){"run", "c.yaml", NULL}, &out);
