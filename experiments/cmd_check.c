@@ -65,11 +65,11 @@ static void print_time(double seconds)
         printf("%ld:%02ld", s / 60, s % 60);
 }
 
-/* ", what 1.2 MB" behind a line of memory; nothing for no bytes. */
+/* ", what 12 bytes" behind a line of memory; nothing for none. */
 static void print_more(const char *what, size_t bytes)
 {
     if (bytes)
-        printf(",\n                      %s %.1f MB", what, (double)bytes / MB);
+        printf(",\n                      %s %zu bytes", what, bytes);
 }
 
 /* One line for each recompute choice; the one that the stage takes is marked. */

@@ -172,7 +172,10 @@ static void check_step(struct flight *f, struct stage_plan *p)
         return;
     }
     if (p->dims.vocab < f->found->vocab) {
-        err("the model knows %d tokens, the corpus has %d", p->dims.vocab, f->found->vocab);
+        const char *path = s->checkpoint ? s->checkpoint : "that of the stage it starts from";
+        err("%s has another tokenizer than the corpus, of %d tokens, not %d; give data.tokenizer "
+            "{type: file, path: %s}",
+            path, p->dims.vocab, f->found->vocab, path);
         blame(f, "from");
     }
     check_teacher(f, p);

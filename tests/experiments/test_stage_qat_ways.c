@@ -186,7 +186,7 @@ static void the_plan_comes_true(void **state)
         static const char *const key[][2] = {{"blocks ", "blocks bytes"},
                                              {"decode to ", "decoded bytes"},
                                              {"learned scales ", "scales bytes"}};
-        const char *memory = strstr(qat, "memory of qat");
+        const char *memory = strstr(qat, "memory   ");
         assert_non_null(memory);
         for (int k = 0; k < 3; k++) {
             const bool none = (k == 1 && i > 0) || (k == 2 && i < 2);
@@ -195,6 +195,8 @@ static void the_plan_comes_true(void **state)
         }
         const char *arena = strstr(qat, "recompute: none");
         assert_non_null(arena);
+        assert_true(fabs(fact(&sum, "memory bytes") - number_behind(arena, "in all ")) <= 0);
+        assert_true(fabs(fact(&sum, "FLOPs a step") - number_behind(arena, "training; ")) <= 0);
         assert_true(fabs(fact(&sum, "arena bytes") - number_behind(arena, "arena ")) <= 0);
         snprintf(args, sizeof args, "export runs/m%d/02-qat m%d.gguf", i, i);
         spawn_expect(folder, 0, args);
