@@ -142,8 +142,9 @@ static int read_kind(const struct gguf *g, struct tokenizer_parts *p)
         return -1;
     if (rc) { // old files; as llama.cpp does
         pre = (struct gguf_string){.s = "default", .n = 7};
-        once_warn("metadata '" TOKENIZER "pre' is missing: text is cut by the rule 'default', which "
-                 "may not be what the model was trained with");
+        once_warn("metadata '" TOKENIZER
+                  "pre' is missing: text is cut by the rule 'default', which "
+                  "may not be what the model was trained with");
     }
     p->pre = pretok_named(pre.s, pre.n);
     return p->pre ? 0 : -1;
