@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "autograd/base/absent.h"
 #include "autograd/base/buf.h"
 #include "autograd/base/err.h"
 #include "autograd/base/mem.h"
@@ -215,7 +216,7 @@ static int add_entry(struct inputs *in, const struct entry *e, const char *base_
         else if (!r && strpbrk(path.p, "*?["))
             r = add_pattern(in, path.p);
         else if (!r)
-            r = err("%s: %s", path.p, strerror(errno));
+            r = absent_report(path.p);
     }
     buf_free(&path);
     return r;

@@ -15,8 +15,9 @@ static int no_key(json_t *line, const char *text, const char *prompt, const char
         if (has.n < 200)
             buf_printf(&has, "%s%s", has.n ? ", " : "", key);
     }
-    const int r = err("no key `%s` (nor `%s` and `%s`) among its keys: %s", text, prompt,
-                      completion, has.n ? has.p : "none");
+    const int r = err("no key `%s` (nor `%s` and `%s`) among its keys: %s; text_key, or "
+                      "prompt_key and completion_key, name others",
+                      text, prompt, completion, has.n ? has.p : "none");
     buf_free(&has);
     return r;
 }

@@ -14,6 +14,8 @@ static struct tokenizer *of_gguf(const char *path)
     if (gguf_open(&g, path))
         return NULL;
     struct tokenizer *t = model_gguf_tokenizer(&g);
+    if (!t)
+        err_in("%s", path);
     gguf_close(&g);
     return t;
 }
@@ -25,8 +27,9 @@ static struct tokenizer *of_h5(const char *path)
     struct tokenizer *t = NULL;
     if (h5file_open(&f, path))
         return NULL;
-    if (!h5file_read_text(f, "tokenizer", &json))
-        t = tokenizer_parse(json.n ? json.p : "", json.n);
+    if (!h5file_read_text(f, "tokenizer", &json) &&
+        !(t = tokenizer_parse(json.n ? json.p : "", json.n)))
+        err_in("%s", path);
     h5file_close(f);
     buf_free(&json);
     return t;
@@ -56,8 +59,5 @@ struct tokenizer *model_tokenizer(const char *path)
         return import_hf_tokenizer(path);
     if (!h5 && !gguf)
         return of_file(path);
-    struct tokenizer *t = h5 ? of_h5(path) : of_gguf(path);
-    if (!t)
-        err_in("%s", path);
-    return t;
+    return h5 ? of_h5(path) : of_gguf(path);
 }

@@ -149,7 +149,11 @@ int prompts_load(struct prompts *out, const char *path, const struct prompt_opti
         stop = stop ? stop : end;
         size_t n = (size_t)(stop - s);
         if (strspn(s, " \t\r") < n && add(out, s, n, defaults, t, context))
-            rc = err_in("%s: line %ld", file_argument_name(path), number);
+            rc = s[strspn(s, " \t\r")] == '{'
+                     ? err_in("%s: line %ld", file_argument_name(path), number)
+                     : err("%s: line %ld: no JSON object, such as {\"prompt\": \"In the "
+                           "beginning\"}",
+                           file_argument_name(path), number);
         s = stop + 1;
     }
     if (!rc && !out->n)

@@ -41,6 +41,7 @@ static const struct {
     {"run t.yaml lr=1e-3", 1, "unknown key 'lr'; did you mean pretrain.lr?"},
     {"run t.yaml pretrain.from=x.gguf", 1,
      "`attar import x.gguf NAME.h5` makes a checkpoint of it"},
+    {"run t.yaml data.corpus=txt.txt", 1, "did you mean text.txt?"},
     {"generate", 2, "missing --model; usage: attar generate -m MODEL"},
     {"generate -m", 2, "-m needs a value"},
     {"generate -m folder -p x", 1, "folder: no checkpoint.h5 in this folder"},
