@@ -109,6 +109,23 @@ static void missing_inside(const struct bind *b, const struct field *map, const 
     }
 }
 
+/* Prints the override that takes a key of the map out of the config; nothing for maps of which the
+   path is not known, those inside stages. */
+static void take_out(const struct yaml *map, const char *path, const char *key, struct buf *out)
+{
+    const struct yaml *name = yaml_get(map, "name");
+    const char *in = name && name->kind == YAML_TEXT ? name->text : path, *outer = NULL;
+    bool known = field_find(config_fields, path);
+    for (const struct config_kind *k = config_kinds; k->name; k++)
+        known = known || !strcmp(k->name, path);
+    for (const struct field *f = config_fields; f->name; f++)
+        if (f->type == FIELD_MAP && field_find(f->fields, path))
+            outer = f->name;
+    if (known || outer)
+        buf_printf(out, "; `%s%s%s.%s=` behind it takes it out", outer ? outer : "",
+                   outer ? "." : "", in, key);
+}
+
 /* What depends on another field, once all of them are bound. */
 static void check_given(const struct bind *b, const struct span *s, const struct field *f,
                         struct yaml *tree, const char *path)
@@ -122,13 +139,17 @@ static void check_given(const struct bind *b, const struct span *s, const struct
         return;
     const bool applies = field_applies(s->table, f, s->base);
     if (node && !applies) {
-        struct buf now = {0};
+        struct buf now = {0}, out = {0};
+        const struct yaml *cause = yaml_get(tree, on->name);
         field_print(on, s->base, &now);
-        mistake_add(b->bad, node->key_at, "%s has no effect with %s: %s (only with %s%s)", f->name,
-                    on->name, now.failed ? "?" : now.p, *values ? "" : "a value above ",
-                    *values ? values : "0");
+        if (cause && cause->at.override && !node->at.override)
+            take_out(tree, path, f->name, &out);
+        mistake_add(b->bad, node->key_at, "%s has no effect with %s: %s (only with %s%s%s)",
+                    f->name, on->name, now.failed ? "?" : now.p, *values ? "" : "a value above ",
+                    *values ? values : "0", out.n && !out.failed ? out.p : "");
         node->bad = true;
         buf_free(&now);
+        buf_free(&out);
     }
     if (!node && applies && (f->flags & FIELD_REQUIRED))
         mistake_add(b->bad, tree->at, "missing key '%s'%s%s: %s", f->name, *path ? " in " : "",

@@ -176,6 +176,33 @@ static void places_are_named(void **state)
     buf_free(&out);
 }
 
+/* What an override makes useless in the file is taken out by the override that the message names.
+ */
+static void what_is_useless_can_be_taken_out(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    char text[2][TEXT];
+    static const char with_decay[] =
+        SHAPES "  - pretrain: {name: more, steps: 5, batch_tokens: 64, "
+               "schedule: wsd, decay: 10%}\n";
+    snprintf(text[0], TEXT, "more.schedule=cosine");
+    assert_int_equal(mistakes_in(with_decay, 1, text, &out), 1);
+    const char *at = strstr(out.p, "; `");
+    if (!at || !strstr(at, "=` behind it takes it out)"))
+        fail_msg("%s", out.p);
+    snprintf(text[1], TEXT, "%.*s", (int)strcspn(at + 3, "`"), at + 3);
+    assert_string_equal(text[1], "more.decay=");
+    assert_int_equal(mistakes_in(with_decay, 2, text, &out), 0);
+    snprintf(text[0], TEXT, "data.tokenizer.type=byte"); // in a map inside another
+    assert_int_equal(mistakes_in(with_decay, 1, text, &out), 1);
+    assert_non_null(at = strstr(out.p, "; `"));
+    snprintf(text[1], TEXT, "%.*s", (int)strcspn(at + 3, "`"), at + 3);
+    assert_string_equal(text[1], "data.tokenizer.vocab_size=");
+    assert_int_equal(mistakes_in(with_decay, 2, text, &out), 0);
+    buf_free(&out);
+}
+
 /* ---- values ---- */
 
 static const struct {
@@ -328,6 +355,7 @@ int main(void)
         cmocka_unit_test(words_of_others_lead_to_keys),
         cmocka_unit_test(slips_are_put_right),
         cmocka_unit_test(places_are_named),
+        cmocka_unit_test(what_is_useless_can_be_taken_out),
         cmocka_unit_test(suggested_sizes_pass),
         cmocka_unit_test(suggested_texts_pass),
     };
