@@ -191,6 +191,12 @@ static int make_model(struct stage *s)
     return scratch ? from_scratch(s) : from_parent(s);
 }
 
+/* Tokens of a sequence. */
+static int length(const struct stage *s)
+{
+    return (int)config_sequence(&s->config->train, s->model.dims.context);
+}
+
 /* The teacher of a stage `qat`, if it has one. */
 static int load_teacher(struct stage *s)
 {
@@ -211,9 +217,9 @@ static int load_teacher(struct stage *s)
     if (!rc && s->teacher.dims.vocab != s->model.dims.vocab)
         rc = err("teacher: %s has a vocabulary of %d, the model one of %d", path,
                  s->teacher.dims.vocab, s->model.dims.vocab);
-    if (!rc && s->teacher.dims.context < s->model.dims.context)
-        rc = err("teacher: %s has a context of %d, the model one of %d", path,
-                 s->teacher.dims.context, s->model.dims.context);
+    if (!rc && s->teacher.dims.context < length(s))
+        rc = err("teacher: %s has a context of %d, the sequences %d tokens", path,
+                 s->teacher.dims.context, length(s));
     tokenizer_free(tok);
     return rc;
 }
@@ -234,12 +240,6 @@ static int open_text(struct stage *s)
         return -1;
     s->corpus = &s->own;
     return 0;
-}
-
-/* Tokens of a sequence. */
-static int length(const struct stage *s)
-{
-    return (int)config_sequence(&s->config->train, s->model.dims.context);
 }
 
 static int open_loader(struct stage *s, enum corpus_side side, struct loader **loader,
