@@ -3,6 +3,9 @@
  * at a time, in tiles half as deep as those of K-quants, as every block's sums become floats. While
  * tiles multiply the next two blocks, vectors scale the sums of the last two. For dots_amx.c.
  */
+#ifndef ATTAR_COMPRESS_KERNELS_DOTS_SMALL_AMX_H
+#define ATTAR_COMPRESS_KERNELS_DOTS_SMALL_AMX_H
+
 #include "compress/kernels/panels8_small_avx512vnni.h"
 
 /* Tiles 0 to 3 are sums, 4 and 5 activations, 6 and 7 weights. */
@@ -117,3 +120,5 @@ OPEN_INLINE void small_product(const struct dots_job *j, const struct small_trai
     loop_product(j, &way, f, &p);
     _tile_release();
 }
+
+#endif
