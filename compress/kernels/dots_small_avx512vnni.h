@@ -159,14 +159,22 @@ OPEN_INLINE void small_order(const struct small_traits *f, const struct act8 *a,
             } else {
                 memcpy(o->x[2 * s + l / 2] + l % 2 * 32, q, 32);
             }
-            for (int i = 4 * l; i < 4 * l + 4; i++) {
-                o->e[s][i] = a->d32[k];
-                if (f->min)
-                    o->sum[s][i] = a->d32[k] * (float)a->sum32[k];
-                else
-                    o->less[s][i] = a->sum32[k] * f->less;
-            }
         }
+    const __m512i all =
+        _mm512_zextsi256_si512(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)a->sum32)));
+    const __m512 scale = _mm512_castps256_ps512(_mm256_loadu_ps(a->d32));
+    for (int s = 0; s < 2; s++) {
+        const __m512i from =
+            _mm512_add_epi32(_mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 2, 2, 2, 2, 6, 6, 6, 6),
+                             _mm512_set1_epi32(s));
+        const __m512 e = _mm512_permutexvar_ps(from, scale);
+        const __m512i sum = _mm512_permutexvar_epi32(from, all);
+        _mm512_storeu_ps(o->e[s], e);
+        if (f->min)
+            _mm512_storeu_ps(o->sum[s], _mm512_mul_ps(e, _mm512_cvtepi32_ps(sum)));
+        else
+            _mm512_storeu_si512(o->less[s], _mm512_mullo_epi32(sum, _mm512_set1_epi32(f->less)));
+    }
 }
 
 /* Sums of code a of a row over its lane's elements: sum[s]. */
