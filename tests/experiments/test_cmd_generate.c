@@ -262,7 +262,7 @@ static void prompts_are_checked_before_work(void **state)
         {"{\"prompt\": \"a\", \"stop\": [\"a\\u0000b\"]}", "stop"},
         {"{\"prompt\": [1]}", "not a text"},
         {"{\"id\": 3}", "no key `prompt`"},
-        {"[]", "not a JSON object"},
+        {"[]", "no JSON object"},
         {"{\"prompt\": \"a", "column"},
         {"{\"prompt\": \"twelve tokens\"}", "shorten"},
     };
