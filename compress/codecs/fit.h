@@ -37,6 +37,7 @@ struct fit {
        the smaller step, and so many of the other. */
     int starts, others, turns, around, mins;
     float start, start_step;
+    float unbiased;   /* so much of the way (settle.h), by start(), of signed scales */
     bool first, more; /* codes() has not run on these lanes; will run again */
 
     _Alignas(64) fit_lanes x[FIT_SIZE];
@@ -72,6 +73,8 @@ struct fits {
     const struct fits *narrow; /* the better table for 8 lanes */
     /* the largest |x| [n]; NaN counts as 0 */
     float (*peak)(int n, const float *x);
+    /* The sum of x y [n], n a multiple of 16. */
+    float (*dot)(int n, const float *x, const float *y);
     /* x, w, low, high, odd, sw <- lanes [lanes] of x [size], and of w, if weighted */
     void (*load)(struct fit *f, const float *x, const float *w);
     /* w <- w * gain + floor, by lane, floor where gain is 0; base, sx, sw, reach */

@@ -89,6 +89,21 @@ INLINE void sum_lanes(int subs, fit_lanes *a, float *out)
         out[j] = sums[j];
 }
 
+static float dot(int n, const float *x, const float *y)
+{
+    fit_lanes sums;
+    for (int l = 0; l < FIT_LANES; l += VF_N) {
+        vf s = vf_set(0);
+        for (int i = l; i < n; i += FIT_LANES)
+            s = s + vf_load(x + i) * vf_load(y + i);
+        vf_store(sums + l, s);
+    }
+    for (int w = FIT_LANES / 2; w; w /= 2)
+        for (int l = 0; l < w; l++)
+            sums[l] += sums[l + w];
+    return sums[0];
+}
+
 static void pull(int n, int size, const int8_t *level, float lo, float hi, const float *x,
                  const float *g, const int8_t *q, const float *s, const float *m, float *ds,
                  float *lost)

@@ -302,6 +302,23 @@ INLINE void affine_codes(struct fit *f, struct kind kind)
 
 /* ---- signed ---- */
 
+/* The scale s that saves `gain` of the error against s = 0, which is <x, y>, made less biased
+   (settle.h). */
+INLINE vf longer(const struct fit *f, int l, struct kind k, vf s, vf gain)
+{
+    vf xx = vf_set(0);
+    for (int i = 0; i < k.size; i++) {
+        const vf x = vf_load(&f->x[i][l]);
+        vf wx = x;
+        if (k.weighted)
+            wx = wx * vf_load(&f->w[i][l]);
+        xx = xx + wx * x;
+    }
+    const vf half = vf_set(0.5f) * xx,
+             r = xx / vf_pick_less(half, gain, gain, vf_pick_less(vf_set(0), xx, xx, vf_set(1)));
+    return vf_pick_less(half, gain, s + s * vf_set(f->unbiased) * (r - vf_set(1)), s);
+}
+
 INLINE void signed_start(struct fit *f, struct kind kind)
 {
     const vf zero = vf_set(0), one = vf_set(1);
@@ -323,6 +340,8 @@ INLINE void signed_start(struct fit *f, struct kind kind)
             best = vf_pick_less(gain, g, t, best);
             gain = vf_max(gain, g);
         }
+        if (f->unbiased > 0)
+            best = longer(f, l, kind, best, gain);
         vf_store(&f->s[l], best);
         vf_store(&f->c[l], zero);
     }
@@ -402,6 +421,7 @@ const struct fits FIT_TABLE = {
     .width = VF_N,
     .narrow = &FIT_NARROW,
     .peak = peak,
+    .dot = dot,
     .load = load,
     .ready = ready,
     .start = start,

@@ -38,6 +38,7 @@ struct grid_search {
     float start, start_step;
     int starts, turns, around, mins, passes, others;
     float full;
+    float beyond, unbiased; /* grid_encode.c's weigh_outliers(); settle.h */
 };
 
 struct grid {

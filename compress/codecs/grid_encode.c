@@ -5,17 +5,20 @@
 #include "autograd/base/half.h"
 #include "compress/codecs/fit.h"
 #include "compress/codecs/grid.h"
-#include "compress/codecs/mins.h"
 #include "compress/codecs/regrid.h"
+#include "compress/codecs/settle.h"
 
 /* Blocks of a row that are searched together: as many as there are lanes for. */
 struct batch {
     const struct grid *g;
     const struct fits *kernels;
-    int blocks, per, size; /* lanes of a block, elements of a lane */
-    const float *x;        /* [blocks][per * size] */
-    int exp[FIT_LANES];    /* block b of x is that of the row times 2^exp */
-    float top[FIT_LANES];  /* the largest |x| of block b of the row, if exp is 0 */
+    int blocks, per, size;     /* lanes of a block, elements of a lane */
+    const float *x;            /* [blocks][per * size] */
+    const float *w;            /* likewise, importance; NULL: none */
+    float mean;                /* of x^2 over the row */
+    bool important[FIT_LANES]; /* block b has an importance that counts */
+    int exp[FIT_LANES];        /* block b of x is that of the row times 2^exp */
+    float top[FIT_LANES];      /* the largest |x| of block b of the row, if exp is 0 */
     struct grid_scales best[FIT_LANES];
     float err[FIT_LANES]; /* of best, by block */
     struct fit f;
@@ -66,22 +69,52 @@ static bool ordinary(struct batch *t)
     return yes && !odd;
 }
 
+/* Without importance: weights far beyond the others of their row count more, (|x| / beyond sigma)^4
+   times, where there are any. In trained models a few of them stand where the largest activations
+   are, and decide what the whole model says (Yu et al., "The super weight in large language
+   models", 2024, arXiv 2411.07191); by squared error alone a coarse format cuts them off. */
+static void weigh_outliers(struct batch *t)
+{
+    struct fit *f = &t->f;
+    for (int b = 0; b < t->blocks; b++) {
+        const double least = (double)t->mean * (double)t->g->search.beyond *
+                             (double)t->g->search.beyond * ldexp(1, 2 * t->exp[b]);
+        float top = 0;
+        for (int l = b * t->per; l < (b + 1) * t->per; l++)
+            top = fmaxf(top, fmaxf(-f->low[l], f->high[l]));
+        if (!((double)top * (double)top > least && least > 0x1p-120 && least < 0x1p120))
+            continue;
+        for (int l = 0; l < f->lanes && !f->weighted; l++)
+            for (int i = 0; i < f->size; i++)
+                f->w[i][l] = 1;
+        f->weighted = true;
+        const float inverse = (float)(1 / least);
+        for (int l = b * t->per; l < (b + 1) * t->per; l++)
+            for (int i = 0; i < f->size; i++) {
+                const float r = f->x[i][l] * f->x[i][l] * inverse;
+                f->w[i][l] = r > 1 ? r * r : 1;
+            }
+    }
+}
+
 /* Importance counts in proportion to its mean over the block, and a little everywhere, so that no
    element is lost; it does not count if it has none. */
 static void weigh(struct batch *t)
 {
     fit_lanes gain, floor;
     for (int l = 0; l < FIT_LANES && t->f.weighted; l++) {
-        gain[l] = 0;
-        floor[l] = 1;
+        gain[l] = !t->w && l < t->blocks * t->per;
+        floor[l] = 1 - gain[l];
     }
-    for (int b = 0; b < t->blocks && t->f.weighted; b++) {
+    memset(t->important, 0, sizeof t->important);
+    for (int b = 0; b < t->blocks && t->w; b++) {
         float sum = 0;
         for (int l = b * t->per; l < (b + 1) * t->per; l++)
             sum += t->f.sw[l];
         const float mean = sum / (float)(t->per * t->size);
         if (!(mean > 0x1p-100f && mean < 0x1p100f))
             continue;
+        t->important[b] = true;
         for (int l = b * t->per; l < (b + 1) * t->per; l++) {
             gain[l] = 1 / mean;
             floor[l] = 0x1p-16f;
@@ -98,6 +131,8 @@ static void load(struct batch *t, const float *x, const float *w)
     t->f.lanes =
         lanes > FIT_LANES / 2 || t->kernels->width > FIT_LANES / 2 ? FIT_LANES : FIT_LANES / 2;
     t->x = x;
+    t->w = w;
+    t->f.weighted = w != NULL;
     memset(t->exp, 0, sizeof t->exp);
     if (lanes < t->f.lanes) {
         tame(t);
@@ -110,50 +145,9 @@ static void load(struct batch *t, const float *x, const float *w)
         tame(t);
         t->kernels->load(&t->f, t->x, w);
     }
+    if (!w && t->g->search.beyond > 0)
+        weigh_outliers(t);
     weigh(t);
-}
-
-/* ---- numbers that a block can hold ---- */
-
-/* The f16 nearest to d 2^-e; not 0 for what is not, not infinity. */
-static float half_near(float d, int e)
-{
-    const float h = half_float(half_of(e ? ldexpf(d, -e) : d));
-    if (h == 0 && d != 0)
-        return d < 0 ? -0x1p-24f : 0x1p-24f;
-    return h > 65504 ? 65504 : h < -65504 ? -65504 : h;
-}
-
-/* Likewise; the next one, where that leaves top * d, which code `top` stands for, more than half a
-   code away: subnormal halves are coarse. */
-static float half_for(float d, int e, int top)
-{
-    const float h = half_near(d, e), want = (e ? ldexpf(d, -e) : d) * (float)top;
-    return top > 1 && want > h * ((float)top + 0.5f) && h < 65504
-               ? half_float((uint16_t)(half_of(h) + 1))
-               : h;
-}
-
-/* s->d, dmin <- d, dmin of block b, which is scaled, as halves, and so coarse that all values of
-   the block are exact (regrid.h). */
-static void set_halves(const struct batch *t, int b, float d, float dmin, struct grid_scales *s)
-{
-    const struct grid *g = t->g;
-    const int e = t->exp[b];
-    s->d = half_for(d, e, g->scale_hi);
-    s->dmin = g->min_hi ? half_for(dmin, e, g->min_hi) : 0;
-    const float range = s->d * (float)(g->scale_hi * g->hi);
-    const float mins = fabsf(s->dmin) * (float)g->min_hi;
-    const float top = g->min_hi == 1 ? range + mins : range > mins ? range : mins;
-    if (g->min_hi && top > 0) {
-        const float unit = half_from(half_bits(top) >> 23 << 23) * 0x1p-23f; // top < 2^24 units
-        s->d = (float)lrintf(s->d / unit) * unit;
-        s->dmin = (float)lrintf(s->dmin / unit) * unit;
-    }
-    if (e) {
-        s->d = ldexpf(s->d, e);
-        s->dmin = ldexpf(s->dmin, e);
-    }
 }
 
 /* ---- super-blocks ---- */
@@ -207,7 +201,7 @@ static void improve(const struct batch *t, int b, struct grid_scales *next)
     } else if (dd > 0) {
         d = (dx + dmin * dm) / dd;
     }
-    set_halves(t, b, d > 0 ? (float)d : 0, dmin > 0 ? (float)dmin : 0, next);
+    settle_halves(t->g, t->exp[b], d > 0 ? (float)d : 0, dmin > 0 ? (float)dmin : 0, next);
 }
 
 /* The first d and dmin: the largest scale (signed: about the largest that there can be) and the
@@ -225,7 +219,7 @@ static void first_scales(const struct batch *t, int b, struct grid_scales *next)
         d = d < s ? s : d;
         dmin = dmin < m ? m : dmin;
     }
-    set_halves(t, b, d / f->scale_hi, f->affine ? dmin / f->min_hi : 0, next);
+    settle_halves(t->g, t->exp[b], d / f->scale_hi, f->affine ? dmin / f->min_hi : 0, next);
 }
 
 static void search_super(struct batch *t)
@@ -252,7 +246,7 @@ static void search_blocks(struct batch *t)
     t->kernels->start(&t->f);
     for (int b = 0; b < t->blocks; b++) {
         t->best[b] = (struct grid_scales){.scale = {1}, .min = {1}};
-        set_halves(t, b, t->f.s[b], -(t->f.base[b] + t->f.c[b]), &t->best[b]);
+        settle_halves(t->g, t->exp[b], t->f.s[b], -(t->f.base[b] + t->f.c[b]), &t->best[b]);
     }
 }
 
@@ -267,7 +261,7 @@ static void search_ternary(struct batch *t)
         top = fmaxf(top, fmaxf(-t->f.low[l], t->f.high[l]));
     }
     for (int k = 1; k <= t->f.starts; k++) {
-        set_halves(t, 0, top * (float)k / (float)t->f.starts, 0, &next);
+        settle_halves(t->g, t->exp[0], top * (float)k / (float)t->f.starts, 0, &next);
         for (int pass = 0; pass < t->g->search.passes; pass++) {
             try_codes(t, &next);
             improve(t, 0, &next);
@@ -286,7 +280,7 @@ static void search_largest(struct batch *t)
         const uint32_t up = half_bits(top / 127) + 0xff;
         s->d = top < 0x1p-100f ? 0 : half_from(up & ~0xffu);
     } else {
-        s->d = half_near(top / 127, 0);
+        s->d = settle_half(top / 127, 0);
         if (s->d * 127.5f < top && s->d < 65504) // subnormal, or top is the largest
             s->d = half_float((uint16_t)(half_of(s->d) + 1));
     }
@@ -294,73 +288,23 @@ static void search_largest(struct batch *t)
 
 /* ---- blocks ---- */
 
-/* Mins of block b and the codes that belong to them: such that regrid.h finds them again. */
-static void settle_mins(const struct batch *t, int b, const float *x, struct grid_scales *s,
-                        int8_t *q)
-{
-    const struct grid *g = t->g;
-    for (int j = 0; j < g->subs; j++, x += g->size, q += g->size) {
-        float w[FIT_SIZE];
-        if (mins_admissible(g, s->min[j], q))
-            continue;
-        for (int i = 0; i < g->size; i++)
-            w[i] = t->f.weighted ? t->f.w[i][b * t->per + j] : 1;
-        mins_settle(g, j, x, w, s, q);
-    }
-}
-
-static bool all_zero(const int8_t *q, int n)
-{
-    return q[0] == 0 && !memcmp(q, q + 1, (size_t)n - 1);
-}
-
-/* A block of one value with a min of its own, in the form that regrid.h finds again. */
-static void settle_flat(const struct batch *t, int b, struct grid_scales *s, int8_t *q)
-{
-    const struct grid *g = t->g;
-    const float v = ldexpf(s->d * (float)q[0] - s->dmin, -t->exp[b]), low = regrid_floor(v);
-    const float d = fmaxf(v - low, 0) / (float)g->hi;
-    set_halves(t, b, ldexpf(d, t->exp[b]), ldexpf(0 - low, t->exp[b]), s);
-    memset(q, d > 0 ? g->hi : 0, (size_t)g->size);
-}
-
-/* Levels without a 0, at the smallest scales: are zeros nearer to x than what codes q are? */
-static bool zeros_nearer(const struct grid *g, const struct grid_scales *s, const float *x,
-                         const int8_t *q)
-{
-    float y[GRID_BLOCK];
-    double err = 0, all = 0;
-    grid_values(g, s, q, y);
-    for (int i = 0; i < g->subs * g->size; i++) {
-        err += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
-        all += (double)x[i] * x[i];
-    }
-    return all <= err;
-}
-
 static void write_block(const struct batch *t, int b, char *block)
 {
     const struct grid *g = t->g;
-    const float *x = t->x + b * t->per * t->size;
-    struct grid_scales s = t->best[b];
-    int8_t q[GRID_BLOCK];
-    grid_nearest(g, &s, x, q);
-    if (g->min_hi > 1)
-        settle_mins(t, b, x, &s, q);
-    if (g->min_hi == 1 && !memcmp(q, q + 1, (size_t)g->size - 1))
-        settle_flat(t, b, &s, q);
-    if (!g->min_hi && !g->level && all_zero(q, t->per * t->size)) // no negative zeros alone
-        s = (struct grid_scales){.scale = {g->scale_lo == 1}};
-    if (g->level && fabsf(ldexpf(s.d, -t->exp[b])) < 0x1p-14f && zeros_nearer(g, &s, x, q)) {
-        s.d = 0;
-        grid_nearest(g, &s, x, q);
+    struct settle e = {.g = g,
+                       .f = &t->f,
+                       .lane = b * t->per,
+                       .exp = t->exp[b],
+                       .x = t->x + b * t->per * t->size,
+                       .w = t->important[b] ? t->w + b * t->per * t->size : NULL,
+                       .s = t->best[b]};
+    settle_block(&e);
+    if (e.exp) {
+        e.s.d = ldexpf(e.s.d, -e.exp);
+        e.s.dmin = ldexpf(e.s.dmin, -e.exp);
     }
-    if (t->exp[b]) {
-        s.d = ldexpf(s.d, -t->exp[b]);
-        s.dmin = ldexpf(s.dmin, -t->exp[b]);
-    }
-    g->set(block, &s);
-    g->pack(block, q);
+    g->set(block, &e.s);
+    g->pack(block, e.q);
 }
 
 /* Whether it is plain from the extremes and a few elements that block b lies on no grid: all are
@@ -401,7 +345,7 @@ static void search(struct batch *t)
     kinds[t->g->search.kind](t);
 }
 
-static void describe(struct batch *t, const struct grid *g, bool weighted)
+static void describe(struct batch *t, const struct grid *g)
 {
     const bool ternary = g->search.kind == GRID_TERNARY;
     struct fit *f = &t->f;
@@ -413,7 +357,6 @@ static void describe(struct batch *t, const struct grid *g, bool weighted)
     f->size = t->size;
     f->affine = g->min_hi > 0;
     f->clamped = g->min_hi > 1;
-    f->weighted = weighted;
     f->level = g->level;
     f->lo = g->level ? g->level[0] : (float)g->lo;
     f->hi = g->level ? g->level[g->hi] : (float)g->hi;
@@ -427,7 +370,10 @@ static void describe(struct batch *t, const struct grid *g, bool weighted)
     f->mins = g->search.mins;
     f->start = g->search.start;
     f->start_step = g->search.start_step;
-    f->first = f->more = false;
+    f->unbiased = g->search.unbiased;
+    f->first = f->more = f->weighted = false;
+    t->w = NULL;
+    memset(t->important, 0, sizeof t->important);
 }
 
 /* Blocks of a format that is not searched. */
@@ -450,7 +396,7 @@ void grid_encode(struct tensor *t, int64_t row, const float *x, const float *imp
 {
     const struct grid *g = codecs_grid(t->dt);
     struct batch batch;
-    describe(&batch, g, importance != NULL);
+    describe(&batch, g);
     char *block = (char *)t->data + (size_t)row * tensor_row_bytes(t);
     const int64_t n = tensor_cols(t) / t->dt->block;
     if (g->search.kind == GRID_LARGEST) {
@@ -458,6 +404,7 @@ void grid_encode(struct tensor *t, int64_t row, const float *x, const float *imp
         return;
     }
     const int most = FIT_LANES / batch.per;
+    batch.mean = fit->dot((int)tensor_cols(t), x, x) / (float)tensor_cols(t);
     for (int64_t i = 0; i < n; i += most) {
         const int64_t at = i * t->dt->block;
         batch.blocks = (int)(n - i < most ? n - i : most);

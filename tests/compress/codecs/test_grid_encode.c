@@ -155,6 +155,63 @@ static void constants_stay(void **state)
         }
 }
 
+/* What is left of a row along itself, <x, y> / <x, x>: coarse formats do not shorten it, as least
+   squares by themselves do (Q2_K by .065). */
+static void rows_keep_their_length(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct dtype *dt;
+        double most;
+    } bounds[] = {{&codecs_q2_k, 0.03}, {&codecs_q3_k, 0.011}, {&codecs_q4_0, 0.003}};
+    for (size_t k = 0; k < sizeof bounds / sizeof *bounds; k++)
+        for (int weighted = 0; weighted < 2; weighted++) {
+            double xx = 0, xy = 0;
+            struct tensor t = samples_tensor(bounds[k].dt, 1, COLS);
+            for (int i = 0; i < 16; i++) {
+                float x[COLS], y[COLS], w[COLS];
+                const char *name;
+                samples_row(0, i, &name, x);
+                samples_importance(i, w);
+                bounds[k].dt->encode(&t, 0, x, weighted ? w : NULL);
+                bounds[k].dt->decode(&t, 0, y);
+                for (int j = 0; j < COLS; j++) {
+                    xx += (weighted ? (double)w[j] : 1) * x[j] * x[j];
+                    xy += (weighted ? (double)w[j] : 1) * x[j] * y[j];
+                }
+            }
+            print_message("%s%s: %.4f of a row is left\n", bounds[k].dt->name,
+                          weighted ? ", weighted" : "", xy / xx);
+            assert_true(fabs(1 - xy / xx) < bounds[k].most);
+            samples_free(&t);
+        }
+}
+
+/* One weight far beyond the others of its row is kept, whatever its block's other weights lose. */
+static void outliers_stay(void **state)
+{
+    (void)state;
+    static const struct dtype *const types[] = {&codecs_q2_k, &codecs_q3_k, &codecs_q4_0,
+                                                &codecs_iq4_nl};
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        double most = 0;
+        struct tensor t = samples_tensor(types[k], 1, COLS);
+        for (int i = 0; i < 32; i++) {
+            float x[COLS], y[COLS];
+            const char *name;
+            const int at = i * 37;
+            samples_row(0, i, &name, x);
+            x[at] = (i % 2 ? -0.02f : 0.02f) * (float)(10 + i % 20);
+            types[k]->encode(&t, 0, x, NULL);
+            types[k]->decode(&t, 0, y);
+            most = fmax(most, fabs((double)y[at] / x[at] - 1));
+        }
+        print_message("%s: outliers change by %.4f at most\n", types[k]->name, most);
+        assert_true(most < 0.1);
+        samples_free(&t);
+    }
+}
+
 static float half(float x)
 {
     return half_float(half_of(fmaxf(fminf(x, 65504), -65504)));
@@ -315,6 +372,8 @@ int main(void)
         cmocka_unit_test(idempotent),
         cmocka_unit_test(idempotent_trained),
         cmocka_unit_test(errors),
+        cmocka_unit_test(rows_keep_their_length),
+        cmocka_unit_test(outliers_stay),
         cmocka_unit_test(constants_stay),
         cmocka_unit_test(never_worse_than_plain),
         cmocka_unit_test(exact_where_it_can_be),
