@@ -213,7 +213,7 @@ bool ctx_root(struct ctx *ctx, const char *name);
 struct segment; /* tape.c */
 
 /* Would a new gradient of t, at the high end, be released by the segment whose backward runs? */
-bool segment_takes(const struct ctx *ctx, const struct tensor *t);
+bool tape_takes_back(const struct ctx *ctx, const struct tensor *t);
 
 /* A block of the model: makes a tensor of x's shape from x. The ctx fails where a gradient would
    not outlive the segment, or would count twice: a loss is made inside, or another tensor of the

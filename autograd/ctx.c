@@ -164,7 +164,7 @@ void *ctx_grad(struct ctx *ctx, struct tensor *t, bool *fresh)
         t->grad = all ? all + i * (tensor_grad_bytes(whole) / n) : NULL;
         return t->grad;
     }
-    if (!t->grad && segment_takes(ctx, t))
+    if (!t->grad && tape_takes_back(ctx, t))
         return ctx_fail(ctx, "segment: a tensor from outside, which is not its input, would get a "
                              "gradient inside that does not outlive it");
     if (!t->grad) {
@@ -189,7 +189,7 @@ void *ctx_grad_take(struct ctx *ctx, struct tensor *out, struct tensor *in, bool
                     bool *taken)
 {
     *taken = in && in->needs_grad && !in->grad && !in->whole && in->dt == out->dt &&
-             !segment_takes(ctx, in);
+             !tape_takes_back(ctx, in);
     if (!*taken)
         return ctx_grad(ctx, in, fresh);
     *fresh = true;

@@ -105,7 +105,7 @@ static void segment_keep_grad(struct ctx *ctx, struct tensor *x, void *buffer, s
     x->grad = buffer;
 }
 
-bool segment_takes(const struct ctx *ctx, const struct tensor *t)
+bool tape_takes_back(const struct ctx *ctx, const struct tensor *t)
 {
     // what lies below the segment's beginning was there before it
     const struct segment *s = ctx->undone;
