@@ -94,12 +94,42 @@ def codecs_pick(records: list[dict], first: str) -> dict | None:
     return next((r for r in reversed(records) if r["type"] == first), None)
 
 
+KL_MODELS = {"SmolLM2 135M": "smollm2", "5.8M, King James": "kjv-5m", "2.3M, mixed prose": "s2-seed1",
+             "5.2M, mixed prose": "s5-seed1"}
+KL_TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q4_0")
+KL_ROWS = {f"{model} {kind}": "kl" for model in KL_MODELS for kind in KL_TYPES}
+
+
+def kl_pair(model: str, kind: str, imatrix: bool, name: str = "kl") -> tuple[dict, dict] | None:
+    """The newest kl.py records of attar's and llama-quantize's file; None: not measured."""
+    found = {r["side"]: r for r in results.read(name) if (r["model"], r["type"], r["imatrix"]) == (model, kind, imatrix)}
+    return (found["attar"], found["llama"]) if len(found) == 2 else None
+
+
+def kl_pick(records: list[dict], first: str) -> dict | None:
+    label, kind = first.rsplit(" ", 1)
+    sides = [kl_pair(KL_MODELS[label], kind, imatrix) for imatrix in (False, True)]
+    before = [kl_pair(KL_MODELS[label], kind, imatrix, "kl-42218f5") for imatrix in (False, True)]
+    return sides[0][0] | {"sides": sides, "before": before} if all(sides) else None
+
+
+def kl_cells(record: dict) -> Iterable[str]:
+    """kl.py, without importance and with it: both divergences, their paired difference, the ratio and what it was."""
+    for (ours, theirs), before in zip(record["sides"], record["before"]):
+        yield f"{ours['kl']:.5f}, {theirs['kl']:.5f}"
+        yield f"{theirs['minus_attar']:+.5f} ± {theirs['minus_attar_error']:.5f}"
+        yield f"**{ours['kl'] / theirs['kl']:.3f}**" + (f" ({before[0]['kl'] / before[1]['kl']:.3f})" if before else "")
+
+
 def codecs_cells(record: dict) -> Iterable[str]:
-    """Bits; both sums of squared errors and their ratio, plain and weighted; speeds and their ratio."""
+    """Bits; both sums of squared errors and their ratio, plain and weighted; divergence of the mix on SmolLM2, without
+    and with importance; speeds and their ratio."""
     yield f"{record['bits']:.4g}"
     for kind in ("plain", "weighted"):
         ours, theirs = record[kind]["attar"], record[kind]["llama"]
         yield f"{number(ours)}, {number(theirs)}: **{ours / theirs:.3f}**"
+    pairs = [kl_pair("smollm2", record["mix"], imatrix) for imatrix in (False, True)]
+    yield ", ".join(f"{ours['kl'] / theirs['kl']:.3f}" for ours, theirs in pairs) if all(pairs) else "-"
     yield record["mix"]
     for side in ("attar", "llama"):
         yield "{median:.3g} ({min:.3g} to {max:.3g})".format(**record["mweights_s"][side])
@@ -252,10 +282,14 @@ TABLES = {
          "encoding, as smollm": "tokenizer-encode-smollm",
          "encoding in llama's pieces, SentencePiece's BPE": "tokenizer-encode-spm"}, tokenizer_cells),
     "codecs": Table(
-        ("type", "bits a weight", "squared error, attar and llama-quantize: ratio", "weighted by importance", "mix",
+        ("type", "bits a weight", "squared error, attar and llama-quantize: ratio", "weighted by importance",
+         "divergence of the mix on SmolLM2: ratio, and with importance", "mix",
          "attar, million weights/s (range)", "llama-quantize (range)", "times faster"),
         {name: "codecs" for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
                                      "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0")}, codecs_cells, codecs_pick),
+    "kl": Table(
+        ("model and mix", "divergence, attar and llama-quantize", "theirs less ours", "ratio (at 42218f5)",
+         "with importance", "theirs less ours", "ratio (at 42218f5)"), KL_ROWS, kl_cells, kl_pick),
     "parallel": Table(
         ("64 texts of 64 tokens", "64 at once, tokens/s (range)", "one by one, tokens/s (range)", "ratio (quartiles)",
          "rounds", "MiB of blocks, at once and one by one", "MiB, were each text given its context of 256"),
