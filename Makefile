@@ -52,7 +52,7 @@ TEST_BIN     := $(TEST_SRC:%.c=$(BUILD)/%)
 DNNL         := $(shell printf '\043include <dnnl.h>\nDNNL_VERSION_MAJOR\n' | $(CC) -E -P - 2>/dev/null | tail -1)
 BENCH_SRC    := $(filter-out $(if $(filter 2,$(DNNL)),,%/bench_dnnl.c),$(wildcard tests/bench/*.c))
 BENCH_BIN    := $(BENCH_SRC:%.c=$(BUILD)/%)
-TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*')))
+TEST_HELP    := $(sort $(filter-out $(TEST_SRC),$(shell find tests -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/fuzz/*' -not -path 'tests/faults/*')))
 TEST_LIB_OBJ := $(TEST_HELP:%.c=$(BUILD)/%.o)
 
 ifneq ($(filter-out deps quickstart test arm format clean,$(or $(MAKECMDGOALS),all)),)
@@ -97,12 +97,19 @@ attar libattar.a: %: $(BUILD)/%
 	@cmp -s $< $@ || { cp --remove-destination $< $@ && echo $@; }
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libattar.a
-	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lutil -o $@
+	$(CC) $(CFLAGS) $(LDFLAGS) $(filter-out %.so,$^) $(LDLIBS) -lcmocka -lutil -o $@
 
 $(BUILD)/tests/bench/bench_dnnl: LDLIBS += -ldnnl
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+# what makes calls of the C library fail
+$(BUILD)/tests/faults/shim.so: tests/faults/shim.c tests/faults/kinds.def
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=c11 -O1 -g -fPIC -shared $(WARN) $< -ldl -o $@
+
+$(BUILD)/tests/faults/test_faults: $(BUILD)/tests/faults/shim.so
 
 tests-built: $(TEST_BIN) $(BUILD)/attar
 

@@ -274,17 +274,9 @@ static int check_names(const struct gguf_write *w)
 
 static int write_all(struct gguf_write *w, const void *bytes, size_t n)
 {
-    const char *p = bytes;
-    while (n) {
-        const ssize_t put_now = write(w->aside.fd, p, n);
-        if (put_now < 0 && errno == EINTR)
-            continue;
-        if (put_now <= 0)
-            return err("cannot write %s: %s", w->aside.path, strerror(put_now ? errno : ENOSPC));
-        p += put_now;
-        n -= (size_t)put_now;
-    }
-    return 0;
+    return file_write(w->aside.fd, bytes, n, -1)
+               ? err("cannot write %s: %s", w->aside.path, strerror(errno))
+               : 0;
 }
 
 int gguf_write_open(struct gguf_write *w, const char *path)

@@ -5,12 +5,12 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/base/cursor.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 
 static const struct safetensors_type types[] = {
@@ -170,16 +170,10 @@ static int read_header(struct safetensors *s, json_t *root)
 
 static int read_bytes(int fd, char *p, size_t n)
 {
-    while (n) {
-        const ssize_t got = read(fd, p, n);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return err("%s", got ? strerror(errno) : "the file is cut off");
-        p += got;
-        n -= (size_t)got;
-    }
-    return 0;
+    const ssize_t got = file_fill(fd, p, n, -1);
+    if (got < 0)
+        return err("%s", strerror(errno));
+    return (size_t)got < n ? err("the file is cut off") : 0;
 }
 
 static int read_file(struct safetensors *s, int fd)
@@ -223,16 +217,19 @@ int safetensors_open(struct safetensors *s, const char *path)
     if (fd < 0)
         return err("%s: %s", path, strerror(errno));
     int rc = read_file(s, fd);
-    void *map = rc ? NULL : mmap(NULL, (size_t)s->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED)
-        rc = err("%s", strerror(errno));
-    else
-        s->map = map;
     close(fd);
-    if (rc) {
-        safetensors_close(s);
+    if (rc)
         rc = err_in("%s", path);
+    const void *map;
+    size_t n;
+    if (!rc && !(rc = file_map(path, &map, &n))) {
+        s->map = map;
+        s->mapped = n;
+        if (n != s->size)
+            rc = err("%s: another process writes to it", path);
     }
+    if (rc)
+        safetensors_close(s);
     return rc;
 }
 
@@ -242,7 +239,7 @@ void safetensors_close(struct safetensors *s)
     free(s->note);
     json_decref(s->json);
     if (s->map)
-        munmap((void *)(uintptr_t)s->map, (size_t)s->size);
+        file_unmap(s->map, s->mapped);
     *s = (struct safetensors){0};
 }
 

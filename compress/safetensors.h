@@ -40,7 +40,8 @@ struct safetensors {
     struct safetensors_note *note; /* [n_notes] of __metadata__ */
     size_t n_notes;
     void *json;               /* owns the texts */
-    const unsigned char *map; /* [size] */
+    const unsigned char *map; /* [mapped] */
+    size_t mapped;            /* = size of a file that was opened */
 };
 
 /* Reads the header. 0, or -1 with err() set, the path in front. safetensors_close() after 0. */

@@ -61,8 +61,9 @@ static int read_part(struct corpus *c, enum corpus_side side)
     struct corpus_part *p = &c->part[side];
     const char *at = corpus_side_names[side];
     int64_t masked = 0;
-    if (!h5file_has(c->file, at))
-        return 0;
+    const int there = h5file_has(c->file, at);
+    if (there <= 0)
+        return there;
     if (h5file_get_int(c->file, at, "tokens", &p->tokens) ||
         h5file_get_int(c->file, at, "documents", &p->documents) ||
         h5file_get_int(c->file, at, "bytes", &p->bytes) ||

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/number.h"
 #include "datasets/bpe_train.h"
@@ -408,15 +409,21 @@ static int is_there(const struct build *b, const char *path)
 {
     struct corpus c;
     struct buf settings = {0};
-    if (access(path, F_OK))
-        return 0;
+    const int there = file_exists(path);
+    if (there <= 0)
+        return there;
     if (corpus_open(&c, path)) {
+        if (!err_is_damage())
+            return -1;
         err_warn("%s; it is made again", err_text());
         return 0;
     }
-    int r = !h5file_read_text(c.file, "settings", &settings) && settings.n == b->settings.n &&
-            !memcmp(settings.p, b->settings.p, settings.n);
-    if (r && check_context(b->spec, c.part[0].masked, c.part))
+    int r = h5file_read_text(c.file, "settings", &settings);
+    if (r && err_is_damage())
+        r = 0;
+    else if (!r)
+        r = settings.n == b->settings.n && !memcmp(settings.p, b->settings.p, settings.n);
+    if (r > 0 && check_context(b->spec, c.part[0].masked, c.part))
         r = -1;
     buf_free(&settings);
     corpus_close(&c);

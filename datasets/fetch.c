@@ -9,6 +9,7 @@
 
 #include "autograd/base/aside.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "datasets/child.h"
 #include "datasets/stream.h"
@@ -27,11 +28,8 @@ static int copy(int from, int to)
             r = err("cannot read from curl: %s", strerror(errno));
         if (n <= 0)
             break;
-        for (ssize_t at = 0, w; !r && at<n; at += w> 0 ? w : 0) {
-            w = write(to, block + at, (size_t)(n - at));
-            if (w < 0 && errno != EINTR)
-                r = err("cannot write: %s", strerror(errno));
-        }
+        if (file_write(to, block, (size_t)n, -1))
+            r = err("cannot write: %s", strerror(errno));
     }
     free(block);
     return r;
@@ -108,5 +106,6 @@ int fetch_file(const char *url, const char *sha256, const char *folder, struct b
     add_name(path, url);
     if (path->failed)
         return -1;
-    return access(path->p + at, F_OK) ? fetch(url, sha256, path->p + at) : 0;
+    const int there = file_exists(path->p + at);
+    return there < 0 ? -1 : there ? 0 : fetch(url, sha256, path->p + at);
 }

@@ -153,29 +153,55 @@ int h5file_fail(const struct h5file *f, const char *verb, const char *name)
 {
     if (f->io.error)
         return err("%s: cannot write: %s", f->path, strerror(f->io.error));
+    if (f->io.unread)
+        return err("%s: cannot read: %s", f->path, strerror(f->io.unread));
     return err("%s: cannot %s `%s`: %s", f->path, verb, name, h5io_reason());
 }
 
+int h5file_end(const struct h5file *f, int r, const char *verb, const char *name)
+{
+    if (f->io.error || f->io.unread)
+        r = h5file_fail(f, verb, name);
+    h5io_unlock();
+    return r;
+}
+
+/* H5Lexists() of one name: the way to it exists. */
+static int is_link(const struct h5file *f, const char *name)
+{
+    const htri_t is = H5Lexists(f->id, name, H5P_DEFAULT);
+    return is < 0 || f->io.unread ? h5file_fail(f, "look for", name) : is > 0;
+}
+
 /* H5Lexists() wants every group on the way to exist. */
-bool h5file_exists(const struct h5file *f, const char *name)
+int h5file_exists(const struct h5file *f, const char *name)
 {
     char part[256];
     for (const char *slash = name; (slash = strchr(slash, '/')); slash++) {
         const size_t n = (size_t)(slash - name);
         if (n >= sizeof part)
-            return false;
+            return 0; // longer than any name that is written
         memcpy(part, name, n);
         part[n] = 0;
-        if (n && H5Lexists(f->id, part, H5P_DEFAULT) <= 0)
-            return false;
+        const int is = n ? is_link(f, part) : 1;
+        if (is <= 0)
+            return is;
     }
-    return H5Lexists(f->id, name, H5P_DEFAULT) > 0;
+    return is_link(f, name);
 }
 
-bool h5file_has(struct h5file *f, const char *name)
+int h5file_has(struct h5file *f, const char *name)
 {
     h5io_lock();
-    const bool r = h5file_exists(f, name);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, h5file_exists(f, name), "look for", name);
+}
+
+int64_t h5file_count(struct h5file *f, const char *group)
+{
+    H5G_info_t info = {0};
+    h5io_lock();
+    int r = h5file_exists(f, group);
+    if (r > 0 && H5Gget_info_by_name(f->id, group, &info, H5P_DEFAULT) < 0)
+        r = h5file_fail(f, "list", group);
+    return h5file_end(f, r < 0 ? -1 : 0, "list", group) ? -1 : (int64_t)info.nlinks;
 }

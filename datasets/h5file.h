@@ -16,7 +16,8 @@
  *
  * Names are paths ("train/tokens"); groups arise by themselves. Values are little-endian on disk,
  * native in memory. All functions may be called from any thread. Failure is -1 with err() set,
- * the file's path in front.
+ * the file's path in front: err_damaged() where a seal is broken or what should be in the file is
+ * not, err() where it could not be read.
  */
 #ifndef ATTAR_DATASETS_H5FILE_H
 #define ATTAR_DATASETS_H5FILE_H
@@ -67,7 +68,13 @@ int h5file_write_text(struct h5file *f, const char *name, const char *s, size_t 
    creates an empty one). */
 int h5file_append(struct h5file *f, const char *name, enum h5type type, const void *data, size_t n);
 
-bool h5file_has(struct h5file *f, const char *name);
+/* 1: it has a dataset or group of that name; 0: it has not; -1 with err() set: that cannot be
+   known, as it cannot be read. */
+int h5file_has(struct h5file *f, const char *name);
+
+/* Names in a group, 0 if there is no such group; -1 with err() set. */
+int64_t h5file_count(struct h5file *f, const char *group);
+
 int h5file_shape(struct h5file *f, const char *name, struct h5shape *out);
 
 /* Reads a whole dataset of exactly this type and these dimensions. */
@@ -80,10 +87,6 @@ int h5file_read_rows(struct h5file *f, const char *name, enum h5type type, int64
 
 /* Appends the text to b. */
 int h5file_read_text(struct h5file *f, const char *name, struct buf *b);
-
-/* Calls fn for every dataset, sorted by name, until it returns non-zero, which is then returned.
-   fn must not call h5file_* functions. */
-int h5file_each(struct h5file *f, int (*fn)(void *arg, const char *name), void *arg);
 
 /* Attributes of the group `at` ("/" is the file itself), which set creates if need be. A text of
    more than 60,000 bytes is an error: make it a dataset. get_text appends to b. */

@@ -13,15 +13,20 @@ static bool is_root(const char *at)
     return !strcmp(at, "/");
 }
 
+/* The open group, or -1 with err() set. */
 static hid_t open_group(struct h5file *f, const char *at, bool create)
 {
-    if (is_root(at) || h5file_exists(f, at))
-        return H5Oopen(f->id, at, H5P_DEFAULT);
-    if (!create)
+    const int there = is_root(at) ? 1 : h5file_exists(f, at);
+    if (there < 0 || (!there && create && h5file_make_groups(f, at, true) < 0))
         return H5I_INVALID_HID;
-    if (h5file_make_groups(f, at, true) < 0)
+    if (!there && !create) {
+        err_damaged("%s: has no group `%s`", f->path, at);
         return H5I_INVALID_HID;
-    return H5Oopen(f->id, at, H5P_DEFAULT);
+    }
+    const hid_t object = H5Oopen(f->id, at, H5P_DEFAULT);
+    if (object < 0)
+        h5file_fail(f, "open", at);
+    return object;
 }
 
 static int set(struct h5file *f, const char *at, const char *name, hid_t disk, hid_t memory,
@@ -44,12 +49,14 @@ static int set(struct h5file *f, const char *at, const char *name, hid_t disk, h
 static hid_t open_attribute(struct h5file *f, const char *at, const char *name)
 {
     const hid_t object = open_group(f, at, false);
-    const htri_t there = object < 0 ? 0 : H5Aexists(object, name);
+    if (object < 0)
+        return H5I_INVALID_HID;
+    const htri_t there = H5Aexists(object, name);
     const hid_t a = there > 0 ? H5Aopen(object, name, H5P_DEFAULT) : H5I_INVALID_HID;
-    if (there > 0 && a < 0)
+    if (there < 0 || (there && a < 0) || f->io.unread)
         h5file_fail(f, "read attribute", name);
-    else if (a < 0)
-        err("%s: `%s` has no attribute `%s`", f->path, at, name);
+    else if (!there)
+        err_damaged("%s: `%s` has no attribute `%s`", f->path, at, name);
     H5Oclose(object);
     return a;
 }
@@ -63,8 +70,11 @@ static int get_number(struct h5file *f, const char *at, const char *name, enum h
     const hid_t type = H5Aget_type(a), space = H5Aget_space(a);
     enum h5type have;
     int r = 0;
-    if (h5type_find(type, &have) || have != want || H5Sget_simple_extent_npoints(space) != 1)
-        r = err("%s: attribute `%s` of `%s` is not one %s", f->path, name, at, h5type_name(want));
+    if (type < 0 || space < 0)
+        r = h5file_fail(f, "read attribute", name);
+    else if (h5type_find(type, &have) || have != want || H5Sget_simple_extent_npoints(space) != 1)
+        r = err_damaged("%s: attribute `%s` of `%s` is not one %s", f->path, name, at,
+                        h5type_name(want));
     else if (H5Aread(a, h5type_memory(want), value) < 0)
         r = h5file_fail(f, "read attribute", name);
     H5Tclose(type);
@@ -81,8 +91,11 @@ static int get_text(struct h5file *f, const char *name, hid_t a, struct buf *b)
     const size_t n = text ? H5Tget_size(type) : 0;
     int r = 0;
     char *s = NULL;
-    if (!text || n > TEXT_MAX)
-        r = err("%s: attribute `%s` is not a text of at most %d bytes", f->path, name, TEXT_MAX);
+    if (type < 0 || space < 0)
+        r = h5file_fail(f, "read attribute", name);
+    else if (!text || n > TEXT_MAX)
+        r = err_damaged("%s: attribute `%s` is not a text of at most %d bytes", f->path, name,
+                        TEXT_MAX);
     else if (!(s = mem_new(n, 1)))
         r = -1;
     else if (H5Aread(a, type, s) < 0)
@@ -99,16 +112,14 @@ int h5file_set_int(struct h5file *f, const char *at, const char *name, int64_t v
 {
     h5io_lock();
     const int r = set(f, at, name, h5type_disk(H5_I64), h5type_memory(H5_I64), &value);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write attribute", name);
 }
 
 int h5file_set_double(struct h5file *f, const char *at, const char *name, double value)
 {
     h5io_lock();
     const int r = set(f, at, name, h5type_disk(H5_F64), h5type_memory(H5_F64), &value);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write attribute", name);
 }
 
 int h5file_set_text(struct h5file *f, const char *at, const char *name, const char *s)
@@ -120,24 +131,21 @@ int h5file_set_text(struct h5file *f, const char *at, const char *name, const ch
     const hid_t type = h5type_text(n);
     const int r = set(f, at, name, type, type, s);
     H5Tclose(type);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write attribute", name);
 }
 
 int h5file_get_int(struct h5file *f, const char *at, const char *name, int64_t *value)
 {
     h5io_lock();
     const int r = get_number(f, at, name, H5_I64, value);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "read attribute", name);
 }
 
 int h5file_get_double(struct h5file *f, const char *at, const char *name, double *value)
 {
     h5io_lock();
     const int r = get_number(f, at, name, H5_F64, value);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "read attribute", name);
 }
 
 int h5file_get_text(struct h5file *f, const char *at, const char *name, struct buf *b)
@@ -147,6 +155,5 @@ int h5file_get_text(struct h5file *f, const char *at, const char *name, struct b
     const int r = a < 0 ? -1 : get_text(f, name, a, b);
     if (a >= 0)
         H5Aclose(a);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "read attribute", name);
 }

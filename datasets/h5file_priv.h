@@ -15,11 +15,15 @@ struct h5file {
     struct aside aside;    /* of a file that is being created */
 };
 
-/* The first failed write, or "cannot <verb> `name`" with HDF5's reason. Returns -1. */
+/* The first failed write or read, or "cannot <verb> `name`" with HDF5's reason. Returns -1. */
 int h5file_fail(const struct h5file *f, const char *verb, const char *name);
 
+/* h5io_unlock(); returns r, or -1 with err() set if any byte could not be read or written so far.
+ */
+int h5file_end(const struct h5file *f, int r, const char *verb, const char *name);
+
 /* All below want h5io_lock(). */
-bool h5file_exists(const struct h5file *f, const char *name);
+int h5file_exists(const struct h5file *f, const char *name); /* as h5file_has() */
 
 /* An open dataset and its shape, or -1 with err() set. */
 hid_t h5file_dataset(struct h5file *f, const char *name, struct h5shape *shape);

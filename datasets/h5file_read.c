@@ -18,28 +18,32 @@ static int shape_of(const struct h5file *f, const char *name, hid_t d, struct h5
     if (text)
         s->n = (int64_t)H5Tget_size(type);
     ok = ok && (text ? ndim == 0 : !h5type_find(type, &s->type));
+    const bool read = type >= 0 && space >= 0 && ndim >= 0 && !f->io.unread;
     H5Tclose(type);
     H5Sclose(space);
+    if (!read)
+        return h5file_fail(f, "read", name);
     if (!ok)
-        return err("%s: `%s` has a type or shape that attar does not write", f->path, name);
+        return err_damaged("%s: `%s` has a type or shape that attar does not write", f->path, name);
     int64_t bytes;
     for (int i = 0; i < ndim; i++) {
         s->dim[i] = (int64_t)dim[i];
         if (dim[i] > INT64_MAX || __builtin_mul_overflow(s->n, s->dim[i], &s->n))
-            return err("%s: `%s` is larger than any file", f->path, name);
+            return err_damaged("%s: `%s` is larger than any file", f->path, name);
     }
     if (__builtin_mul_overflow(s->n, (int64_t)h5type_size(s->type), &bytes) ||
         (!f->io.writable && bytes > f->io.size))
-        return err("%s: `%s` claims more data than the file has", f->path, name);
+        return err_damaged("%s: `%s` claims more data than the file has", f->path, name);
     return 0;
 }
 
 hid_t h5file_dataset(struct h5file *f, const char *name, struct h5shape *s)
 {
-    if (!h5file_exists(f, name)) {
-        err("%s: has no `%s`", f->path, name);
+    const int there = h5file_exists(f, name);
+    if (!there)
+        err_damaged("%s: has no `%s`", f->path, name);
+    if (there <= 0)
         return H5I_INVALID_HID;
-    }
     const hid_t d = H5Dopen2(f->id, name, H5P_DEFAULT);
     if (d < 0)
         h5file_fail(f, "read", name);
@@ -54,8 +58,7 @@ int h5file_shape(struct h5file *f, const char *name, struct h5shape *out)
     h5io_lock();
     const hid_t d = h5file_dataset(f, name, out);
     H5Dclose(d);
-    h5io_unlock();
-    return d < 0 ? -1 : 0;
+    return h5file_end(f, d < 0 ? -1 : 0, "read", name);
 }
 
 static void print_shape(struct buf *b, enum h5type type, int ndim, const int64_t *dim)
@@ -75,7 +78,7 @@ static int check_shape(const struct h5file *f, const char *name, const struct h5
     print_shape(&have, s->type, s->ndim, s->dim);
     print_shape(&want, type, ndim, dim);
     if (!have.failed && !want.failed)
-        err("%s: `%s` is %s, expected %s", f->path, name, have.p, want.p);
+        err_damaged("%s: `%s` is %s, expected %s", f->path, name, have.p, want.p);
     buf_free(&have);
     buf_free(&want);
     return -1;
@@ -93,8 +96,7 @@ int h5file_read(struct h5file *f, const char *name, enum h5type type, int ndim, 
     if (!r && s.n && H5Dread(d, h5type_memory(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
         r = h5file_fail(f, "read", name);
     H5Dclose(d);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "read", name);
 }
 
 static int read_rows(hid_t d, const struct h5shape *s, int64_t row, int64_t rows, void *data)
@@ -117,16 +119,15 @@ int h5file_read_rows(struct h5file *f, const char *name, enum h5type type, int64
     const hid_t d = h5file_dataset(f, name, &s);
     int r = d < 0 ? -1 : 0;
     if (!r && (s.type != type || !s.ndim || type == H5_TEXT))
-        r = err("%s: `%s` is %s with %d dimensions, expected rows of %s", f->path, name,
-                h5type_name(s.type), s.ndim, h5type_name(type));
+        r = err_damaged("%s: `%s` is %s with %d dimensions, expected rows of %s", f->path, name,
+                        h5type_name(s.type), s.ndim, h5type_name(type));
     else if (!r && (row < 0 || rows < 0 || row > s.dim[0] || rows > s.dim[0] - row))
         r = err("%s: `%s` has %lld rows; %lld from row %lld on were asked for", f->path, name,
                 (long long)s.dim[0], (long long)rows, (long long)row);
     else if (!r && s.n && rows && read_rows(d, &s, row, rows, data))
         r = h5file_fail(f, "read", name);
     H5Dclose(d);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "read", name);
 }
 
 static int read_text(struct h5file *f, const char *name, hid_t d, size_t n, struct buf *b)
@@ -150,37 +151,9 @@ int h5file_read_text(struct h5file *f, const char *name, struct buf *b)
     const hid_t d = h5file_dataset(f, name, &s);
     int r = d < 0 ? -1 : 0;
     if (!r && s.type != H5_TEXT)
-        r = err("%s: `%s` is %s, expected text", f->path, name, h5type_name(s.type));
+        r = err_damaged("%s: `%s` is %s, expected text", f->path, name, h5type_name(s.type));
     else if (!r)
         r = read_text(f, name, d, (size_t)s.n, b);
     H5Dclose(d);
-    h5io_unlock();
-    return r;
-}
-
-static herr_t add_name(hid_t group, const char *name, const H5L_info_t *info, void *names)
-{
-    if (info->type != H5L_TYPE_HARD)
-        return 0;
-    const hid_t o = H5Oopen(group, name, H5P_DEFAULT);
-    if (H5Iget_type(o) == H5I_DATASET)
-        buf_add(names, name, strlen(name) + 1);
-    H5Oclose(o);
-    return o < 0 ? -1 : 0;
-}
-
-int h5file_each(struct h5file *f, int (*fn)(void *arg, const char *name), void *arg)
-{
-    struct buf names = {0};
-    h5io_lock();
-    int r = H5Lvisit(f->id, H5_INDEX_NAME, H5_ITER_INC, add_name, &names) < 0
-                ? h5file_fail(f, "list", "/")
-                : 0;
-    h5io_unlock();
-    if (names.failed)
-        r = -1;
-    for (size_t i = 0; !r && i < names.n; i += strlen(names.p + i) + 1)
-        r = fn(arg, names.p + i);
-    buf_free(&names);
-    return r;
+    return h5file_end(f, r, "read", name);
 }

@@ -18,8 +18,11 @@ herr_t h5file_make_groups(struct h5file *f, const char *name, bool is_group)
             continue;
         memcpy(path, name, n);
         path[n] = 0;
-        if (h5file_exists(f, path))
+        const int there = h5file_exists(f, path);
+        if (there) {
+            r = there < 0 ? -1 : r;
             continue;
+        }
         const hid_t group = H5Gcreate2(f->id, path, H5P_DEFAULT, plist, H5P_DEFAULT);
         r = group < 0 ? -1 : H5Gclose(group);
     }
@@ -66,8 +69,7 @@ int h5file_write(struct h5file *f, const char *name, enum h5type type, int ndim,
     const hid_t space = ndim ? H5Screate_simple(ndim, size, NULL) : H5Screate(H5S_SCALAR);
     const int r = write_whole(f, name, h5type_disk(type), h5type_memory(type), space, data);
     H5Sclose(space);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write", name);
 }
 
 int h5file_write_text(struct h5file *f, const char *name, const char *s, size_t n)
@@ -79,8 +81,7 @@ int h5file_write_text(struct h5file *f, const char *name, const char *s, size_t 
                            : write_whole(f, name, type, type, space, n ? s : "");
     H5Sclose(space);
     H5Tclose(type);
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write", name);
 }
 
 static hid_t create_extendable(struct h5file *f, const char *name, enum h5type type)
@@ -113,14 +114,15 @@ static int append(hid_t d, enum h5type type, const void *data, size_t n)
 int h5file_append(struct h5file *f, const char *name, enum h5type type, const void *data, size_t n)
 {
     h5io_lock();
-    const hid_t d = h5file_exists(f, name) ? H5Dopen2(f->id, name, H5P_DEFAULT)
-                                           : create_extendable(f, name, type);
+    const int there = h5file_exists(f, name);
+    const hid_t d = there < 0 ? H5I_INVALID_HID
+                    : there   ? H5Dopen2(f->id, name, H5P_DEFAULT)
+                              : create_extendable(f, name, type);
     int r = d < 0 ? -1 : 0;
     if (!r && n)
         r = append(d, type, data, n);
     if (d >= 0 && H5Dclose(d) < 0)
         r = -1;
     r = r || f->io.error ? h5file_fail(f, "write", name) : 0;
-    h5io_unlock();
-    return r;
+    return h5file_end(f, r, "write", name);
 }

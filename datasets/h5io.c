@@ -4,10 +4,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 
 /* What HDF5 holds for an open file: its public part first. */
 struct h5io_file {
@@ -69,21 +69,14 @@ static haddr_t io_get_eof(const H5FD_t *file, H5FD_mem_t type)
 static herr_t io_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t n, void *out)
 {
     (void)type, (void)dxpl;
-    const struct h5io *io = ((struct h5io_file *)(void *)file)->io;
-    char *p = out;
-    while (n) {
-        const ssize_t r = pread(io->fd, p, n, (off_t)addr);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0 || (!r && !io->writable))
-            return -1;
-        if (!r)
-            break;
-        p += r;
-        addr += (haddr_t)r;
-        n -= (size_t)r;
+    struct h5io *io = ((struct h5io_file *)(void *)file)->io;
+    const ssize_t got = file_fill(io->fd, out, n, (int64_t)addr);
+    if (got < 0 || ((size_t)got < n && !io->writable)) {
+        if (!io->unread)
+            io->unread = got < 0 ? errno : EIO; // its length was verified: it became shorter
+        return -1;
     }
-    memset(p, 0, n);
+    memset((char *)out + got, 0, n - (size_t)got);
     return 0;
 }
 
@@ -92,21 +85,10 @@ static herr_t io_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr, 
 {
     (void)type, (void)dxpl;
     struct h5io *io = ((struct h5io_file *)(void *)file)->io;
-    const char *p = bytes;
     if ((int64_t)(addr + n) > io->size)
         io->size = (int64_t)(addr + n);
-    while (n && !io->error) {
-        const ssize_t w = pwrite(io->fd, p, n, (off_t)addr);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0) {
-            io->error = w ? errno : ENOSPC;
-            break;
-        }
-        p += w;
-        addr += (haddr_t)w;
-        n -= (size_t)w;
-    }
+    if (!io->error && file_write(io->fd, bytes, n, (int64_t)addr))
+        io->error = errno;
     return 0;
 }
 
@@ -196,7 +178,9 @@ hid_t h5io_open(struct h5io *io)
         else if (!io->writable && no_chunk_cache(fapl) >= 0)
             file = H5Fopen("attar", H5F_ACC_RDONLY, fapl);
     }
-    if (file < 0)
+    if (file < 0 && io->unread)
+        err("cannot read: %s", strerror(io->unread));
+    else if (file < 0)
         err("HDF5 cannot %s the file: %s", io->writable ? "create" : "open", h5io_reason());
     H5Pclose(fapl);
     H5Pclose(fcpl);

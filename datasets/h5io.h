@@ -4,6 +4,8 @@
  * HDF5 does not survive a failed write (it may crash when the file is closed, or at exit), so it
  * never learns of one: the driver remembers the first error and swallows all writes after it. The
  * caller looks at h5io.error before it trusts anything, and throws the file away.
+ * A failed read fails in HDF5 too, which then may say of what it did not see that it is not there:
+ * with h5io.unread set, nothing that HDF5 says of the file counts.
  * Reading goes through the very descriptor whose bytes were verified.
  */
 #ifndef ATTAR_DATASETS_H5IO_H
@@ -20,6 +22,7 @@ struct h5io {
     bool writable; /* a new, empty file */
     int64_t size;  /* bytes of the file as HDF5 sees it */
     int error;     /* errno of the first failed write, or 0 */
+    int unread;    /* errno of the first failed read, or 0 */
 };
 
 /* To be held around every HDF5 call and h5io_* function below: HDF5 is not thread-safe in every

@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "datasets/h5io.h"
 
@@ -33,21 +34,11 @@ static uint64_t get(const unsigned char *p, int bytes)
     return v;
 }
 
-/* n bytes at `at`; fewer only at the end of the file. */
+/* n bytes at `at`; fewer only at the end of the file; -1 with err() set. */
 static ssize_t read_at(int fd, void *out, size_t n, int64_t at)
 {
-    size_t got = 0;
-    while (got < n) {
-        const ssize_t r = pread(fd, (char *)out + got, n - got, (off_t)(at + (int64_t)got));
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return err("cannot read: %s", strerror(errno));
-        if (!r)
-            break;
-        got += (size_t)r;
-    }
-    return (ssize_t)got;
+    const ssize_t got = file_fill(fd, out, n, at);
+    return got < 0 ? err("cannot read: %s", strerror(errno)) : got;
 }
 
 static int hash_payload(int fd, int64_t size, unsigned char hash[16])
@@ -82,7 +73,9 @@ int h5seal_write(int fd, int64_t size)
 {
     unsigned char block[H5IO_USER_BLOCK] = {0};
     struct stat st;
-    if (fstat(fd, &st) || st.st_size != size || size <= H5IO_USER_BLOCK)
+    if (fstat(fd, &st))
+        return err("cannot read: %s", strerror(errno));
+    if (st.st_size != size || size <= H5IO_USER_BLOCK)
         return err("the file has not the size that was written");
     memcpy(block, MAGIC, sizeof MAGIC);
     put(block + AT_VERSION, 4, VERSION);
@@ -90,30 +83,28 @@ int h5seal_write(int fd, int64_t size)
     put(block + AT_LENGTH, 8, (uint64_t)(size - H5IO_USER_BLOCK));
     if (hash_payload(fd, size, block + AT_HASH))
         return -1;
-    const ssize_t w = pwrite(fd, block, sizeof block, 0);
-    if (w != (ssize_t)sizeof block)
-        return err("cannot write: %s", w < 0 ? strerror(errno) : "the disk is full");
-    return 0;
+    return file_write(fd, block, sizeof block, 0) ? err("cannot write: %s", strerror(errno)) : 0;
 }
 
 static int check_block(const unsigned char *block, int64_t size)
 {
     if (memcmp(block, MAGIC, sizeof MAGIC))
-        return err("not a file of attar's (it does not start with ATTAR-H5)");
+        return err_damaged("not a file of attar's (it does not start with ATTAR-H5)");
     const uint64_t version = get(block + AT_VERSION, 4);
     if (version != VERSION)
-        return err("container version %llu; this attar reads version %d",
-                   (unsigned long long)version, VERSION);
+        return err_damaged("container version %llu; this attar reads version %d",
+                           (unsigned long long)version, VERSION);
     if (get(block + AT_BLOCK, 4) != H5IO_USER_BLOCK)
-        return err("damaged: wrong length of the user block");
+        return err_damaged("damaged: wrong length of the user block");
     const uint64_t length = get(block + AT_LENGTH, 8);
     if (length != (uint64_t)(size - H5IO_USER_BLOCK))
-        return err("damaged: %llu bytes of data where there should be %llu; restore the file or "
-                   "make it again",
-                   (unsigned long long)(size - H5IO_USER_BLOCK), (unsigned long long)length);
+        return err_damaged(
+            "damaged: %llu bytes of data where there should be %llu; restore the file or "
+            "make it again",
+            (unsigned long long)(size - H5IO_USER_BLOCK), (unsigned long long)length);
     for (int i = END; i < H5IO_USER_BLOCK; i++)
         if (block[i])
-            return err("damaged: byte %d of the user block is not zero", i);
+            return err_damaged("damaged: byte %d of the user block is not zero", i);
     return 0;
 }
 
@@ -130,12 +121,13 @@ int h5seal_check(int fd, int64_t *size, char hex[H5SEAL_HEX])
     if (n < 0)
         return -1;
     if (n < (ssize_t)sizeof block)
-        return err("not a file of attar's (only %zd bytes)", n);
+        return err_damaged("not a file of attar's (only %zd bytes)", n);
     if (check_block(block, *size) || hash_payload(fd, *size, hash))
         return -1;
     if (memcmp(hash, block + AT_HASH, sizeof hash))
-        return err("damaged: the content does not have the hash that was stored with it; restore "
-                   "the file or make it again");
+        return err_damaged(
+            "damaged: the content does not have the hash that was stored with it; restore "
+            "the file or make it again");
     for (int i = 0; i < 16; i++)
         sprintf(hex + 2 * i, "%02x", hash[i]);
     return 0;

@@ -213,7 +213,7 @@ static int add_entry(struct inputs *in, const struct entry *e, const char *base_
         r = resolve(e->text, base_dir, &path);
         if (!r && !stat(path.p, &st))
             r = S_ISDIR(st.st_mode) ? add_folder(in, path.p) : add_file(in, path.p);
-        else if (!r && strpbrk(path.p, "*?["))
+        else if (!r && errno == ENOENT && strpbrk(path.p, "*?["))
             r = add_pattern(in, path.p);
         else if (!r)
             r = absent_report(path.p);

@@ -100,8 +100,8 @@ static int read_layers(struct h5file *f, const char *at, const struct attr *a, i
     if (h5file_shape(f, name, &s))
         return -1;
     if (s.ndim != 1 || s.n > LAYERS_MAX)
-        return err("%s: %s has %lld entries, at most %d layers are possible", h5file_path(f), name,
-                   (long long)s.n, LAYERS_MAX);
+        return err_damaged("%s: %s has %lld entries, at most %d layers are possible",
+                           h5file_path(f), name, (long long)s.n, LAYERS_MAX);
     return h5file_read(f, name, H5_I32, 1, s.dim, list);
 }
 
@@ -127,7 +127,7 @@ static int read_attrs(struct h5file *f, const char *at, const struct attr *a, vo
         else if (a->kind == KIND_BOOL)
             *(bool *)p = n != 0;
         else if (n < INT32_MIN || n > INT32_MAX)
-            return err("%s: %s is %lld", h5file_path(f), a->name, (long long)n);
+            return err_damaged("%s: %s is %lld", h5file_path(f), a->name, (long long)n);
         else
             *(int *)p = (int)n;
     }
@@ -152,8 +152,8 @@ static int read_table(struct h5file *f, struct transformer_dims *d)
     if (d->rope.scaling != ROPE_SCALING_TABLE)
         return 0;
     if (n < 1 || n > ROPE_TABLE)
-        return err("%s: a table of rotary frequencies for heads of %d", h5file_path(f),
-                   d->head_dim);
+        return err_damaged("%s: a table of rotary frequencies for heads of %d", h5file_path(f),
+                           d->head_dim);
     return h5file_read(f, table_name, H5_F32, 1, &n, d->rope.divisor);
 }
 
@@ -275,7 +275,7 @@ static int read_header(struct checkpoint *c)
     struct buf arch = {0};
     int64_t format;
     if (h5file_get_int(f, "/", "format", &format))
-        return err_in("not a checkpoint");
+        return err_is_damage() ? err_in("not a checkpoint") : -1;
     if (format < FORMAT || format > FORMAT_LORA)
         return err("%s: checkpoint format %lld, this program reads up to %d", h5file_path(f),
                    (long long)format, FORMAT_LORA);
@@ -297,7 +297,10 @@ static int read_header(struct checkpoint *c)
         (format != FORMAT && checkpoint_read_mix(c)))
         return -1;
     c->state.last_unaveraged = NAN;
-    c->averaged = h5file_has(f, average);
+    const int averaged = h5file_has(f, average);
+    if (averaged < 0)
+        return -1;
+    c->averaged = averaged;
     if (c->averaged && h5file_get_double(f, average, unaveraged, &c->state.last_unaveraged))
         return -1;
     enum { FEWEST = 5 }; // weights of a byte, in the smallest blocks
@@ -308,7 +311,7 @@ static int read_header(struct checkpoint *c)
     const int64_t most =
         c->lora ? FEWEST * h5file_size(f) : h5file_size(f) / (int64_t)sizeof(float);
     if (transformer_params(&c->dims, &rest) > most)
-        return err("%s: the file is too short for its model", h5file_path(f));
+        return err_damaged("%s: the file is too short for its model", h5file_path(f));
     return 0;
 }
 
@@ -353,36 +356,25 @@ static int read_slab(struct h5file *f, const char *group, const struct transform
 const char *const checkpoint_state_names[] = {"adam.m", "adam.v", "sgd.momentum", "muon.m",
                                               "muon.v", "lion.m", ema_name,       NULL};
 
-/* Slabs are known by the optimizer's literal names; the file's are copied for good. */
-static const char *state_name(const char *name)
+int checkpoint_states(struct checkpoint *c, const char *names[STORE_STATES])
 {
-    for (int i = 0; checkpoint_state_names[i]; i++)
-        if (!strcmp(checkpoint_state_names[i], name))
-            return checkpoint_state_names[i];
-    return NULL;
-}
-
-struct states {
-    const char *name[STORE_STATES];
-    int n;
-};
-
-static int note_state(void *arg, const char *name)
-{
-    struct states *s = arg;
-    const size_t skip = strlen("optim/");
-    if (strncmp(name, "optim/", skip))
-        return 0;
-    char state[64];
-    snprintf(state, sizeof state, "%.*s", (int)strcspn(name + skip, "/"), name + skip);
-    const char *known = state_name(state);
-    for (int i = 0; i < s->n; i++)
-        if (s->name[i] == known)
-            return 0;
-    if (!known || s->n == STORE_STATES)
-        return err("optimizer state '%s' is unknown to this program", state);
-    s->name[s->n++] = known;
-    return 0;
+    int n = 0;
+    for (int i = 0; checkpoint_state_names[i]; i++) {
+        char group[GROUP_MAX];
+        snprintf(group, sizeof group, "optim/%s", checkpoint_state_names[i]);
+        const int there = h5file_has(c->file, group);
+        if (there < 0)
+            return -1;
+        if (there && n == STORE_STATES)
+            return err("%s: more than %d optimizer states", h5file_path(c->file), STORE_STATES);
+        if (there)
+            names[n++] = checkpoint_state_names[i];
+    }
+    const int64_t all = h5file_count(c->file, "optim");
+    if (all >= 0 && all != n)
+        return err("%s: %lld optimizer states, of which this program knows %d",
+                   h5file_path(c->file), (long long)all, n);
+    return all < 0 ? -1 : n;
 }
 
 /* A base, and, if the model is asked for, what its factors add. */
@@ -392,7 +384,10 @@ static int load_base(struct checkpoint *c, struct transformer *m, enum checkpoin
         const struct param *p = &m->store.p[i];
         char name[CHECKPOINT_NAME];
         snprintf(name, sizeof name, "blocks/%s", p->name);
-        if (h5file_has(c->file, name))
+        const int there = h5file_has(c->file, name);
+        if (there < 0)
+            return -1;
+        if (there)
             continue;
         snprintf(name, sizeof name, "weights/%s", p->name);
         if (h5file_read(c->file, name, H5_F32, p->used.nd, p->used.dim, p->latent))
@@ -411,17 +406,18 @@ int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint
 {
     if (c->lora)
         return load_base(c, m, what);
-    struct states states = {0};
+    const char *states[STORE_STATES];
     const bool with_optim = what == CHECKPOINT_TRAINING;
     const char *weights = c->averaged && !with_optim ? average : "weights";
     if (read_slab(c->file, weights, m, m->store.latent))
         return -1;
-    if (with_optim && h5file_each(c->file, note_state, &states))
-        return err_in("%s", h5file_path(c->file));
-    for (int i = 0; i < states.n; i++) {
+    const int n = with_optim ? checkpoint_states(c, states) : 0;
+    if (n < 0)
+        return -1;
+    for (int i = 0; i < n; i++) {
         char group[GROUP_MAX];
-        float *slab = store_state(&m->store, states.name[i]);
-        snprintf(group, sizeof group, "optim/%s", states.name[i]);
+        float *slab = store_state(&m->store, states[i]);
+        snprintf(group, sizeof group, "optim/%s", states[i]);
         if (!slab || read_slab(c->file, group, m, slab))
             return -1;
     }

@@ -63,7 +63,8 @@ struct checkpoint {
     struct buf about; /* see checkpoint_source */
 };
 
-/* Verifies and opens. 0, or -1 with err() set. checkpoint_close() after 0. */
+/* Verifies and opens. 0, or -1 with err() set; of loading, too: err_is_damage() tells a broken seal
+   and missing or wrong content from a file that could not be read. checkpoint_close() after 0. */
 int checkpoint_open(struct checkpoint *c, const char *path);
 void checkpoint_close(struct checkpoint *c);
 
@@ -72,6 +73,10 @@ void checkpoint_close(struct checkpoint *c);
    blocks were rounded from; to go on, the weights that were trained and the optimizer's states; or
    the model without its factors. */
 enum checkpoint_what { CHECKPOINT_MODEL, CHECKPOINT_TRAINING, CHECKPOINT_LATENT, CHECKPOINT_BASE };
+
+/* The optimizer states that the file has, the average of the weights among them, as literal names.
+   Their number, or -1 with err() set, also if there is one that this program does not know. */
+int checkpoint_states(struct checkpoint *c, const char *names[STORE_STATES]);
 
 /* Into a model that transformer_init() made from c->dims. 0, or -1 with err() set. */
 int checkpoint_load(struct checkpoint *c, struct transformer *m, enum checkpoint_what what);

@@ -67,7 +67,10 @@ static int load_scales(struct h5file *f, struct qat *q)
     for (int i = 0; checkpoint_state_names[i]; i++) {
         const char *state = checkpoint_state_names[i];
         scale_name(name, state, &q->scales.p[0]);
-        if (!h5file_has(f, name))
+        const int there = h5file_has(f, name);
+        if (there < 0)
+            return -1;
+        if (!there)
             continue;
         float *slab = store_state(&q->scales, state);
         if (!slab || read_scales(f, &q->scales, state, slab))
@@ -110,14 +113,15 @@ static int read_type(struct h5file *f, const struct param *p, const struct dtype
     char name[CHECKPOINT_NAME];
     struct buf type = {0};
     name_of(name, p->name);
-    if (!h5file_has(f, name))
-        return 0;
+    const int there = h5file_has(f, name);
+    if (there <= 0)
+        return there;
     if (h5file_get_text(f, group, p->name, &type))
         return -1;
     *dt = codecs_find(type.p ? type.p : "");
     int rc = 1;
     if (!*dt || !(*dt)->decode || tensor_cols(&p->used) % (*dt)->block)
-        rc = err("%s: %s of type '%.40s'", h5file_path(f), name, type.p ? type.p : "");
+        rc = err_damaged("%s: %s of type '%.40s'", h5file_path(f), name, type.p ? type.p : "");
     buf_free(&type);
     return rc;
 }

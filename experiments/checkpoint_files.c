@@ -1,10 +1,10 @@
 /* The checkpoint files of a stage's folder: names, order, links, pruning. */
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "autograd/base/err.h"
 #include "autograd/base/file.h"
 #include "experiments/checkpoint.h"
 
@@ -29,12 +29,14 @@ static int64_t step_of(const char *name)
 
 int checkpoint_list(const char *folder, int64_t steps[], int most)
 {
-    DIR *d = opendir(folder);
-    if (!d)
-        return errno == ENOENT ? 0 : err("%s: %s", folder, strerror(errno));
+    struct buf names = {0};
     int n = 0;
-    for (const struct dirent *e; (e = readdir(d));) {
-        const int64_t step = step_of(e->d_name);
+    if (file_list(folder, &names) < 0) {
+        buf_free(&names);
+        return -1;
+    }
+    for (size_t i = 0; i < names.n; i += strlen(names.p + i) + 1) {
+        const int64_t step = step_of(names.p + i);
         if (step < 0 || (n == most && step < steps[n - 1]))
             continue;
         int at = n < most ? n++ : n - 1;
@@ -42,7 +44,7 @@ int checkpoint_list(const char *folder, int64_t steps[], int most)
             steps[at] = steps[at - 1];
         steps[at] = step;
     }
-    closedir(d);
+    buf_free(&names);
     return n;
 }
 
@@ -68,6 +70,8 @@ void checkpoint_prune(const char *folder, int64_t keep, int64_t last, int64_t be
     enum { MOST = 4096 };
     static int64_t steps[MOST];
     const int n = checkpoint_list(folder, steps, MOST);
+    if (n < 0)
+        err_warn("no checkpoint was removed: %s", err_text());
     for (int i = keep > 1 ? (int)keep : 1; i < n; i++) {
         char path[4096];
         checkpoint_name(path, folder, steps[i]);

@@ -60,8 +60,11 @@ int checkpoint_use_factors(struct checkpoint *c, struct transformer *m)
         struct h5shape s;
         snprintf(factor, sizeof factor, "%s.lora_a", p->name);
         name_of(name, value, factor);
-        if (!h5file_has(c->file, name))
+        const int there = h5file_has(c->file, name);
+        if (!there)
             continue;
+        if (there < 0)
+            return -1;
         if (h5file_shape(c->file, name, &s) || lora_add(m, p, s.ndim == 2 ? s.dim[0] : 0))
             return err_in("%s", h5file_path(c->file));
     }
@@ -82,7 +85,10 @@ int checkpoint_load_factors(struct checkpoint *c, struct transformer *m)
     for (int i = 0; checkpoint_state_names[i]; i++) {
         char name[CHECKPOINT_NAME];
         name_of(name, checkpoint_state_names[i], s->p[0].name);
-        if (!h5file_has(c->file, name))
+        const int there = h5file_has(c->file, name);
+        if (there < 0)
+            return -1;
+        if (!there)
             continue;
         float *slab = store_state(s, checkpoint_state_names[i]);
         if (!slab || read_slab(c->file, s, checkpoint_state_names[i], slab))

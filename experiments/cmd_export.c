@@ -86,7 +86,10 @@ static int run(const struct export_flags *a)
     int rc = file_check_out(a->out);
     if (!rc)
         rc = model_path(a->model, &path);
-    if (!rc && model_gguf_is(path.p))
+    const int gguf = rc ? 0 : model_gguf_is(path.p);
+    if (gguf < 0)
+        rc = -1;
+    else if (gguf)
         rc = err("%s is a GGUF file already: `attar quantize` writes it in other types", path.p);
     if (!rc && !type)
         rc = export_file_type(path.p, &type);

@@ -1,8 +1,9 @@
 /* attar import SOURCE OUT.h5: somebody's model as a checkpoint. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "autograd/base/absent.h"
 #include "autograd/base/err.h"
@@ -131,13 +132,19 @@ static int run(const struct texts *files)
     }
     if (file_check_out(path))
         return -1;
-    if (access(source, F_OK)) {
+    struct stat st;
+    if (stat(source, &st)) {
+        const bool absent = errno == ENOENT;
         absent_report(source);
+        if (!absent)
+            return -1;
         return err("%s (nothing is fetched: a model's folder or GGUF file has to be there)",
                    err_text());
     }
-    const bool gguf = model_gguf_is(source);
-    if (!gguf && !import_hf_is(source))
+    const int gguf = model_gguf_is(source), known = gguf ? gguf : import_hf_is(source);
+    if (known < 0)
+        return -1;
+    if (!known)
         return err("%s: neither a GGUF file nor a folder with a config.json", source);
     if (gguf ? model_gguf_load(source, &m, &tok) : import_hf(source, &m, &tok))
         return -1;

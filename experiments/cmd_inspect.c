@@ -1,11 +1,14 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "autograd/base/absent.h"
 #include "autograd/base/cursor.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "experiments/cmd.h"
 #include "experiments/flags.h"
 #include "experiments/import_hf.h"
@@ -73,17 +76,18 @@ static const struct inspect_kind *find_kind(const char *path)
 {
     char head[64];
     struct stat s;
-    if (import_hf_is(path))
-        return &folder_kind;
-    FILE *f = fopen(path, "rb");
-    if (!f || fstat(fileno(f), &s)) {
+    const int folder = import_hf_is(path);
+    if (folder)
+        return folder < 0 ? NULL : &folder_kind;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t got = fd < 0 || fstat(fd, &s) ? -1 : file_fill(fd, head, sizeof head, -1);
+    if (got < 0)
         absent_report(path);
-        if (f)
-            fclose(f);
+    if (fd >= 0)
+        close(fd);
+    if (got < 0)
         return NULL;
-    }
-    const size_t n = fread(head, 1, sizeof head, f);
-    fclose(f);
+    const size_t n = (size_t)got;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].is(head, n, (size_t)s.st_size))
             return &kinds[i];

@@ -1,4 +1,5 @@
 /* attar quantize IN.gguf [OUT.gguf] TYPE: a file's matrices in other types, as llama-quantize. */
+#include <errno.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,12 +94,16 @@ static int sort_arguments(const struct quantize_args *a, struct job *j, const ch
 static int check_other(const struct gguf *g, const char *in, const char *out)
 {
     struct buf name = {0};
-    int rc = 0;
+    struct stat a, b;
+    const int there = file_exists(out);
+    if (there <= 0)
+        return there;
+    int rc = stat(out, &b) ? err("%s: %s", out, strerror(errno)) : 0;
     for (int i = 0; i <= g->n_parts && !rc; i++) {
-        struct stat a, b;
         rc = gguf_path(g, in, i, &name);
-        if (!rc && !stat(name.p, &a) && !stat(out, &b) && a.st_dev == b.st_dev &&
-            a.st_ino == b.st_ino)
+        if (!rc && stat(name.p, &a))
+            rc = err("%s: %s", name.p, strerror(errno));
+        if (!rc && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
             rc = err("%s: the output would replace the input; give it another name", out);
     }
     buf_free(&name);

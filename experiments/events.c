@@ -1,6 +1,5 @@
 #include "experiments/events.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 
 #include "autograd/base/crc32c.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 
 static const char prefix[] = "events.out.tfevents.";
 
@@ -218,24 +218,26 @@ static int write_line(void *events, int64_t step, const json_t *line)
 
 /* ---- the folder ---- */
 
-/* The newest event file's time; 0: there is none. Other than `keep` (or NULL) they are emptied. */
+/* The newest event file's time; 0: there is none; -1 with err() set. Other than `keep` (or NULL)
+ * they are emptied. */
 static long long scan(const char *folder, const char *keep)
 {
     long long newest = 0;
-    DIR *dir = opendir(folder);
-    for (const struct dirent *d; dir && (d = readdir(dir));) {
+    struct buf names = {0};
+    const int listed = file_list(folder, &names);
+    for (size_t i = 0; listed > 0 && i < names.n; i += strlen(names.p + i) + 1) {
+        const char *name = names.p + i;
         char path[4600];
-        if (strncmp(d->d_name, prefix, strlen(prefix)))
+        if (strncmp(name, prefix, strlen(prefix)))
             continue;
-        const long long at = atoll(d->d_name + strlen(prefix));
+        const long long at = atoll(name + strlen(prefix));
         newest = at > newest ? at : newest;
-        snprintf(path, sizeof path, "%.4200s/%s", folder, d->d_name);
-        if (keep && strcmp(d->d_name, keep) && truncate(path, 0))
+        snprintf(path, sizeof path, "%.4200s/%s", folder, name);
+        if (keep && strcmp(name, keep) && truncate(path, 0))
             err_warn("%s: %s", path, strerror(errno));
     }
-    if (dir)
-        closedir(dir);
-    return newest;
+    buf_free(&names);
+    return listed < 0 ? -1 : newest;
 }
 
 int events_open(struct events *e, struct metrics *m, const char *folder, double began)
@@ -245,7 +247,9 @@ int events_open(struct events *e, struct metrics *m, const char *folder, double 
     if (mkdir(folder, 0777) && errno != EEXIST)
         return err("%s: %s", folder, strerror(errno));
     // readers take the files in the order of their names
-    const long long now = (long long)time(NULL), after = scan(folder, NULL) + 1;
+    const long long now = (long long)time(NULL), newest = scan(folder, NULL), after = newest + 1;
+    if (newest < 0)
+        return -1;
     gethostname(host, sizeof host - 1);
     snprintf(name, sizeof name, "%s%010lld.%s.%d", prefix, now > after ? now : after, host,
              (int)getpid());
@@ -257,8 +261,8 @@ int events_open(struct events *e, struct metrics *m, const char *folder, double 
         m->each = NULL;
         return -1;
     }
-    if (!e->stopped && !e->file.wait.n)
-        scan(folder, name);
+    if (!e->stopped && !e->file.wait.n && scan(folder, name) < 0)
+        err_warn("%s; TensorBoard shows earlier curves twice", err_text());
     return 0;
 }
 

@@ -1,9 +1,7 @@
 #include "experiments/import_hf.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
@@ -12,18 +10,17 @@ enum { CONFIG_MOST = 16 << 20, PATH = IMPORT_HF_PATH };
 
 int import_hf_find(const char *folder, const char *name, char path[PATH])
 {
-    struct stat st;
     if (snprintf(path, PATH, "%s/%s", folder, name) >= PATH)
         return err("%s: the path is too long", folder);
-    if (!stat(path, &st))
-        return 0;
-    return errno == ENOENT || errno == ENOTDIR ? 1 : err("%s: %s", path, strerror(errno));
+    const int there = file_exists(path);
+    return there < 0 ? -1 : !there;
 }
 
-bool import_hf_is(const char *folder)
+int import_hf_is(const char *folder)
 {
     char path[PATH];
-    return import_hf_find(folder, "config.json", path) <= 0;
+    const int found = import_hf_find(folder, "config.json", path);
+    return found < 0 ? -1 : !found;
 }
 
 int import_hf_read_dims(const char *folder, struct transformer_dims *d)

@@ -7,16 +7,14 @@
 #ifndef ATTAR_EXPERIMENTS_IMPORT_HF_H
 #define ATTAR_EXPERIMENTS_IMPORT_HF_H
 
-#include <stdbool.h>
-
 #include "compress/safetensors.h"
 #include "datasets/tokenizer.h"
 #include "layers/transformer.h"
 
 enum { IMPORT_HF_PATH = 4096 };
 
-/* Is it a folder with a config.json? */
-bool import_hf_is(const char *folder);
+/* Is it a folder with a config.json? 1, 0, or -1 with err() set: that cannot be known. */
+int import_hf_is(const char *folder);
 
 /* Reads a folder, weights decoded to f32, rows in GGUF's order. 0, or -1 with err() set; after 0
    the caller frees both. */

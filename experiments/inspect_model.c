@@ -122,22 +122,15 @@ static void print_config(struct buf *out, const struct buf *config)
     }
 }
 
-static int note_state(void *arg, const char *name)
+/* "adam.m, adam.v"; empty: none. */
+static int name_states(struct checkpoint *c, struct buf *b)
 {
-    struct buf *b = arg;
-    static const char group[] = "optim/";
-    if (strncmp(name, group, sizeof group - 1))
-        return 0;
-    name += sizeof group - 1;
-    const int n = (int)strcspn(name, "/");
-    if (n == (int)strlen(ema_name) && !strncmp(name, ema_name, (size_t)n))
-        return 0;
-    struct buf item = {0};
-    buf_printf(&item, "%.*s, ", n, name);
-    if (!item.failed && (!b->p || !strstr(b->p, item.p)))
-        buf_text(b, item.p);
-    buf_free(&item);
-    return b->failed ? -1 : 0;
+    const char *state[STORE_STATES];
+    const int n = checkpoint_states(c, state);
+    for (int i = 0; i < n; i++)
+        if (strcmp(state[i], ema_name))
+            buf_printf(b, "%s%s", b->n ? ", " : "", state[i]);
+    return n < 0 || b->failed ? -1 : 0;
 }
 
 static int print_checkpoint(const char *path, struct buf *out)
@@ -150,7 +143,7 @@ static int print_checkpoint(const char *path, struct buf *out)
     inspect_file_bytes(&size, (double)h5file_size(c.file));
     int rc = h5file_get_text(c.file, "/", "attar", &version);
     if (!rc)
-        rc = h5file_each(c.file, note_state, &states);
+        rc = name_states(&c, &states);
     inspect_line(out, "checkpoint", "%s, verified, written by attar %.40s", size.p ? size.p : "",
                  version.p ? version.p : "?");
     print_named(out, "stage", &c.stage);
@@ -168,7 +161,7 @@ static int print_checkpoint(const char *path, struct buf *out)
     if (c.averaged)
         inspect_line(out, "weights", "averaged; those that were trained are kept to go on from");
     if (states.n)
-        inspect_line(out, "optimizer", "%.*s", (int)states.n - 2, states.p);
+        inspect_line(out, "optimizer", "%s", states.p);
     buf_text(out, "\n");
     inspect_dims(out, &c.dims);
     struct tokenizer *t = tokenizer_parse(c.tokenizer.p, c.tokenizer.n);
@@ -285,11 +278,13 @@ int inspect_h5(const char *path, struct buf *out)
     struct h5file *f;
     if (h5file_open(&f, path))
         return -1;
-    // under factors the embedding may be in blocks alone
-    const bool checkpoint =
-        h5file_has(f, "weights/token_embd.weight") || h5file_has(f, "blocks/token_embd.weight");
-    const bool corpus = h5file_has(f, "train/tokens");
+    int checkpoint = h5file_has(f, "weights/token_embd.weight");
+    if (!checkpoint) // under factors the embedding may be in blocks alone
+        checkpoint = h5file_has(f, "blocks/token_embd.weight");
+    const int corpus = checkpoint < 0 ? -1 : h5file_has(f, "train/tokens");
     h5file_close(f);
+    if (corpus < 0)
+        return -1;
     if (checkpoint)
         return print_checkpoint(path, out);
     return corpus ? print_corpus(path, out) : err("%s: neither a checkpoint nor a corpus", path);

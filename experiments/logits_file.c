@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/mem.h"
 #include "experiments/perplexity.h"
 
@@ -72,17 +73,7 @@ static int make_rows(struct logits_file *f)
 
 static int write_all(struct logits_file *f, const void *bytes, size_t n)
 {
-    const char *p = bytes;
-    while (n) {
-        const ssize_t k = write(f->aside.fd, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return err("%s: %s", f->path, k ? strerror(errno) : "nothing was written");
-        p += k;
-        n -= (size_t)k;
-    }
-    return 0;
+    return file_write(f->aside.fd, bytes, n, -1) ? err("%s: %s", f->path, strerror(errno)) : 0;
 }
 
 int logits_file_create(struct logits_file *f, const char *path, int32_t c, int32_t V,
@@ -111,17 +102,10 @@ int logits_file_add(struct logits_file *f)
 
 static int read_all(struct logits_file *f, void *bytes, size_t n)
 {
-    char *p = bytes;
-    while (n) {
-        const ssize_t k = read(f->fd, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return err("%s: %s", f->path, k ? strerror(errno) : "ends early");
-        p += k;
-        n -= (size_t)k;
-    }
-    return 0;
+    const ssize_t got = file_fill(f->fd, bytes, n, -1);
+    if (got < 0)
+        return err("%s: %s", f->path, strerror(errno));
+    return (size_t)got < n ? err_damaged("%s: ends early", f->path) : 0;
 }
 
 /* The sizes must add up to the file's: nothing is allocated that it does not hold. */

@@ -1,9 +1,14 @@
 /* attar: the command line. Nothing else prints errors or exits. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "autograd/base/aside.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "autograd/base/spell.h"
 #include "autograd/kernels/gemm.h"
 #include "experiments/cmd.h"
@@ -130,8 +135,22 @@ static int spin_of(int argc, char **argv)
     return decodes ? 100 * GEMM_SPIN : GEMM_SPIN;
 }
 
+/* A process may be started without standard streams; the first files that it opens would take their
+   place, and messages would be written into them. */
+static int open_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+            return -1;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (open_streams())
+        return 1;             // there is no stream to say it on
+    atexit(aside_remove_all); // libraries that give up call exit()
+    file_catch_cut();
     int rc = gemm_init(argv, spin_of(argc, argv)); // first: it may execute the program again
     if (!rc)
         rc = run(argc, argv);

@@ -222,12 +222,12 @@ static void parse(struct source *s)
 {
     json_error_t e;
     if (s->n > METRICS_LINE_MAX) {
-        err("%s:%ld: a line of more than %d bytes", s->path, s->number, METRICS_LINE_MAX);
+        err_damaged("%s:%ld: a line of more than %d bytes", s->path, s->number, METRICS_LINE_MAX);
         return;
     }
     s->json = json_loadb(s->text, s->n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!s->json) {
-        err("%s:%ld:%d: %s", s->path, s->number, e.column, e.text);
+        err_damaged("%s:%ld:%d: %s", s->path, s->number, e.column, e.text);
         return;
     }
     const json_t *step = json_object_get(s->json, "step");
@@ -235,7 +235,7 @@ static void parse(struct source *s)
         s->step = json_integer_value(step);
         return;
     }
-    err("%s:%ld: no object with a \"step\" of 0 or more", s->path, s->number);
+    err_damaged("%s:%ld: no object with a \"step\" of 0 or more", s->path, s->number);
     json_decref(s->json);
     s->json = NULL;
 }
@@ -335,7 +335,10 @@ static int cut(const char *path, int64_t step, const char *const *undone)
 int metrics_reopen(struct metrics *m, const char *path, int64_t step, const char *const *undone)
 {
     *m = (struct metrics){.file.fd = -1};
-    if (access(path, F_OK)) {
+    const int there = file_exists(path);
+    if (there < 0)
+        return -1;
+    if (!there) {
         if (step >= 0)
             err_warn("%s is missing: the curves begin at step %lld", path, (long long)step);
     } else if (cut(path, step, undone)) {

@@ -1,8 +1,11 @@
 #include "experiments/model_gguf.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "autograd/base/err.h"
 #include "autograd/base/file.h"
@@ -382,14 +385,20 @@ static void close_file(void *file)
 
 /* ---- files ---- */
 
-bool model_gguf_is(const char *path)
+int model_gguf_is(const char *path)
 {
-    char magic[4] = "";
-    FILE *f = fopen(path, "rb");
-    const bool is = f && fread(magic, 1, 4, f) == 4 && !memcmp(magic, "GGUF", 4);
-    if (f)
-        fclose(f);
-    return is;
+    char magic[4];
+    const int there = file_exists(path);
+    if (there <= 0)
+        return there;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const ssize_t n = fd < 0 ? -1 : file_fill(fd, magic, sizeof magic, -1);
+    const int error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (n < 0 && error != EISDIR)
+        return err("%s: %s", path, strerror(error));
+    return n == sizeof magic && !memcmp(magic, "GGUF", sizeof magic);
 }
 
 static int open_model(const struct gguf *g, struct transformer *m, struct tokenizer **tok,

@@ -12,8 +12,9 @@
 #include "datasets/tokenizer.h"
 #include "layers/transformer.h"
 
-/* Does the file start as GGUF does? A file that cannot be read does not. */
-bool model_gguf_is(const char *path);
+/* Does the file start as GGUF does? 1; 0, also of what is no file or not there; -1 with err() set:
+   it cannot be read. */
+int model_gguf_is(const char *path);
 
 /* general.architecture, one of those in layers/arch.def, and which that is. NULL with err() set. */
 const char *model_gguf_arch(const struct gguf *g, enum arch *arch);

@@ -11,6 +11,7 @@
 
 #include "autograd/base/absent.h"
 #include "autograd/base/err.h"
+#include "autograd/base/file.h"
 #include "experiments/checkpoint.h"
 #include "experiments/import_hf.h"
 #include "experiments/model_gguf.h"
@@ -72,24 +73,25 @@ static int no_stage(const char *folder)
 /* Finds the stage's folder with the highest number that has a checkpoint. */
 static int find_stage(const char *folder, struct buf *path)
 {
-    int best = -1;
-    DIR *d = opendir(folder);
-    if (!d)
-        return err("%s: %s", folder, strerror(errno));
-    for (const struct dirent *e; (e = readdir(d));) {
+    struct buf names = {0};
+    int best = -1, there = file_list(folder, &names);
+    for (size_t i = 0; there >= 0 && i < names.n; i += strlen(names.p + i) + 1) {
         char stage[PATH_BYTES / 2], file[PATH_BYTES];
-        const int number = stage_number(e->d_name);
-        const int n = snprintf(stage, sizeof stage, "%s/%s", folder, e->d_name);
+        const int number = stage_number(names.p + i);
+        const int n = snprintf(stage, sizeof stage, "%s/%s", folder, names.p + i);
         if (number <= best || n >= (int)sizeof stage)
             continue;
         checkpoint_name(file, stage, -1);
-        if (access(file, F_OK))
+        there = file_exists(file);
+        if (there <= 0)
             continue;
         best = number;
         buf_clear(path);
         buf_text(path, file);
     }
-    closedir(d);
+    buf_free(&names);
+    if (there < 0)
+        return -1;
     if (best < 0)
         return no_stage(folder);
     return path->failed ? -1 : 0;
@@ -104,12 +106,14 @@ int model_path(const char *name, struct buf *path)
         return absent_report(name);
     if (S_ISDIR(s.st_mode)) {
         checkpoint_name(file, name, -1);
-        if (access(file, F_OK)) {
-            if (!import_hf_is(name))
-                return find_stage(name, path);
-        } else {
+        const int checkpoint = file_exists(file);
+        const int hf = checkpoint ? checkpoint : import_hf_is(name);
+        if (hf < 0)
+            return -1;
+        if (!hf)
+            return find_stage(name, path);
+        if (checkpoint)
             name = file;
-        }
     }
     buf_text(path, name);
     return path->failed ? -1 : 0;
@@ -134,11 +138,15 @@ int model_path_open(const char *name, struct transformer *m, struct tokenizer **
 {
     struct buf own = {0}, *p = path ? path : &own;
     int rc = model_path(name, p);
-    if (!rc)
-        rc = model_gguf_is(p->p)  ? model_gguf_use(p->p, m, tok)
-             : import_hf_is(p->p) ? import_hf(p->p, m, tok)
-             : check_kind(p->p)   ? -1
-                                  : checkpoint_use(p->p, m, tok);
+    const int gguf = rc ? -1 : model_gguf_is(p->p);
+    const int hf = gguf ? gguf : import_hf_is(p->p);
+    if (hf < 0)
+        rc = -1;
+    else
+        rc = gguf ? model_gguf_use(p->p, m, tok)
+             : hf ? import_hf(p->p, m, tok)
+             : check_kind(p->p) ? -1
+                                : checkpoint_use(p->p, m, tok);
     buf_free(&own);
     return rc;
 }

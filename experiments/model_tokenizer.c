@@ -54,9 +54,10 @@ static struct tokenizer *of_file(const char *path)
 struct tokenizer *model_tokenizer(const char *path)
 {
     const size_t n = strlen(path);
-    const bool h5 = n > 3 && !strcmp(path + n - 3, ".h5"), gguf = model_gguf_is(path);
-    if (import_hf_is(path))
-        return import_hf_tokenizer(path);
+    const bool h5 = n > 3 && !strcmp(path + n - 3, ".h5");
+    const int gguf = model_gguf_is(path), folder = gguf < 0 ? -1 : import_hf_is(path);
+    if (folder)
+        return folder < 0 ? NULL : import_hf_tokenizer(path);
     if (!h5 && !gguf)
         return of_file(path);
     return h5 ? of_h5(path) : of_gguf(path);

@@ -180,22 +180,30 @@ static void problem(struct report_stage *s)
     buf_printf(&s->problem, "%s\n", err_text());
 }
 
-static bool exists(const char *path)
+/* 1: a regular file; 0: there is none; -1 with err() set. */
+static int exists(const char *path, struct stat *st)
 {
-    struct stat st;
-    return !stat(path, &st) && S_ISREG(st.st_mode);
+    const int there = file_exists(path);
+    if (there > 0 && stat(path, st))
+        return err("%s: %s", path, strerror(errno));
+    return there > 0 ? S_ISREG(st->st_mode) : there;
 }
 
 /* Names and sizes of the regular files in a folder, by name. */
-static void list_files(struct report_stage *s, const char *folder, time_t *newest)
+static int list_files(struct report_stage *s, const char *folder, time_t *newest)
 {
     struct dirent **entry;
+    int rc = 0;
     const int n = scandir(folder, &entry, NULL, alphasort);
+    if (n < 0)
+        return err("%s: %s", folder, strerror(errno));
     for (int i = 0; i < n; i++) {
         struct buf path = {0};
         struct stat st;
         buf_printf(&path, "%s/%s", folder, entry[i]->d_name);
-        if (!path.failed && !stat(path.p, &st) && S_ISREG(st.st_mode)) {
+        const int there = rc || path.failed ? -1 : exists(path.p, &st);
+        rc = there < 0 ? -1 : rc;
+        if (there > 0) {
             if (st.st_mtime > *newest)
                 *newest = st.st_mtime;
             if (s->n_files < REPORT_FILES) {
@@ -207,38 +215,38 @@ static void list_files(struct report_stage *s, const char *folder, time_t *newes
         buf_free(&path);
         free(entry[i]);
     }
-    if (n >= 0)
-        free(entry);
+    free(entry);
+    return rc;
 }
 
+/* A damaged file is a problem that the page shows; one that cannot be read is an error. */
 static int stage_load(struct report_stage *s, const char *folder, time_t *newest)
 {
     struct buf path = {0};
     const char *const names[] = {"config.yaml", "metrics.jsonl", "summary.json"};
+    struct stat st;
+    int rc = 0;
     summary_init(&s->summary);
     s->stride = 1;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; !rc && i < 3; i++) {
         buf_clear(&path);
         buf_printf(&path, "%s/%s", folder, names[i]);
-        if (path.failed) {
-            buf_free(&path);
-            return -1;
-        }
-        if (!exists(path.p))
-            continue;
-        int rc = 0;
-        if (i == 0)
+        const int there = path.failed ? -1 : exists(path.p, &st);
+        if (there <= 0)
+            rc = there;
+        else if (i == 0)
             rc = file_read(path.p, CONFIG_MAX, &s->config);
         else if (i == 1)
             rc = metrics_read(path.p, add_line, s);
         else if (!(rc = summary_read(&s->summary, path.p)))
             s->finished = true;
-        if (rc)
+        if (rc && err_is_damage()) {
             problem(s);
+            rc = 0;
+        }
     }
     buf_free(&path);
-    list_files(s, folder, newest);
-    return s->problem.failed ? -1 : 0;
+    return rc || list_files(s, folder, newest) || s->problem.failed ? -1 : 0;
 }
 
 static void stage_free(struct report_stage *s)
@@ -286,7 +294,9 @@ static int add_stage(struct report *r, const char *folder, const char *name, tim
     struct stat st;
     int rc = 0;
     buf_printf(&path, "%s/%s", folder, name);
-    if (path.failed || (!stat(path.p, &st) && S_ISDIR(st.st_mode) && r->n < REPORT_STAGES)) {
+    if (!path.failed && stat(path.p, &st))
+        rc = errno == ENOENT ? 0 : err("%s: %s", path.p, strerror(errno));
+    else if (path.failed || (S_ISDIR(st.st_mode) && r->n < REPORT_STAGES)) {
         rc = path.failed ? -1 : mem_grow(&r->stage, &r->cap, r->n + 1, sizeof *r->stage);
         if (!rc) {
             struct report_stage *s = &r->stage[r->n++];
@@ -342,8 +352,9 @@ int report_load(struct report *r, const char *folder)
     }
     free(entry);
     buf_printf(&path, "%s/config.yaml", folder);
-    if (!rc && !path.failed && exists(path.p))
-        rc = file_read(path.p, CONFIG_MAX, &r->config);
+    struct stat st;
+    const int config = rc || path.failed ? -1 : exists(path.p, &st);
+    rc = config < 0 ? -1 : config ? file_read(path.p, CONFIG_MAX, &r->config) : rc;
     buf_free(&path);
     if (!rc && !r->n)
         rc = no_run(folder);

@@ -69,13 +69,15 @@ static int take_lock(struct run *r)
 static int move_aside(struct run *r)
 {
     char to[RUN_PATH + 16];
-    struct stat st;
     const int lock = take_lock(r);
     if (lock)
         return lock < 0 ? -1 : 0;
     for (int i = 1; i < 10000; i++) {
         snprintf(to, sizeof to, "%s.%d", r->folder, i);
-        if (!stat(to, &st))
+        const int taken = file_exists(to);
+        if (taken < 0)
+            return -1;
+        if (taken)
             continue;
         if (rename(r->folder, to))
             return err("%s: cannot be renamed to %s: %s", r->folder, to, strerror(errno));
@@ -255,10 +257,13 @@ static int is_done(const struct run *r, int stage)
     char path[RUN_PATH];
     struct summary s;
     run_stage_path(r, stage, "summary.json", path);
-    if (access(path, F_OK))
-        return 0;
+    const int there = file_exists(path);
+    if (there <= 0)
+        return there;
     if (summary_read(&s, path))
-        return err_in("a damaged summary (remove it, and the same command writes it again)");
+        return err_is_damage()
+                   ? err_in("a damaged summary (remove it, and the same command writes it again)")
+                   : -1;
     summary_free(&s);
     return 1;
 }

@@ -74,22 +74,28 @@ int run_change_agrees(const struct run *r, int stage, const char *path, const st
 
 /* ---- stages that have begun ---- */
 
-/* A step was saved, or it is done. */
-static bool begun(const struct run *r, int stage)
+/* 1: a step was saved, or it is done; 0: neither; -1 with err() set: that cannot be known. */
+static int begun(const struct run *r, int stage)
 {
     char path[RUN_PATH];
     int64_t step;
     run_stage_path(r, stage, "summary.json", path);
-    if (!access(path, F_OK))
-        return true;
+    const int done = file_exists(path);
+    if (done)
+        return done;
     run_stage_path(r, stage, "", path);
-    return !access(path, F_OK) && checkpoint_list(path, &step, 1) > 0 && step > 0;
+    const int n = checkpoint_list(path, &step, 1);
+    return n < 0 ? -1 : n > 0 && step > 0;
 }
 
+/* The first stage from `from` on that has begun, or n_stages; -1 with err() set. */
 static int first_begun(const struct run *r, int from)
 {
-    while (from < r->config->n_stages && !begun(r, from))
-        from++;
+    for (; from < r->config->n_stages; from++) {
+        const int is = begun(r, from);
+        if (is)
+            return is < 0 ? -1 : from;
+    }
     return from;
 }
 
@@ -117,6 +123,8 @@ static int move_aside(const struct run *r, int stage)
         snprintf(to, sizeof to, "%.*saside-%s.%d", (int)(name - from), from, name, i);
         if (!lstat(to, &st))
             continue;
+        if (errno != ENOENT)
+            return err("%s: %s", to, strerror(errno));
         if (rename(from, to))
             return err("%s: cannot be renamed to %s: %s", from, to, strerror(errno));
         fprintf(stderr, "stage %s runs again; what it made is now in %s\n",
@@ -130,9 +138,11 @@ static int move_aside(const struct run *r, int stage)
 static int reopen(const struct run *old, int longer)
 {
     char path[RUN_PATH];
-    for (int i = longer + 1; i < old->config->n_stages; i++)
-        if (begun(old, i) && move_aside(old, i))
+    for (int i = longer + 1; i < old->config->n_stages; i++) {
+        const int is = begun(old, i);
+        if (is < 0 || (is && move_aside(old, i)))
             return -1;
+    }
     run_stage_path(old, longer, "summary.json", path);
     return unlink(path) && errno != ENOENT ? err("%s: %s", path, strerror(errno)) : 0;
 }
@@ -144,6 +154,8 @@ static int take(const struct run *r, const struct earlier *e, const char *path)
     old.config = &e->config; // stages lie under the names that they had
     const int from = e->change.stage < 0 ? 0 : e->change.stage;
     const int first = first_begun(&old, from);
+    if (first < 0)
+        return -1;
     const bool longer = e->change.longer && first == from && from < old.config->n_stages;
     if (first < old.config->n_stages && !longer)
         return refuse(e, path);
@@ -164,8 +176,9 @@ int run_change(const struct run *r)
     struct buf old = {0};
     struct earlier e = {0};
     snprintf(path, sizeof path, "%.4000s/config.yaml", r->folder);
-    if (access(path, F_OK) && errno == ENOENT)
-        return file_replace(path, r->yaml.p, r->yaml.n);
+    const int there = file_exists(path);
+    if (there <= 0)
+        return there < 0 ? -1 : file_replace(path, r->yaml.p, r->yaml.n);
     int rc = file_read(path, CONFIG_MAX, &old);
     if (!rc)
         rc = earlier_read(&e, r, path, &old);

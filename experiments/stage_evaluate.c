@@ -72,7 +72,9 @@ static int use_adapter(const struct run *r, struct subject *s)
 static int subject_open(struct run *r, const char *name, struct subject *s)
 {
     model_of(r, name, s);
-    const bool gguf = model_gguf_is(s->path);
+    const int gguf = model_gguf_is(s->path);
+    if (gguf < 0)
+        return -1;
     if (gguf ? model_gguf_use(s->path, &s->m, &s->tok) : checkpoint_use(s->path, &s->m, &s->tok))
         return -1;
     int rc = 0;
@@ -148,11 +150,12 @@ static int blocks_size(const struct run *r, struct subject *s, struct summary_ro
 /* Size, and weights of the type that is asked for. */
 static int prepare(const struct run *r, struct subject *s, struct summary_row *row)
 {
-    if (!s->type && model_gguf_is(s->path)) {
+    if (s->type)
+        return quantize(r, s, row);
+    const int gguf = model_gguf_is(s->path);
+    if (gguf > 0)
         row->size = (int64_t)gguf_size(s->m.store.file);
-        return 0;
-    }
-    return s->type ? quantize(r, s, row) : blocks_size(r, s, row);
+    return gguf < 0 ? -1 : gguf ? 0 : blocks_size(r, s, row);
 }
 
 /* What the stage that trained the model in blocks has said of it at its end, in the precision of

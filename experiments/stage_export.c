@@ -1,4 +1,5 @@
 /* Stage `export`: a stage's model as a GGUF file, with a Modelfile. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,7 +25,7 @@ static int summarize(struct run *r, int stage, const struct export_file *f, doub
     struct buf adapter = {0};
     summary_init(&s);
     if (stat(f->out, &st))
-        return err("%s: it was written, but cannot be found", f->out);
+        return err("%s: it was written, but cannot be found: %s", f->out, strerror(errno));
     snprintf(bytes, sizeof bytes, "%lld", (long long)st.st_size);
     snprintf(bits, sizeof bits, "%.4g", 8 * (double)f->tensor_bytes / (double)f->elements);
     snprintf(fallbacks, sizeof fallbacks, "%d of %d", f->fallbacks, f->tensors);

@@ -98,8 +98,9 @@ static int check_origin(struct stage *s, const struct checkpoint *c, const char 
     return run_change_agrees(s->run, s->index, path, &c->config, &s->was);
 }
 
-/* The newest checkpoint that is good: the ones that are not are named and moved out of the way. 1:
-   resumed; 0: there is no checkpoint; -1, also if none of them is good. */
+/* The newest checkpoint that is good: damaged ones are named and moved out of the way; what could
+   not be read or loaded for another reason may be good and ends the run, nothing moved. 1: resumed;
+   0: there is no checkpoint; -1, also if none of them is good. */
 static int resume(struct stage *s)
 {
     enum { MOST = 4096 };
@@ -114,6 +115,8 @@ static int resume(struct stage *s)
         checkpoint_name(path, s->folder, steps[i]);
         if (!load(s, path, CHECKPOINT_TRAINING, true, &c))
             break;
+        if (!err_is_damage())
+            return err_in("cannot resume");
         err_warn("not resumed from a damaged checkpoint: %s", err_text());
     }
     if (i == n)

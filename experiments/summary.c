@@ -160,7 +160,7 @@ static int get_member(const char *path, char *member, const struct key *k, const
     else if (k->type == KEY_NUMBER && json_is_number(x))
         *(double *)member = json_number_value(x);
     else
-        return err("%s: \"%s\" is not %s", path, k->name, what[k->type]);
+        return err_damaged("%s: \"%s\" is not %s", path, k->name, what[k->type]);
     return 0;
 }
 
@@ -182,7 +182,7 @@ static int get_list(const char *path, struct summary *s, const struct list *l)
     if (!array)
         return 0;
     if (!json_is_array(array) || n > LIST_MAX)
-        return err("%s: \"%s\" is not a list of at most %d", path, l->name, LIST_MAX);
+        return err_damaged("%s: \"%s\" is not a list of at most %d", path, l->name, LIST_MAX);
     char *element = mem_new(n, l->size);
     if (!element)
         return err_in("%s", path);
@@ -206,9 +206,9 @@ int summary_read(struct summary *s, const char *path)
     if (!rc) {
         s->json = json_loadb(b.p ? b.p : "", b.n, JSON_REJECT_DUPLICATES, &e);
         if (!s->json)
-            rc = err("%s:%d:%d: %s", path, e.line, e.column, e.text);
+            rc = err_damaged("%s:%d:%d: %s", path, e.line, e.column, e.text);
         else if (!json_is_object(s->json))
-            rc = err("%s: not a JSON object", path);
+            rc = err_damaged("%s: not a JSON object", path);
     }
     if (!rc)
         rc = get_members(path, s, summary_keys, s->json);

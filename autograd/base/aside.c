@@ -1,9 +1,8 @@
 #include "autograd/base/aside.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,27 @@
 #include "autograd/base/mem.h"
 
 static const char TAG[] = ".tmp-";
+
+/* The unfinished files' names, for aside_remove_all(). */
+static const char *_Atomic unfinished[64];
+
+static void note(const char *from, const char *to)
+{
+    for (size_t i = 0; i < sizeof unfinished / sizeof *unfinished; i++) {
+        const char *expected = from;
+        if (atomic_compare_exchange_strong(&unfinished[i], &expected, to))
+            return;
+    }
+}
+
+void aside_remove_all(void)
+{
+    for (size_t i = 0; i < sizeof unfinished / sizeof *unfinished; i++) {
+        const char *name = atomic_exchange(&unfinished[i], NULL);
+        if (name)
+            (void)unlink(name);
+    }
+}
 
 static char *folder_of(const char *path)
 {
@@ -46,18 +66,21 @@ static void remove_if_dead(int folder, const char *name)
     close(fd);
 }
 
+/* What cannot be listed, opened or locked stays: it harms nobody. */
 static void remove_leftovers(const char *path)
 {
     char *folder = folder_of(path);
+    struct buf names = {0};
     const char *slash = strrchr(path, '/');
-    DIR *dir = folder ? opendir(folder) : NULL;
+    const int dir = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir >= 0 && file_list(folder, &names) > 0)
+        for (size_t i = 0; i < names.n; i += strlen(names.p + i) + 1)
+            if (is_leftover(names.p + i, slash ? slash + 1 : path))
+                remove_if_dead(dir, names.p + i);
+    if (dir >= 0)
+        close(dir);
+    buf_free(&names);
     free(folder);
-    if (!dir)
-        return;
-    for (struct dirent *e; (e = readdir(dir));)
-        if (is_leftover(e->d_name, slash ? slash + 1 : path))
-            remove_if_dead(dirfd(dir), e->d_name);
-    closedir(dir);
 }
 
 /* Creates and locks a->tmp. 1: another process took the new file for a dead one's; try again. */
@@ -72,11 +95,18 @@ static int create_locked(struct aside *a)
                    errno == ENOENT ? ": its folder is not there" : "");
     // a file system without locks leaves the file unlocked: then only leftovers stay for longer
     (void)flock(a->fd, LOCK_EX | LOCK_NB);
-    if (!fstat(a->fd, &mine) && !stat(a->tmp, &named) && mine.st_ino == named.st_ino)
+    int r = fstat(a->fd, &mine) ? -1 : stat(a->tmp, &named) ? errno == ENOENT ? 1 : -1 : 0;
+    if (r < 0) {
+        err("cannot create %s: %s", a->tmp, strerror(errno));
+        (void)unlink(a->tmp);
+    }
+    if (!r && mine.st_ino == named.st_ino) {
+        note(NULL, a->tmp);
         return 0;
+    }
     close(a->fd);
     a->fd = -1;
-    return 1;
+    return r < 0 ? -1 : 1;
 }
 
 int aside_open(struct aside *a, const char *path)
@@ -115,6 +145,7 @@ int aside_commit(struct aside *a)
         return r;
     }
     r = file_sync_folder(a->path);
+    note(a->tmp, NULL);
     close(a->fd);
     free(a->tmp);
     free(a->path);
@@ -127,6 +158,7 @@ void aside_abandon(struct aside *a)
     if (!a->tmp)
         return;
     (void)unlink(a->tmp);
+    note(a->tmp, NULL);
     close(a->fd);
     free(a->tmp);
     free(a->path);

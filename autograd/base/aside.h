@@ -23,4 +23,8 @@ int aside_commit(struct aside *a);
 /* Removes the file; `path` is as it was. Frees `a`; harmless on a zeroed or finished one. */
 void aside_abandon(struct aside *a);
 
+/* Removes the files of this process that have no final name yet. For signal handlers and exit(): an
+   end that comes before aside_commit() or aside_abandon(). */
+void aside_remove_all(void);
+
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/base/err.h"
 #include "autograd/base/mem.h"
 #include "autograd/base/utf8.h"
 
@@ -39,6 +40,8 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_start(ap, fmt);
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
+    if (n < 0) // the C library had no memory for it
+        b->failed = err("out of memory") < 0;
     if (n < 0 || !reserve(b, (size_t)n))
         return;
     va_start(ap, fmt);

@@ -6,18 +6,40 @@
 #include <string.h>
 
 static _Thread_local char text[ERR_TEXT_MAX];
+static _Thread_local bool damage;
 
 void (*err_before_warning)(void);
 
-int err(const char *fmt, ...)
+static void set_text(const char *fmt, va_list ap)
 {
     char next[ERR_TEXT_MAX]; // an argument may point into `text`
+    vsnprintf(next, sizeof next, fmt, ap);
+    memcpy(text, next, strlen(next) + 1);
+}
+
+int err(const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(next, sizeof next, fmt, ap);
+    set_text(fmt, ap);
     va_end(ap);
-    memcpy(text, next, strlen(next) + 1);
+    damage = false;
     return -1;
+}
+
+int err_damaged(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    set_text(fmt, ap);
+    va_end(ap);
+    damage = true;
+    return -1;
+}
+
+bool err_is_damage(void)
+{
+    return damage;
 }
 
 int err_in(const char *fmt, ...)

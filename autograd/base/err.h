@@ -8,6 +8,8 @@
 #ifndef ATTAR_AUTOGRAD_BASE_ERR_H
 #define ATTAR_AUTOGRAD_BASE_ERR_H
 
+#include <stdbool.h>
+
 #define ERR_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* Longer texts are cut: a config with many mistakes is the longest there is. */
@@ -18,6 +20,11 @@ int err(const char *fmt, ...) ERR_PRINTF(1, 2);
 
 /* Puts "<text>: " in front of this thread's error text, as it travels up, and returns -1. */
 int err_in(const char *fmt, ...) ERR_PRINTF(1, 2);
+
+/* err() of content that is not what was written: damage, and not a failure to read. Only this is
+   reason to leave a file aside or make it again; the mark stays until the thread's next err(). */
+int err_damaged(const char *fmt, ...) ERR_PRINTF(1, 2);
+bool err_is_damage(void);
 
 /* This thread's last error text, never NULL; valid until the next err() of the thread. */
 const char *err_text(void);

@@ -1,31 +1,30 @@
 #include "autograd/base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/base/absent.h"
 #include "autograd/base/err.h"
 
-static int read_all(FILE *f, const char *name, size_t max, struct buf *b)
+/* Closes the descriptor. */
+static int read_all(int fd, const char *name, size_t max, struct buf *b)
 {
     char block[16384];
-    size_t n, total = 0;
-    while ((n = fread(block, 1, sizeof block, f)) > 0) {
-        total += n;
-        if (total > max)
-            break;
-        buf_add(b, block, n);
+    size_t total = 0;
+    ssize_t n;
+    while (total <= max && (n = file_fill(fd, block, sizeof block, -1)) > 0) {
+        total += (size_t)n;
+        buf_add(b, block, (size_t)n);
     }
-    const int error = ferror(f) ? errno : 0;
-    fclose(f);
+    const int error = total <= max && n < 0 ? errno : 0;
+    close(fd);
     if (error)
         return err("%s: %s", name, strerror(error));
     if (total > max)
@@ -35,8 +34,8 @@ static int read_all(FILE *f, const char *name, size_t max, struct buf *b)
 
 int file_read(const char *path, size_t max, struct buf *b)
 {
-    FILE *f = fopen(path, "rb");
-    return f ? read_all(f, path, max, b) : absent_report(path);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? absent_report(path) : read_all(fd, path, max, b);
 }
 
 static bool is_stdin(const char *path)
@@ -59,54 +58,30 @@ int file_open_argument(const char *path)
 int file_read_argument(const char *path, size_t max, struct buf *b)
 {
     const int fd = file_open_argument(path);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
-    if (f)
-        return read_all(f, file_argument_name(path), max, b);
-    if (fd >= 0) {
-        err("%s: %s", file_argument_name(path), strerror(errno));
-        close(fd);
-    }
-    return -1;
+    return fd < 0 ? -1 : read_all(fd, file_argument_name(path), max, b);
 }
 
-int file_map(const char *path, const void **bytes, size_t *n)
+int file_exists(const char *path)
 {
     struct stat s;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return absent_report(path);
-    int rc = fstat(fd, &s) ? err("%s: %s", path, strerror(errno)) : 0;
-    if (!rc && (!S_ISREG(s.st_mode) || !s.st_size))
-        rc = err("%s: %s", path,
-                 S_ISREG(s.st_mode)   ? "the file is empty"
-                 : S_ISDIR(s.st_mode) ? "a folder, and a file is wanted"
-                                      : "not a file");
-    void *p = rc ? MAP_FAILED : mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (!rc && p == MAP_FAILED)
-        rc = err("%s: %s", path, strerror(errno));
-    close(fd);
-    if (rc)
-        return -1;
-    *bytes = p;
-    *n = (size_t)s.st_size;
-    return 0;
+    if (!stat(path, &s))
+        return 1;
+    return errno == ENOENT || errno == ENOTDIR ? 0 : err("%s: %s", path, strerror(errno));
 }
 
-void file_unmap(const void *bytes, size_t n)
+int file_list(const char *folder, struct buf *names)
 {
-    munmap((void *)(uintptr_t)bytes, n);
-}
-
-void file_enlarge(const void *bytes, size_t n)
-{
-    madvise((void *)(uintptr_t)bytes, n, MADV_HUGEPAGE);
-}
-
-void file_forget(const void *bytes, size_t n)
-{
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t from = (uintptr_t)bytes / page * page;
-    (void)madvise((void *)from, (uintptr_t)bytes + n - from, MADV_DONTNEED);
+    DIR *d = opendir(folder);
+    if (!d)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : err("%s: %s", folder, strerror(errno));
+    const struct dirent *e;
+    while (errno = 0, e = readdir(d))
+        buf_add(names, e->d_name, strlen(e->d_name) + 1);
+    const int error = errno;
+    closedir(d);
+    if (error)
+        return err("%s: %s", folder, strerror(error));
+    return names->failed ? err_in("%s", folder) : 1;
 }
 
 int file_check_out(const char *path)
@@ -127,18 +102,40 @@ int file_check_out(const char *path)
     return rc;
 }
 
-static int write_all(int fd, const char *p, size_t n)
+int file_write(int fd, const void *bytes, size_t n, int64_t at)
 {
+    const char *p = bytes;
     while (n) {
-        const ssize_t w = write(fd, p, n);
+        const ssize_t w = at < 0 ? write(fd, p, n) : pwrite(fd, p, n, (off_t)at);
         if (w < 0 && errno == EINTR)
             continue;
-        if (w < 0)
+        if (!w)
+            errno = ENOSPC;
+        if (w <= 0)
             return -1;
         p += w;
         n -= (size_t)w;
+        at = at < 0 ? at : at + w;
     }
     return 0;
+}
+
+ssize_t file_fill(int fd, void *bytes, size_t n, int64_t at)
+{
+    size_t got = 0;
+    while (got < n) {
+        char *p = (char *)bytes + got;
+        const ssize_t r =
+            at < 0 ? read(fd, p, n - got) : pread(fd, p, n - got, (off_t)(at + (int64_t)got));
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return -1;
+        if (!r)
+            break;
+        got += (size_t)r;
+    }
+    return (ssize_t)got;
 }
 
 int file_sync_folder(const char *path)
@@ -170,7 +167,7 @@ int file_replace(const char *path, const void *bytes, size_t n)
         return -1;
     const int fd = open(part.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int error = 0;
-    if (fd < 0 || write_all(fd, bytes, n) || fsync(fd))
+    if (fd < 0 || file_write(fd, bytes, n, -1) || fsync(fd))
         error = errno;
     if (fd >= 0 && close(fd) && !error)
         error = errno;

@@ -31,19 +31,11 @@ static int flush(struct tail *t)
     if (t->torn && ftruncate(t->fd, t->size))
         return err("%s: %s", t->path, strerror(errno));
     t->torn = false;
-    const char *p = t->wait.p;
-    for (size_t left = t->wait.n; left;) {
-        const ssize_t w = write(t->fd, p, left);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0) {
-            const int error = errno;
-            // a record without its end would swallow the next one
-            t->torn = ftruncate(t->fd, t->size) != 0;
-            return err("%s: %s", t->path, strerror(error));
-        }
-        p += w;
-        left -= (size_t)w;
+    if (file_write(t->fd, t->wait.p, t->wait.n, -1)) {
+        const int error = errno;
+        // a record without its end would swallow the next one
+        t->torn = ftruncate(t->fd, t->size) != 0;
+        return err("%s: %s", t->path, strerror(error));
     }
     t->size += (int64_t)t->wait.n;
     buf_clear(&t->wait);

@@ -96,7 +96,8 @@ int gemm_repair(const char **want)
         return 0;
     if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit)
         return -1;
-    setenv("OPENBLAS_CORETYPE", *want, 1);
+    if (setenv("OPENBLAS_CORETYPE", *want, 1))
+        return -1;
     gotoblas_dynamic_quit();
     gotoblas_dynamic_init();
     unsetenv("OPENBLAS_CORETYPE");
@@ -147,14 +148,13 @@ static void exec_with(const char *name, const char *value, char **argv, int spin
     char count[16];
     if (getenv("ATTAR_EXECED"))
         return; // once: whatever the outcome
-    setenv("ATTAR_EXECED", "1", 1);
-    if (name)
-        setenv(name, value, 1);
-    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT")) {
-        snprintf(count, sizeof count, "%d", spin);
-        setenv("OMP_WAIT_POLICY", "passive", 1);
-        setenv("GOMP_SPINCOUNT", count, 1); // libgomp prefers it to the policy
-    }
+    snprintf(count, sizeof count, "%d", spin);
+    const bool waits = getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT");
+    // an environment that lacks any of this would make the new program execute itself again
+    if (setenv("ATTAR_EXECED", "1", 1) || (name && setenv(name, value, 1)) ||
+        (!waits && (setenv("OMP_WAIT_POLICY", "passive", 1) ||
+                    setenv("GOMP_SPINCOUNT", count, 1)))) // libgomp prefers it to the policy
+        return;
     execv("/proc/self/exe", argv);
 }
 

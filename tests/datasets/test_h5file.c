@@ -17,6 +17,7 @@
 
 #include "autograd/base/err.h"
 #include "datasets/h5file.h"
+#include "tests/datasets/h5names.h"
 #include "tests/datasets/scratch.h"
 
 enum { ROWS = 3, COLS = 5, LONG = 200000 };
@@ -117,7 +118,7 @@ static void test_round_trip(void **state)
     assert_true(d == 0.1);
 
     buf_clear(&b);
-    assert_int_equal(h5file_each(f, collect, &b), 0);
+    assert_int_equal(h5names_each(f, collect, &b), 0);
     assert_string_equal(b.p, "nothing tokenizer train/tokens valid/tokens weights/a ");
     assert_true(h5file_has(f, "train/tokens"));
     assert_false(h5file_has(f, "train/nothing"));

@@ -13,6 +13,7 @@
 #include "autograd/base/err.h"
 #include "datasets/h5file.h"
 #include "experiments/metrics.h"
+#include "tests/datasets/h5names.h"
 
 enum { NAMES = 256 };
 
@@ -40,7 +41,7 @@ static struct h5file *open_newest(const char *folder, struct names *names)
     char path[4096];
     struct h5file *f;
     checkpoint_name(path, folder, -1);
-    if (h5file_open(&f, path) || h5file_each(f, note, names))
+    if (h5file_open(&f, path) || h5names_each(f, note, names))
         fail_msg("%s", err_text());
     return f;
 }

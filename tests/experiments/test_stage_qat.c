@@ -13,6 +13,7 @@
 #include "autograd/base/err.h"
 #include "datasets/h5file.h"
 #include "experiments/summary.h"
+#include "tests/datasets/h5names.h"
 #include "tests/datasets/scratch.h"
 #include "tests/experiments/qat_run.h"
 #include "tests/experiments/same_run.h"
@@ -135,7 +136,7 @@ static void scales_alone_learn(void **state)
     weights_of("runs/t/02-qat", is);
     assert_memory_equal(was, is, sizeof was);
     checkpoint_name(path, qat_run_at("runs/t/02-qat"), -1);
-    if (h5file_open(&f, path) || h5file_each(f, note_optim, &states))
+    if (h5file_open(&f, path) || h5names_each(f, note_optim, &states))
         fail_msg("%s", err_text());
     h5file_close(f);
     assert_int_equal(states, 0);
