@@ -4,7 +4,7 @@
 #   make quickstart   packages, build, train on the King James Bible, write some text
 #   make test         packages, unit tests, then once more under the address sanitizer
 #   make oracle       live comparison with PyTorch, transformers, tokenizers (needs Python)
-#   make long         sanitizers (address, undefined, thread), valgrind, fuzzers, kills
+#   make long         sanitizers (address, undefined, thread), valgrind, fuzzers, kills, failing calls
 #   make arm          everything cross-compiled for aarch64, its tests under qemu
 #   make mutants      one-line bugs that the tests must all catch
 #   make bench        the measurements behind the README's tables
@@ -43,7 +43,9 @@ DEPS := build-essential pkg-config libopenblas-dev libhdf5-dev libcmocka-dev lib
         libpcre2-dev libxxhash-dev libjansson-dev liblzma-dev libssl-dev libutf8proc-dev bible-kjv xz-utils
 
 FOLDERS      := $(wildcard autograd layers optim compress datasets experiments)
-LIB_SRC      := $(filter-out experiments/main.c,$(sort $(shell find $(FOLDERS) -name '*.c')))
+# main.c and main_memory.c: the program's alone
+MAIN_SRC     := $(wildcard experiments/main*.c)
+LIB_SRC      := $(filter-out $(MAIN_SRC),$(sort $(shell find $(FOLDERS) -name '*.c')))
 LIB_OBJ      := $(LIB_SRC:%.c=$(BUILD)/%.o)
 HEADERS      := $(sort $(shell find $(FOLDERS) -name '*.h' -o -name '*.def'))
 TEST_SRC     := $(sort $(shell find tests -name 'test_*.c'))
@@ -89,7 +91,7 @@ $(BUILD)/libattar.a: $(LIB_OBJ)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/attar: $(BUILD)/experiments/main.o $(BUILD)/libattar.a
+$(BUILD)/attar: $(MAIN_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libattar.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 # by contents: the one that lies here may be of another build
@@ -110,6 +112,10 @@ $(BUILD)/tests/faults/shim.so: tests/faults/shim.c tests/faults/kinds.def
 	$(CC) $(CPPFLAGS) -std=c11 -O1 -g -fPIC -shared $(WARN) $< -ldl -o $@
 
 $(BUILD)/tests/faults/test_faults: $(BUILD)/tests/faults/shim.so
+
+# the programs of `make long` behind it
+$(BUILD)/tests/faults/sweep $(BUILD)/tests/faults/structure: $(BUILD)/tests/faults/%: $(BUILD)/tests/faults/%.o $(BUILD)/libattar.a
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 tests-built: $(TEST_BIN) $(BUILD)/attar
 
@@ -161,7 +167,7 @@ lint:
 	@tests/lint.sh
 
 format:
-	clang-format -i $(LIB_SRC) experiments/main.c $(filter %.h,$(HEADERS)) $(TEST_SRC) $(TEST_HELP) \
+	clang-format -i $(LIB_SRC) $(MAIN_SRC) $(filter %.h,$(HEADERS)) $(TEST_SRC) $(TEST_HELP) \
 	    $(sort $(shell find tests -name '*.h' -o -path 'tests/fuzz/*.c' -o -path 'tests/bench/*.c'))
 
 clean:
@@ -176,4 +182,4 @@ deps:
 	@tests/deps.sh $(DEPS)
 
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/%.d) $(TEST_LIB_OBJ:.o=.d) $(BUILD)/experiments/main.d
+-include $(LIB_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/%.d) $(TEST_LIB_OBJ:.o=.d) $(MAIN_SRC:%.c=$(BUILD)/%.d)

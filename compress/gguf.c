@@ -217,6 +217,11 @@ static int place_tensors(const struct gguf *g, struct cursor *c)
         next = (t->offset + t->bytes + g->alignment - 1) / g->alignment * g->alignment;
         known = t->type != NULL;
     }
+    if (known && g->n_tensors && room > next)
+        return cursor_fail(c,
+                           "%llu bytes behind the last tensor: the file lists fewer tensors than "
+                           "it holds",
+                           (unsigned long long)(room - next));
     return 0;
 }
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # long.sh [SECTION...]: what takes too long for every change. Sections: asan tsan valgrind fuzz kills
-# openblas noblas cpu arm; all of them without arguments. A line an item, "N passed, N failed, N
-# skipped" at the end, 1 if anything failed. FUZZ_SECONDS (60) a fuzzer, KILLS (50) a number of threads.
+# faults structure openblas noblas cpu arm; all of them without arguments. A line an item, "N passed, N failed, N
+# skipped" at the end, 1 if anything failed. FUZZ_SECONDS (60) a fuzzer, KILLS (50) a number of
+# threads, SWEEP_SECONDS (1200; FULL=1: all trials) of failing calls, MUTANTS (3000) of structure.
 cd "$(dirname "$0")/.." || exit 1
 export OMP_WAIT_POLICY=passive
 jobs=$(nproc)
@@ -107,6 +108,22 @@ kills() {
     done
 }
 
+# a call of the C library fails, under each command; tests/faults/sweep.c says what must hold
+faults() {
+    b=build/release
+    item "build: release" build $b $b/attar $b/tests/faults/sweep $b/tests/faults/shim.so
+    item "faults: one call fails" $b/tests/faults/sweep $b/attar $b/tests/faults/shim.so
+    grep '/.*/\|^trial\|trials, ' "$log" | sed 's/^/    /'
+}
+
+# files that contradict themselves, to the commands that read them; tests/faults/structure.c
+structure() {
+    b=build/release
+    item "build: release" build $b $b/attar $b/tests/faults/structure
+    item "structure: ${MUTANTS:-3000} mutants" $b/tests/faults/structure $b/attar
+    grep '^mutant\|faults$' "$log" | sed 's/^/    /'
+}
+
 openblas() {
     item "build: release" build build/release tests-built
     for kind in pthread openmp serial; do
@@ -150,11 +167,11 @@ noblas() {
     tail -1 "$log" | sed 's/^/    /'
 }
 
-for section in ${*:-asan tsan valgrind fuzz kills openblas noblas cpu arm}; do
+for section in ${*:-asan tsan valgrind fuzz kills faults structure openblas noblas cpu arm}; do
     echo "== $section"
     case $section in
     valgrind) valgrind_ ;;
-    asan | tsan | fuzz | kills | openblas | noblas | cpu | arm) $section ;;
+    asan | tsan | fuzz | kills | faults | structure | openblas | noblas | cpu | arm) $section ;;
     *) echo "no section '$section'"; exit 1 ;;
     esac
 done

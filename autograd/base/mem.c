@@ -7,6 +7,8 @@
 
 #include "autograd/base/err.h"
 
+_Thread_local bool mem_may_fail;
+
 static long fail_at;
 
 void mem_fail_at(long k)
@@ -28,7 +30,9 @@ void *mem_new(size_t n, size_t size)
     size_t bytes;
     if (refused(n, size, &bytes))
         return NULL;
+    mem_may_fail = bytes >= MEM_MAY_FAIL;
     void *p = calloc(bytes ? bytes : 1, 1);
+    mem_may_fail = false;
     if (!p)
         err("out of memory: %zu bytes", bytes);
     return p;
@@ -47,7 +51,9 @@ int mem_grow(void *p, size_t *cap, size_t need, size_t size)
         next = 16;
     if (refused(next, size, &bytes))
         return -1;
+    mem_may_fail = bytes >= MEM_MAY_FAIL;
     void *q = realloc(*array, bytes);
+    mem_may_fail = false;
     if (!q)
         return err("out of memory: %zu bytes", bytes);
     memset((char *)q + *cap * size, 0, bytes - *cap * size);
@@ -81,7 +87,9 @@ void *mem_slab(size_t n, size_t size)
         return NULL;
     const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
     bytes = (bytes + align) / align * align;
+    mem_may_fail = bytes >= MEM_MAY_FAIL;
     void *p = aligned_alloc(align, bytes);
+    mem_may_fail = false;
     if (!p) {
         err("out of memory: %zu bytes", bytes);
         return NULL;

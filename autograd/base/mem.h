@@ -2,6 +2,7 @@
 #ifndef ATTAR_AUTOGRAD_BASE_MEM_H
 #define ATTAR_AUTOGRAD_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* n * size zeroed bytes, owned by the caller (free()). NULL with err() set if the product
@@ -18,6 +19,12 @@ char *mem_text(const char *s, size_t n);
 /* As mem_new, but aligned to 64 bytes and in huge pages where the kernel grants them: for slabs of
    parameters and gradients. free() releases it. */
 void *mem_slab(size_t n, size_t size);
+
+/* Set while the functions above ask for MEM_MAY_FAIL bytes or more: the program's allocator
+   (experiments/main_memory.c) lets such a request fail, as err() answers it, and ends the program
+   where it has not even memory for less. */
+enum { MEM_MAY_FAIL = 1 << 20 };
+extern _Thread_local bool mem_may_fail;
 
 /* For tests: the k-th call from now (1 = the next one) fails, once; 0 turns that off. */
 void mem_fail_at(long k);
