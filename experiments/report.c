@@ -328,7 +328,7 @@ static int no_run(const char *folder)
     char metrics[4096], full[PATH_MAX];
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", folder);
     const char *slash = realpath(folder, full) ? strrchr(full, '/') : NULL;
-    if (slash && number_of(slash + 1) >= 0 && exists(metrics))
+    if (slash && number_of(slash + 1) >= 0 && file_exists(metrics) > 0)
         return err("%s: a stage's folder, and a run's is wanted: %.*s", folder, (int)(slash - full),
                    full);
     return err("%s: no run: it has no stage folders such as 01-pretrain", folder);
