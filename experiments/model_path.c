@@ -143,8 +143,8 @@ int model_path_open(const char *name, struct transformer *m, struct tokenizer **
     if (hf < 0)
         rc = -1;
     else
-        rc = gguf ? model_gguf_use(p->p, m, tok)
-             : hf ? import_hf(p->p, m, tok)
+        rc = gguf               ? model_gguf_use(p->p, m, tok)
+             : hf               ? import_hf(p->p, m, tok)
              : check_kind(p->p) ? -1
                                 : checkpoint_use(p->p, m, tok);
     buf_free(&own);

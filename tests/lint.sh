@@ -126,6 +126,12 @@ optim/optimizer.c:optimizers    # the table itself
 optim/optimizer.c:grad          # the norm of all gradients, which clipping needs
 autograd/base/field.c:share     # struct share and struct ints are types of fields
 autograd/base/field.c:ints
+experiments/main_memory.c:malloc    # the C library's names
+experiments/main_memory.c:calloc
+experiments/main_memory.c:realloc
+experiments/main_memory.c:memalign
+experiments/main_memory.c:aligned_alloc
+experiments/main_memory.c:posix_memalign
 "
 
 names() {

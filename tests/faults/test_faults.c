@@ -244,7 +244,6 @@ static void cut_off_map_is_named(void **state)
     size_t n;
     char *whole = scratch_read(at("whole.gguf"), &n);
     static const char *const commands[] = {"import m.gguf o.h5",
-                                           "quantize --allow-requantize m.gguf o.gguf q4_0",
                                            "perplexity -m m.gguf -f text.txt -c 32"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         bool cut = false;
@@ -261,7 +260,8 @@ static void cut_off_map_is_named(void **state)
             unlink(at("o.h5"));
             unlink(at("o.gguf"));
         }
-        assert_true(cut);
+        if (!cut)
+            fail_msg("`attar %s` never read what was cut off", commands[i]);
     }
     free(whole);
 }
