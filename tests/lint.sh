@@ -62,6 +62,24 @@ guards() {
     done
 }
 
+# The text that each mutant replaces stands exactly once in its file, and its tests are there.
+mutants() {
+    awk 'function find(file, text,    line, n, at) {
+             while ((getline line < file) > 0)
+                 while ((at = index(line, text))) { n++; line = substr(line, at + length(text)) }
+             close(file)
+             return n + 0 }
+         { key = substr($0, 1, 5); text = substr($0, 6) }
+         key == "bug  " { bug = text }
+         key == "file " { file = text }
+         key == "from " { n = find(file, text); if (n != 1) print bug ": found " n " times in " file }
+         key == "test " { split(text, named, " ")
+                          for (i in named) if (named[i] != "*") {
+                              t = "tests/" named[i] ".c"
+                              if ((getline line < t) <= 0) print bug ": there is no " t
+                              close(t) } }' tests/mutants.txt
+}
+
 # A line "CC flags -c FILE -o OBJECT" for every .c file, as make would run it.
 commands() {
     make -Bn CC="$1" BUILD="$aside/build" $(echo "$code" | tr ' ' '\n' | sed -n "s|\(.*\)\.c\$|$aside/build/\1.o|p") |
@@ -178,6 +196,7 @@ check "names start with their file's noun" names
 check "at most 100 columns" widths
 check "at most 500 lines" lengths
 check "no tabs, no trailing blanks" blanks
+check "mutants find what they change" mutants
 check "no marks of unfinished work" marks
 check "no absolute paths" paths
 check "clang-format" layout
