@@ -21,7 +21,8 @@ static int read_all(int fd, const char *name, size_t max, struct buf *b)
     ssize_t n;
     while (total <= max && (n = file_fill(fd, block, sizeof block, -1)) > 0) {
         total += (size_t)n;
-        buf_add(b, block, (size_t)n);
+        if (total <= max)
+            buf_add(b, block, (size_t)n);
     }
     const int error = total <= max && n < 0 ? errno : 0;
     close(fd);
