@@ -3,6 +3,7 @@
  * and TokenizersBackend): those of added_tokens_decoder by their ids, then what tokenizer_config
  * names as special. A token that the vocabulary has keeps its id, another takes the next one.
  */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,6 @@
 
 static const char *const named[] = {"bos_token", "eos_token", "unk_token",  "sep_token",
                                     "pad_token", "cls_token", "mask_token", NULL};
-static const char *const listed[] = {"additional_special_tokens", "extra_special_tokens", NULL};
 static const char *const flags[] = {"single_word", "lstrip",  "rstrip",
                                     "normalized",  "special", NULL};
 
@@ -23,6 +23,15 @@ static const json_t *content_of(const json_t *o)
 {
     const json_t *text = json_is_object(o) ? json_object_get(o, "content") : o;
     return json_is_string(text) && json_string_length(text) ? text : NULL;
+}
+
+/* The special tokens without names of their own; the older key counts where the newer has none. */
+static const json_t *listed(const json_t *config)
+{
+    const json_t *list = json_object_get(config, "extra_special_tokens");
+    return json_is_array(list) && json_array_size(list)
+               ? list
+               : json_object_get(config, "additional_special_tokens");
 }
 
 /* An object. NULL with err() set, `name` in front. */
@@ -51,13 +60,12 @@ static bool is_special(const json_t *config, const char *text)
     }
     size_t i;
     json_t *o;
-    for (const char *const *key = listed; *key; key++)
-        json_array_foreach(json_object_get(config, *key), i, o)
-        {
-            const json_t *s = content_of(o);
-            if (s && !strcmp(json_string_value(s), text))
-                return true;
-        }
+    json_array_foreach(listed(config), i, o)
+    {
+        const json_t *s = content_of(o);
+        if (s && !strcmp(json_string_value(s), text))
+            return true;
+    }
     return false;
 }
 
@@ -82,6 +90,23 @@ static int take_added(json_t *config, const json_t *added)
     return rc ? err("out of memory") : 0;
 }
 
+/* special_tokens_map.json, whose keys come before the config's and whose objects are tokens. */
+static int take_map(json_t **config, json_t *map)
+{
+    const char *key;
+    json_t *o;
+    int rc = 0;
+    json_object_foreach(map, key, o)
+    {
+        if (json_is_object(o) && strcmp(key, "extra_special_tokens") != 0)
+            rc |= json_object_set_new(o, "__type", json_string("AddedToken"));
+    }
+    rc |= json_object_update_missing(map, *config);
+    json_decref(*config);
+    *config = json_incref(map);
+    return rc ? err("out of memory") : 0;
+}
+
 int tokenizer_files_settle(const struct tokenizer_text *config, const struct tokenizer_text *map,
                            const struct tokenizer_text *added, struct buf *out)
 {
@@ -91,7 +116,7 @@ int tokenizer_files_settle(const struct tokenizer_text *config, const struct tok
     if (!rc && !json_object_get(root, "added_tokens_decoder")) {
         if (map->s) {
             other = parse(map, "special_tokens_map.json");
-            rc = !other || json_object_update(root, other) ? -1 : 0;
+            rc = !other ? -1 : take_map(&root, other);
             json_decref(other);
         }
         if (!rc && added->s) {
@@ -220,6 +245,55 @@ static int add_named(struct adding *a, const json_t *o, int vocab)
     return add(a, text, o, true);
 }
 
+/* A name of the model's own: "image_token". */
+static bool is_own(const char *key)
+{
+    const size_t n = strlen(key), tail = sizeof "_token" - 1;
+    return n >= tail && !strcmp(key + n - tail, "_token");
+}
+
+/* name -> special token, in the order of their ids: the usual names, own names with an object of
+   __type AddedToken, own names with a text, those of the object extra_special_tokens. A name that
+   comes again keeps its place and takes the later token. NULL with err(). */
+static json_t *specials_of(const json_t *config)
+{
+    const json_t *extra = json_object_get(config, "extra_special_tokens");
+    json_t *all = json_object(), *o;
+    const char *name;
+    int rc = 0;
+    for (const char *const *key = named; *key; key++) {
+        o = json_object_get(config, *key);
+        rc |= o ? json_object_set(all, *key, o) : json_object_set_new(all, *key, json_null());
+    }
+    for (int texts = 0; texts < 2; texts++)
+        json_object_foreach((json_t *)(uintptr_t)config, name, o)
+        {
+            const bool counts = texts ? json_is_string(o) : json_object_get(o, "__type") != NULL;
+            if (counts && is_own(name))
+                rc |= json_object_set(all, name, o);
+        }
+    if (json_is_object(extra))
+        rc |= json_object_update(all, (json_t *)(uintptr_t)extra);
+    if (!rc)
+        return all;
+    json_decref(all);
+    err("out of memory");
+    return NULL;
+}
+
+static int add_specials(struct adding *a, const json_t *config, int vocab)
+{
+    json_t *all = specials_of(config), *o;
+    const char *name;
+    int rc = all ? 0 : -1;
+    json_object_foreach(all, name, o)
+    {
+        rc = rc ? rc : add_named(a, o, vocab);
+    }
+    json_decref(all);
+    return rc;
+}
+
 static int add_all(struct adding *a, const json_t *config, int vocab)
 {
     size_t i;
@@ -231,15 +305,13 @@ static int add_all(struct adding *a, const json_t *config, int vocab)
     }
     if (add_decoder(a, json_object_get(config, "added_tokens_decoder")))
         return err_in("tokenizer_config.json");
-    for (const char *const *key = named; *key; key++)
-        if (add_named(a, json_object_get(config, *key), vocab))
+    if (add_specials(a, config, vocab))
+        return -1;
+    json_array_foreach(listed(config), i, o)
+    {
+        if (add_named(a, o, vocab))
             return -1;
-    for (const char *const *key = listed; *key; key++)
-        json_array_foreach(json_object_get(config, *key), i, o)
-        {
-            if (add_named(a, o, vocab))
-                return -1;
-        }
+    }
     return 0;
 }
 

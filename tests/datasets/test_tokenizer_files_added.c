@@ -126,6 +126,59 @@ static void tokens_that_are_only_named(void **state)
     tokenizer_free(t);
 }
 
+/* "image_token" and the like, and extra_special_tokens as an object or as a list. */
+static void tokens_under_names_of_the_model(void **state)
+{
+    (void)state;
+#define TYPED(text) "{\"__type\": \"AddedToken\", \"content\": \"" text "\"}"
+    static const struct {
+        const char *config, *map, *tokens[5]; // from 257 on
+    } each[] = {
+        {"{\"image_token\": \"<i>\"}", NULL, {"<i>"}},
+        {"{\"extra_special_tokens\": {\"image_token\": \"<i>\", \"boi\": \"<b>\"}}",
+         NULL,
+         {"<i>", "<b>"}},
+        {"{\"extra_special_tokens\": {\"image_token\": \"<i>\", \"boi\": \"<b>\"}, "
+         "\"audio_token\": \"<a>\", \"eos_token\": \"<e>\"}",
+         NULL,
+         {"<e>", "<a>", "<i>", "<b>"}},
+        {"{\"audio_token\": \"<a>\", \"extra_special_tokens\": {\"image_token\": \"<i>\", "
+         "\"boi\": \"<b>\"}, \"eos_token\": \"<e>\"}",
+         NULL,
+         {"<e>", "<a>", "<i>", "<b>"}},
+        {"{\"audio_token\": \"<a>\", \"z_token\": \"<z>\", \"extra_special_tokens\": "
+         "{\"boi\": \"<b>\", \"audio_token\": \"<o>\"}}",
+         NULL,
+         {"<o>", "<z>", "<b>"}},
+        {"{\"z_token\": \"<z>\", \"audio_token\": " TYPED("<a>") "}", NULL, {"<a>", "<z>"}},
+        {"{\"image_token\": {\"content\": \"<i>\"}}", NULL, {NULL}},
+        {"{\"additional_special_tokens\": [\"<x>\"], \"image_token\": \"<i>\", "
+         "\"extra_special_tokens\": [\"<y>\"]}",
+         NULL,
+         {"<i>", "<y>"}},
+        {"{\"additional_special_tokens\": [\"<x>\"], \"extra_special_tokens\": "
+         "{\"boi\": \"<b>\"}}",
+         NULL,
+         {"<b>", "<x>"}},
+        {"{\"audio_token\": \"<a>\"}", "{\"image_token\": {\"content\": \"<i>\"}}", {"<i>", "<a>"}},
+    };
+#undef TYPED
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        struct tokenizer *t = opened(each[i].config, each[i].map, NULL, 300);
+        int n = 0;
+        assert_non_null(t);
+        for (; each[i].tokens[n]; n++) {
+            if (tokenizer_find(t, each[i].tokens[n]) != 257 + n)
+                fail_msg("%s: %s is %d, not %d", each[i].config, each[i].tokens[n],
+                         tokenizer_find(t, each[i].tokens[n]), 257 + n);
+            has(t, each[i].tokens[n], 257 + n, VOCAB_CONTROL);
+        }
+        if (tokenizer_vocab_size(t) != 257 + n)
+            fail_msg("%s: %d tokens", each[i].config, tokenizer_vocab_size(t));
+        tokenizer_free(t);
+    }
+}
+
 static void older_files_count_where_the_config_is_older(void **state)
 {
     (void)state;
@@ -247,6 +300,7 @@ int main(void)
         cmocka_unit_test(tokens_of_the_config_are_added),
         cmocka_unit_test(ids_that_disagree_are_refused),
         cmocka_unit_test(tokens_that_are_only_named),
+        cmocka_unit_test(tokens_under_names_of_the_model),
         cmocka_unit_test(older_files_count_where_the_config_is_older),
         cmocka_unit_test(all_ends_of_a_list_end_texts),
         cmocka_unit_test(normalized_tokens_are_found_behind_the_steps),
