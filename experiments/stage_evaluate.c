@@ -158,8 +158,16 @@ static int prepare(const struct run *r, struct subject *s, struct summary_row *r
     return gguf < 0 ? -1 : gguf ? 0 : blocks_size(r, s, row);
 }
 
+/* Tokens of the windows that the text is read in, where sequences have so many: a text that is
+   shorter is one window, and fills it. */
+static int64_t window_tokens(const struct run *r, int64_t sequence)
+{
+    const int64_t predicted = r->corpus.part[CORPUS_VALID].tokens - 1;
+    return sequence < predicted ? sequence : predicted;
+}
+
 /* What the stage that trained the model in blocks has said of it at its end, in the precision of
-   its forward pass, if it was the same text. 0, or -1 with err() set. */
+   its forward pass, if it was the same text in the same windows. 0, or -1 with err() set. */
 static int trained_loss(const struct run *r, const struct subject *s,
                         const struct config_evaluate *e, double *loss)
 {
@@ -170,6 +178,9 @@ static int trained_loss(const struct run *r, const struct subject *s,
     if (c && c->kind == STAGE_EXPORT)
         c = c->parent >= 0 ? &r->config->stages[c->parent] : NULL;
     if (!c || c->kind != STAGE_QAT || s->type || e->tokens || c->train.eval_tokens)
+        return 0;
+    const int64_t T = s->m.dims.context;
+    if (window_tokens(r, config_sequence(&c->train, T)) != window_tokens(r, T))
         return 0;
     run_stage_model(r, (int)(c - r->config->stages), path);
     if (checkpoint_open(&from, path))
@@ -182,7 +193,8 @@ static int trained_loss(const struct run *r, const struct subject *s,
 static int measure(struct run *r, struct transformer *m, struct transformer *reference,
                    const struct config_evaluate *e, struct summary_row *row)
 {
-    const int64_t T = m->dims.context, most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
+    const int64_t T = window_tokens(r, m->dims.context);
+    const int64_t most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
     const bool pairs = r->corpus.part[CORPUS_VALID].masked;
     const struct loader_spec spec = {.side = CORPUS_VALID,
                                      .documents = run_documents(r->config, pairs),
@@ -194,7 +206,7 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
     if (m->dims.vocab < r->corpus.vocab_size)
         return err("it knows %d tokens, the corpus has %d", m->dims.vocab, r->corpus.vocab_size);
     if (reference && reference->dims.context < T)
-        return err("a context of %d, the reference has one of %d", m->dims.context,
+        return err("windows of %lld tokens, the reference has a context of %d", (long long)T,
                    reference->dims.context);
     int rc = loader_open(&loader, &r->corpus, &spec) || feed_init(&feed, loader, T, most) ? -1 : 0;
     if (!rc) {
