@@ -36,6 +36,17 @@ static bool find_near(const char *folder, const char *name, char best[NAME_BYTES
     return least;
 }
 
+/* Adds to err() that the first n bytes of the path are a link: false if they are none. */
+static bool report_link(const char *path, size_t n)
+{
+    char name[PATH_BYTES], to[PATH_BYTES];
+    snprintf(name, sizeof name, "%.*s", (int)n, path);
+    const ssize_t length = readlink(name, to, sizeof to);
+    if (length >= 0)
+        err("%s; '%s' is a link to '%.*s', which is not there", err_text(), name, (int)length, to);
+    return length >= 0;
+}
+
 int absent_report(const char *path)
 {
     const int why = errno;
@@ -54,7 +65,7 @@ int absent_report(const char *path)
             at--;
         snprintf(folder, sizeof folder, "%.*s", at ? (int)at : 1, at ? path : ".");
     } while (at && (stat(folder, &s) || !S_ISDIR(s.st_mode)));
-    if (end - at >= sizeof part || (!at && stat(".", &s)))
+    if (report_link(path, end) || end - at >= sizeof part || (!at && stat(".", &s)))
         return -1;
     snprintf(part, sizeof part, "%.*s", (int)(end - at), path + at);
     const bool near = find_near(folder, part, best);

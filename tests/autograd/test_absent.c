@@ -52,6 +52,18 @@ static void slips_and_missing_folders_are_named(void **state)
     says(path, tail);
 }
 
+/* They are there, so neither a slip of their own name nor a missing folder. */
+static void links_to_nothing_are_named(void **state)
+{
+    char tail[4096], link[2048];
+    snprintf(link, sizeof link, "%s", scratch_path(*state, "model.gguf"));
+    assert_int_equal(symlink("../blobs/1", link), 0);
+    snprintf(tail, sizeof tail, "; '%s' is a link to '../blobs/1', which is not there", link);
+    says(link, tail);
+    says(scratch_path(*state, "model.gguf/x"), tail);
+    assert_int_equal(unlink(link), 0);
+}
+
 static void relative_paths_name_the_current_folder(void **state)
 {
     char tail[4096], here[2048], before[2048];
@@ -70,6 +82,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(slips_and_missing_folders_are_named, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(links_to_nothing_are_named, scratch_setup,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(relative_paths_name_the_current_folder, scratch_setup,
                                         scratch_teardown),
