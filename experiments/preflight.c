@@ -57,21 +57,31 @@ static bool is_own(const struct flight *f, const char *path)
 
 /* ---- text ---- */
 
+/* What a text has at most: a token has a byte at least, a document a few around it. */
+static int64_t tokens_most(const struct corpus_count *n, int side)
+{
+    enum { AROUND = 3 };
+    return n->bytes[side] + AROUND * n->documents[side];
+}
+
 static void check_length(struct flight *f, const char *key, const struct corpus_spec *spec,
                          const struct corpus_count *n)
 {
-    enum { AROUND = 3 };
-    const bool pairs = n->pairs > 0;
+    static const char *const parts[] = {"training", "validation"};
+    const char *const tail = spec->valid == SPLIT_HASH ? " or valid: tail" : "";
+    const bool pairs = n->pairs > 0, any = pairs || !spec->context;
     for (int side = 0; side < 2; side++) {
-        // a token has a byte at least; a document has some that have none, around it
-        const int64_t most = n->bytes[side] + AROUND * n->documents[side];
-        const int64_t least = pairs ? 1 : spec->context;
-        if ((side && spec->valid_fraction <= 0) || most > least)
+        const int64_t most = tokens_most(n, side);
+        if ((side && spec->valid_fraction <= 0) || most > (any ? 1 : spec->context))
             continue;
-        err("the %s part has at most %lld tokens, one context of %lld needs %lld: use more text, a "
-            "smaller context, or another valid_fraction%s",
-            side ? "validation" : "training", (long long)most, (long long)spec->context,
-            (long long)spec->context + 1, spec->valid == SPLIT_HASH ? " or valid: tail" : "");
+        if (any)
+            err("the %s part has no %s: use more text, or another valid_fraction%s", parts[side],
+                pairs ? "pair" : "text", tail);
+        else
+            err("the %s part has at most %lld tokens, one context of %lld needs %lld: use more "
+                "text, a smaller context, or another valid_fraction%s",
+                parts[side], (long long)most, (long long)spec->context,
+                (long long)spec->context + 1, tail);
         blame(f, key);
         return;
     }
@@ -209,6 +219,22 @@ static void check_prompt(struct flight *f, int64_t context)
         blame(f, "sample_prompt");
 }
 
+/* The text fills one of the stage's sequences, whose length may be the context of a checkpoint.
+   Pairs that stand in windows as a whole need not. Nothing is said of a text that is a mistake. */
+static void check_filled(struct flight *f, const char *key, int64_t context,
+                         const struct preflight_text *text)
+{
+    const int64_t T = context ? config_sequence(&f->c->stages[f->i].train, context) : 0;
+    const int64_t most = tokens_most(&text->count, CORPUS_TRAIN);
+    const bool whole = run_documents(f->c, text->count.pairs > 0) == LOADER_WHOLE;
+    if (f->bad.n || !text->known || whole || most > T)
+        return;
+    err("the training part has at most %lld tokens, one sequence of %lld needs %lld: use more text "
+        "or smaller batch_tokens",
+        (long long)most, (long long)T, (long long)T + 1);
+    blame(f, key);
+}
+
 static void check_training(struct flight *f)
 {
     static struct stage_plan p; // large
@@ -221,12 +247,16 @@ static void check_training(struct flight *f)
         check_model(f, "teacher", s->qat.teacher_path);
     if (f->found->vocab > 0 && !f->bad.n)
         check_step(f, &p);
-    check_prompt(f, p.dims.context);
+    const int64_t context = p.dims.context;
+    check_prompt(f, context);
     stage_plan_free(&p);
-    if (s->kind != STAGE_FINETUNE)
+    if (s->kind != STAGE_FINETUNE) {
+        check_filled(f, "batch_tokens", context, &f->found->text);
         return;
+    }
     run_stage_spec(f->c, f->i, &spec);
     check_text(f, "data", &spec, &f->found->own[f->i]);
+    check_filled(f, "data", context, &f->found->own[f->i]);
 }
 
 /* ---- stages that use models ---- */

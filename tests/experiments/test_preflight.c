@@ -57,6 +57,9 @@ static int setup(void **state)
                  "{\"prompt\": \"a\", \"completion\": \"b\"}\n"
                  "{\"prompt\": \"c\", \"completion\": \"d\"}\n"
                  "{\"prompt\": \"e\", \"completion\": \"f\"}\n");
+    scratch_text(scratch_path(*state, "few.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n"
+                                                    "{\"prompt\": \"c\", \"completion\": \"d\"}\n");
+    scratch_text(scratch_path(*state, "letter.txt"), "a");
     scratch_text(scratch_path(*state, "torn.jsonl"),
                  "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"");
     scratch_text(scratch_path(*state, "keyless.jsonl"),
@@ -85,7 +88,7 @@ static const struct broken broken[] = {
     {"finetune.data=keyless.jsonl", NULL, "keyless.jsonl"},
     {"finetune.data=empty.txt", NULL, "override 1: data: there is no text in it"},
     {"finetune.data=short.txt", NULL, "override 1: data: the training part has at most"},
-    {"finetune.data=three.jsonl", NULL, "override 1: data: the validation part has at most 0"},
+    {"finetune.data=three.jsonl", NULL, "override 1: data: the validation part has no pair"},
     {"finetune.from=missing.h5", NULL, "override 1: from: missing.h5: No such file"},
     {"finetune.from=broken.h5", NULL, "override 1: from: broken.h5"},
     {"finetune.from=runs/other/01-pretrain/checkpoint.h5", NULL,
@@ -144,6 +147,44 @@ static void check_and_run_refuse_the_same(void **state)
     }
 }
 
+/* Stages that start from a checkpoint of context 16: no model is in the config. */
+static const char FROM[] =
+    "name: from\n"
+    "data: {corpus: text.txt, tokenizer: {type: file, path: %s}, valid_fraction: 20%%}\n"
+    "stages:\n"
+    "  - finetune: {from: %s, data: pairs.jsonl, steps: 1, batch_tokens: 64}\n"
+    "  - qat: {type: q4_0, steps: 1, batch_tokens: 64}\n";
+
+static void the_context_of_a_checkpoint_counts(void **state)
+{
+    static const struct broken each[] = {
+        {"finetune.data=short.txt", NULL,
+         "override 1: data: the training part has at most 9 tokens, one sequence of 16 needs 17: "
+         "use more text or smaller batch_tokens"},
+        {"data.corpus=short.txt", "data.valid_fraction=0",
+         "batch_tokens: the training part has at most 14 tokens, one sequence of 16 needs 17"},
+        {"finetune.data=few.jsonl",
+         "data={corpus: text.txt, tokenizer: {type: file, path: "
+         "runs/other/01-pretrain/checkpoint.h5}, valid_fraction: 0, mask_documents: false}",
+         "override 1: data: the training part has at most "},
+        {"finetune.data=three.jsonl", NULL, "override 1: data: the validation part has no pair"},
+        {"data.corpus=letter.txt", NULL, "override 1: corpus: the validation part has no text"},
+    };
+    static const char path[] = "runs/other/01-pretrain/checkpoint.h5";
+    char text[2000];
+    (void)state;
+    spawn_expect(folder, 0, "run other.yaml");
+    snprintf(text, sizeof text, FROM, path, path);
+    scratch_text("t.yaml", text);
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        refused(cmd_check, "check", &each[i]);
+        refused(cmd_run, "run", &each[i]);
+    }
+    spawn_expect(folder, 0,
+                 "run t.yaml finetune.batch_tokens=8 qat.batch_tokens=8 "
+                 "finetune.data=short.txt data.valid_fraction=0");
+}
+
 /* What passes runs; then its files may be gone, for it is done. */
 static void what_passes_runs(void **state)
 {
@@ -170,6 +211,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(check_and_run_refuse_the_same, setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(the_context_of_a_checkpoint_counts, setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(what_passes_runs, setup, scratch_teardown),
     };
     const int rc = cmocka_run_group_tests(tests, NULL, NULL);
