@@ -241,7 +241,7 @@ static int quantize(struct job *j, const char *type)
     if (mix_args_imatrix(&a->mix, &j->own, &j->imatrix) || gguf_open(&j->in, in) ||
         (!a->dry_run && check_other(&j->in, in, j->out.p)))
         return -1;
-    const char *arch = model_gguf_arch(&j->in, &(enum arch){0});
+    const char *arch = model_gguf_kind(&j->in) ? NULL : model_gguf_arch(&j->in, &(enum arch){0});
     if (!arch || model_gguf_check(&j->in) ||
         quantize_plan(&j->plan, &j->in, arch, &j->recipe, j->imatrix != NULL, a->allow_requantize))
         return err_in("%s", in);

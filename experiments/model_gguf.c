@@ -246,11 +246,29 @@ const char *model_gguf_arch(const struct gguf *g, enum arch *arch)
     return NULL;
 }
 
+int model_gguf_kind(const struct gguf *g)
+{
+    static const struct {
+        const char *type, *what;
+    } others[] = {
+        {"adapter", "an adapter, not a model: give it by --lora"},
+        {"imatrix", "a matrix of importance, not a model: give it by --imatrix"},
+        {"mmproj", "a projector of images or sound, not a language model"},
+    };
+    struct gguf_string s = {"", 0};
+    if (gguf_meta_text(g, "general.type", &s) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (s.n == strlen(others[i].type) && !memcmp(s.s, others[i].type, s.n))
+            return err("%s", others[i].what);
+    return 0;
+}
+
 int model_gguf_dims(const struct gguf *g, struct transformer_dims *d)
 {
     struct meta m = {.g = g};
     *d = (struct transformer_dims){0};
-    if (!(m.arch = model_gguf_arch(g, &d->arch)))
+    if (model_gguf_kind(g) || !(m.arch = model_gguf_arch(g, &d->arch)))
         return -1;
     const struct gguf_tensor *embd = gguf_tensor(g, "token_embd.weight");
     if (!embd)

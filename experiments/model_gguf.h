@@ -16,6 +16,9 @@
    it cannot be read. */
 int model_gguf_is(const char *path);
 
+/* By general.type, is it a model? -1 with err() set: it is an adapter or the like. */
+int model_gguf_kind(const struct gguf *g);
+
 /* general.architecture, one of those in layers/arch.def, and which that is. NULL with err() set. */
 const char *model_gguf_arch(const struct gguf *g, enum arch *arch);
 

@@ -12,7 +12,9 @@
 
 #include "autograd/base/err.h"
 #include "experiments/adapter.h"
+#include "experiments/cmd.h"
 #include "tests/datasets/scratch.h"
+#include "tests/experiments/capture.h"
 #include "tests/experiments/tiny_model.h"
 
 static const struct export_origin origin = {.name = "a", .stage = "qat", .config_hash = "c0ffee"};
@@ -145,9 +147,42 @@ static void flags(void **state)
     transformer_free(&m);
 }
 
+/* Given where a model belongs, it is told from one that lacks tensors. */
+static void is_no_model(void **state)
+{
+    char path[2000], text[2000], none[2000];
+    struct transformer m;
+    struct buf out = {0}, notes = {0};
+    snprintf(path, sizeof path, "%s", scratch_path(*state, "x-lora.gguf"));
+    snprintf(text, sizeof text, "%s", scratch_path(*state, "text.txt"));
+    snprintf(none, sizeof none, "%s", scratch_path(*state, "none.h5"));
+    with_factors(&m, ARCH_LLAMA);
+    assert_int_equal(adapter_write(path, &m, &origin), 0);
+    transformer_free(&m);
+    scratch_text(text, "a text");
+    const struct {
+        int (*run)(int argc, char **argv);
+        const char *argv[6];
+    } each[] = {
+        {cmd_import, {"import", path, none}},
+        {cmd_perplexity, {"perplexity", "-m", path, "-f", text}},
+        {cmd_generate, {"generate", "-m", path, "-p", "a"}},
+        {cmd_imatrix, {"imatrix", "-m", path, "-f", text}},
+        {cmd_quantize, {"quantize", "--dry-run", path, "q8_0"}},
+    };
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        assert_int_equal(capture_run(each[i].run, each[i].argv, &out, &notes), -1);
+        if (!strstr(err_text(), "x-lora.gguf: an adapter, not a model: give it by --lora"))
+            fail_msg("%s says '%s'", each[i].argv[0], err_text());
+    }
+    buf_free(&out);
+    buf_free(&notes);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
-    const struct CMUnitTest tests[] = {TEST(comes_back), TEST(is_refused), TEST(flags)};
+    const struct CMUnitTest tests[] = {TEST(comes_back), TEST(is_refused), TEST(flags),
+                                       TEST(is_no_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
