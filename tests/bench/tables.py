@@ -195,8 +195,9 @@ DECODE_ROWS = {f"{model}, {threads} thread{'s' if threads > 1 else ''}": "decode
 
 
 def loss_cells(r: dict) -> Iterable[str]:
-    """smollm2_oracle.py: matrices by type; of both programs perplexity, that of the decoded weights, and divergence."""
+    """smollm2_oracle.py: matrices by type; chunks; of both programs perplexity, that of the decoded weights, divergence."""
     yield ", ".join(f"{n} {kind}" for kind, n in r["matrices"].items())
+    yield str(r["chunks"])
     for side in (r["attar"], r.get("llama")):
         yield f"{side['ppl']:.3f}" if side else "-"
     yield f"{r['attar']['ppl_decoded']:.3f}"
@@ -205,8 +206,10 @@ def loss_cells(r: dict) -> Iterable[str]:
 
 
 def loss_pick(records: list[dict], first: str) -> dict | None:
+    """The newest record of a type with as many chunks as there are of it."""
     kind = "own" if first.startswith("its own") else first
-    return next((r for r in reversed(records) if r["type"] == kind and r["chunks"] == 19), None)
+    found = [r for r in records if r["type"] == kind]
+    return max(reversed(found), key=lambda r: r["chunks"], default=None)
 
 
 LOSS_ROWS = {kind: "smollm2" for kind in (
@@ -215,7 +218,7 @@ LOSS_ROWS = {kind: "smollm2" for kind in (
 
 TABLES = {
     "smollm2": Table(
-        ("SmolLM2-135M-Instruct", "matrices", "perplexity, attar", "llama.cpp", "of the decoded weights",
+        ("SmolLM2-135M-Instruct", "matrices", "chunks", "perplexity, attar", "llama.cpp", "of the decoded weights",
          "divergence from the decoded weights, attar", "llama.cpp"), LOSS_ROWS, loss_cells, loss_pick),
     "decode-prompt": Table(
         ("prompt of 512 tokens", "attar, tokens/s (range)", "llama.cpp", "ik_llama.cpp", "attar by the better (quartiles)",
