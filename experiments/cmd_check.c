@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "autograd/kernels/gemm.h"
 #include "autograd/kernels/gemm_bf16.h"
@@ -13,7 +14,9 @@
 #include "experiments/export.h"
 #include "experiments/flags.h"
 #include "experiments/model.h"
+#include "experiments/model_gguf.h"
 #include "experiments/preflight.h"
+#include "experiments/run.h"
 #include "experiments/stage_plan.h"
 #include "optim/optimizer.h"
 
@@ -29,7 +32,7 @@ struct sum {
     const struct preflight *found;
     bool tensors;       /* the list of them is wanted */
     struct rates rates; /* of all stages */
-    double seconds;     /* of training and validation */
+    double seconds;     /* of training, validation and evaluation */
     bool guessed;       /* some of it by a guess of the text's tokens; or left out: */
     bool unknown;
     double disk;
@@ -173,6 +176,87 @@ static void print_times(struct sum *sum, int stage, const struct estimate *e)
     printf(", without samples\n");
     sum->seconds += train + look;
     sum->guessed |= guess || (valid == all && valid);
+}
+
+/* Dims of a model that is compared. 1; 0: a file that the run will make; -1 with err() set. */
+static int compared_dims(const struct sum *sum, const char *name, struct transformer_dims *dims)
+{
+    struct checkpoint c;
+    struct transformer m;
+    struct tokenizer *tok;
+    const char *type;
+    char path[RUN_PATH];
+    snprintf(path, sizeof path, "%.*s", (int)config_compare_name(name, &type), name);
+    const int of = config_stage_find(sum->c, path);
+    if (of >= 0)
+        return model_stage_dims(sum->c, of, sum->found->vocab, dims) ? -1 : 1;
+    if (access(path, F_OK))
+        return 0;
+    const int gguf = model_gguf_is(path);
+    if (gguf < 0 || (gguf ? model_gguf_use(path, &m, &tok) : checkpoint_open(&c, path)))
+        return -1;
+    *dims = gguf ? m.dims : c.dims;
+    if (gguf) {
+        transformer_free(&m);
+        tokenizer_free(tok);
+    } else {
+        checkpoint_close(&c);
+    }
+    return 1;
+}
+
+/* Passes of the model and of the reference, if there is one, through a text of so many tokens (0:
+   not known yet). *seconds: a token's. 1; 0: a model is not there yet; -1 with err() set. */
+static int compared_seconds(struct sum *sum, const char *name, const char *reference,
+                            int64_t tokens, double *seconds)
+{
+    static struct transformer_dims dims; // large
+    const char *const pass[] = {name, reference};
+    struct plan_args args = {.parts = 1};
+    *seconds = 0;
+    for (int i = 0; i < 2 && pass[i]; i++) {
+        struct estimate e;
+        const int rc = compared_dims(sum, pass[i], &dims);
+        if (rc <= 0)
+            return rc;
+        if (!i) {
+            args.T = tokens && tokens < dims.context ? tokens : dims.context;
+            args.n_seqs = args.T < STAGE_EVALUATE_TOKENS ? STAGE_EVALUATE_TOKENS / args.T : 1;
+        }
+        if (estimate_evaluation(&dims, &args, &sum->rates, &e))
+            return -1;
+        *seconds += e.eval;
+    }
+    return 1;
+}
+
+/* What each model that is compared takes, as if it was in f32. */
+static int print_evaluations(struct sum *sum, int stage)
+{
+    const struct config_evaluate *e = &sum->c->stages[stage].evaluate;
+    const int64_t all = tokens_of(sum, stage, true);
+    const int64_t tokens = e->tokens && (!all || e->tokens < all) ? e->tokens : all;
+    for (int k = 0; k < e->compare.n; k++) {
+        double each;
+        const int rc = compared_seconds(sum, e->compare.value[k], e->reference, all, &each);
+        if (rc < 0)
+            return -1;
+        printf("  evaluates           %s", e->compare.value[k]);
+        if (rc && tokens) {
+            printf(", about ");
+            print_time(each * (double)tokens);
+            sum->seconds += each * (double)tokens;
+            sum->guessed = true;
+        } else {
+            if (rc)
+                printf(", %.2g s for 100K tokens", 1e5 * each);
+            else
+                printf(", which is not there yet");
+            sum->unknown = true;
+        }
+        printf("\n");
+    }
+    return 0;
 }
 
 /* What it needs, by the step that it runs. */
@@ -328,8 +412,8 @@ static int print_stage(struct sum *sum, int i)
     if ((s->kind == STAGE_EXPORT && print_file(sum, i, from, s->export.type, &s->export.mix)) ||
         (s->kind == STAGE_QAT && print_file(sum, i, s->name, s->qat.type, &s->qat.mix)))
         return -1;
-    for (int k = 0; k < s->evaluate.compare.n; k++)
-        printf("  evaluates           %s\n", s->evaluate.compare.value[k]);
+    if (s->kind == STAGE_EVALUATE && print_evaluations(sum, i))
+        return -1;
     sum->disk += sum->found->disk[i];
     if (sum->found->memory[i] > sum->memory) {
         sum->memory = sum->found->memory[i];
@@ -342,10 +426,11 @@ static void print_sum(const struct sum *sum)
 {
     printf("\nin all\n  time                %s", sum->guessed ? "about " : "");
     print_time(sum->seconds);
-    printf(" of training and validation%s, without samples\n",
+    printf(" of training, validation and evaluation%s, without samples\n",
            sum->unknown ? ", and what is not known yet" : "");
     if (sum->widest)
-        printf("  memory              %.1f MB at most, in stage %s; this machine has %.1f MB\n",
+        printf("  memory              %.1f MB at most of training, in stage %s; this machine has "
+               "%.1f MB\n",
                (double)sum->memory / MB, sum->widest, sum->found->ram / MB);
     printf("  disk                %.1f MB at most; %.1f MB are free\n", sum->disk / MB,
            sum->found->room / MB);

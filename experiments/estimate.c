@@ -32,25 +32,33 @@ static int rounding(const struct plan_step *a, double *seconds)
     return rc;
 }
 
-int estimate_training(const struct plan_step *a, struct rates *rates, struct estimate *e)
+int estimate_evaluation(const struct transformer_dims *dims, const struct plan_args *args,
+                        struct rates *rates, struct estimate *e)
 {
-    struct profile step = {0}, eval = {0};
-    struct plan_args pass = a->pass;
+    struct profile eval = {0};
+    struct plan_args pass = *args;
     pass.profile = &eval;
-    int rc = rehearsal_plan(a, &step) || !plan_eval(a->dims, &pass) || eval.failed ? -1 : 0;
-    if (!rc)
-        rc = rounding(a, &e->rounding);
+    int rc = !plan_eval(dims, &pass) || eval.failed ? -1 : 0;
     if (!rc) {
         const double tokens = (double)(pass.n_seqs * pass.T);
-        e->step_flops = rehearsal_flops(&step);
         e->eval_flops = rehearsal_flops(&eval) / tokens;
+        e->eval = seconds_of(rates, &eval) / tokens;
+        rc = e->eval < 0 ? -1 : 0;
+    }
+    profile_free(&eval);
+    return rc;
+}
+
+int estimate_training(const struct plan_step *a, struct rates *rates, struct estimate *e)
+{
+    struct profile step = {0};
+    int rc = rehearsal_plan(a, &step) ? -1 : rounding(a, &e->rounding);
+    if (!rc) {
+        e->step_flops = rehearsal_flops(&step);
         e->step = seconds_of(rates, &step);
-        e->eval = seconds_of(rates, &eval);
-        rc = e->step < 0 || e->eval < 0 ? -1 : 0;
+        rc = e->step < 0 ? -1 : estimate_evaluation(a->dims, &a->pass, rates, e);
         e->step += e->rounding;
-        e->eval /= tokens;
     }
     profile_free(&step);
-    profile_free(&eval);
     return rc;
 }

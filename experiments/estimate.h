@@ -16,4 +16,8 @@ struct estimate {
    those that the rates do not know yet. 0, or -1 with err() set. */
 int estimate_training(const struct plan_step *args, struct rates *rates, struct estimate *e);
 
+/* Of an evaluation in such batches: e->eval and e->eval_flops alone. 0, or -1 with err() set. */
+int estimate_evaluation(const struct transformer_dims *dims, const struct plan_args *args,
+                        struct rates *rates, struct estimate *e);
+
 #endif

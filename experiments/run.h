@@ -51,6 +51,9 @@ void run_stage_model(const struct run *r, int stage, char path[RUN_PATH]);
 /* summary.json with what all stages share filled in. 0 or -1. */
 int run_summary(const struct run *r, int stage, struct summary *s);
 
+/* Tokens of a batch of an evaluation, at most, unless a window has more. */
+enum { STAGE_EVALUATE_TOKENS = 8192 };
+
 /* Each runs stage i. RUN_DONE, RUN_STOPPED or -1. */
 int stage_train(struct run *r, int stage);
 int stage_evaluate(struct run *r, int stage);

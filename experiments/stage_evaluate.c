@@ -14,8 +14,6 @@
 #include "experiments/model_gguf.h"
 #include "experiments/run.h"
 
-enum { BATCH_TOKENS = 8192 };
-
 struct subject {
     struct transformer m;
     struct tokenizer *tok;
@@ -194,7 +192,7 @@ static int measure(struct run *r, struct transformer *m, struct transformer *ref
                    const struct config_evaluate *e, struct summary_row *row)
 {
     const int64_t T = window_tokens(r, m->dims.context);
-    const int64_t most = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
+    const int64_t most = T < STAGE_EVALUATE_TOKENS ? STAGE_EVALUATE_TOKENS / T : 1;
     const bool pairs = r->corpus.part[CORPUS_VALID].masked;
     const struct loader_spec spec = {.side = CORPUS_VALID,
                                      .documents = run_documents(r->config, pairs),

@@ -114,6 +114,11 @@ static void time_is_flops_over_rate(void **state)
     assert_int_equal(estimate_training(&a, &r, &e), 0);
     assert_float_equal(e.step / (1e-6 * training_flops(false) * B * T), 1, 1e-9);
     assert_float_equal(e.eval / (1e-6 * flops), 1, 1e-9);
+    const struct plan_args alone = {.n_seqs = 1, .T = T, .parts = 1};
+    struct estimate once;
+    assert_int_equal(estimate_evaluation(&dims, &alone, &r, &once), 0);
+    assert_float_equal(once.eval / e.eval, 1, 1e-9);
+    assert_float_equal(once.eval_flops / flops, 1, 1e-9);
     assert_true(r.n == COST_KINDS && r.seconds < 1.5); // nothing was measured
     rates_free(&r);
 }
