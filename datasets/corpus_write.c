@@ -43,15 +43,36 @@ static bool parses(const struct corpus_write *w, const struct corpus_job *j)
            (w->parse_special == CORPUS_SPECIAL_PAIRS && j->doc.pair);
 }
 
-/* What `generate` makes of the prompt, then the completion. */
+/* What `generate` makes of the prompt; *started: a token is in front. */
+static int encode_prompt(const struct tokenizer *t, const char *text, size_t n, bool special,
+                         struct tokens *tokens, bool *started)
+{
+    const int32_t start = tokenizer_start(t, n);
+    *started = start >= 0;
+    return (*started && tokens_add(tokens, &start, 1)) ||
+                   tokenizer_encode(t, text, n, special, tokens)
+               ? -1
+               : 0;
+}
+
+int64_t corpus_prompt_tokens(const struct tokenizer *t, enum corpus_special parse,
+                             const struct document *doc)
+{
+    struct tokens tokens = {0};
+    bool started;
+    const int rc =
+        encode_prompt(t, doc->text, doc->prompt, parse != CORPUS_SPECIAL_NONE, &tokens, &started);
+    const int64_t n = rc ? -1 : (int64_t)tokens.n;
+    tokens_free(&tokens);
+    return n;
+}
+
+/* The prompt, then the completion. */
 static int encode_pair(const struct tokenizer *t, const char *text, bool special,
                        struct corpus_job *j)
 {
     const size_t prompt = j->doc.prompt, n = j->doc.n - prompt;
-    const int32_t start = tokenizer_start(t, prompt);
-    j->started = start >= 0;
-    if ((j->started && tokens_add(&j->tokens, &start, 1)) ||
-        tokenizer_encode(t, text, prompt, special, &j->tokens))
+    if (encode_prompt(t, text, prompt, special, &j->tokens, &j->started))
         return -1;
     j->prompt_tokens = j->tokens.n;
     if (prompt ? tokenizer_encode_on(t, text + prompt, n, special, &j->tokens)

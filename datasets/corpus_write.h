@@ -56,6 +56,10 @@ struct corpus_batch {
     struct buf text;
 };
 
+/* Tokens of a pair's prompt, with the one in front. -1 with err() set. */
+int64_t corpus_prompt_tokens(const struct tokenizer *t, enum corpus_special parse,
+                             const struct document *doc);
+
 /* Adds a piece; true once there is enough for corpus_write_batch(). -1 with err() set. */
 int corpus_batch_add(struct corpus_batch *b, const struct document *doc, bool valid);
 

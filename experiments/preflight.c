@@ -235,6 +235,24 @@ static void check_filled(struct flight *f, const char *key, int64_t context,
     blame(f, key);
 }
 
+/* Pairs that stand in windows as a whole: one of each part at least leaves something to predict. */
+static void check_pairs(struct flight *f, const char *key, const struct corpus_spec *spec,
+                        int64_t context, const struct preflight_text *text)
+{
+    const int64_t T = context ? config_sequence(&f->c->stages[f->i].train, context) : 0;
+    const bool whole = run_documents(f->c, text->count.pairs > 0) == LOADER_WHOLE;
+    bool fits[2];
+    if (f->bad.n || !text->known || !whole || !f->tok || !T)
+        return;
+    int rc = corpus_count_fits(spec, &text->count, f->tok, T, fits);
+    if (!rc && !(fits[CORPUS_TRAIN] && fits[CORPUS_VALID]))
+        rc = err("no prompt of the %s part leaves room for its completion in a context of %lld "
+                 "tokens",
+                 fits[CORPUS_TRAIN] ? "validation" : "training", (long long)T);
+    if (rc)
+        blame(f, key);
+}
+
 static void check_training(struct flight *f)
 {
     static struct stage_plan p; // large
@@ -250,13 +268,14 @@ static void check_training(struct flight *f)
     const int64_t context = p.dims.context;
     check_prompt(f, context);
     stage_plan_free(&p);
-    if (s->kind != STAGE_FINETUNE) {
-        check_filled(f, "batch_tokens", context, &f->found->text);
-        return;
-    }
+    const bool own = s->kind == STAGE_FINETUNE;
+    struct preflight_text *text = own ? &f->found->own[f->i] : &f->found->text;
+    const char *key = own ? "data" : "batch_tokens";
     run_stage_spec(f->c, f->i, &spec);
-    check_text(f, "data", &spec, &f->found->own[f->i]);
-    check_filled(f, "data", context, &f->found->own[f->i]);
+    if (own)
+        check_text(f, key, &spec, text);
+    check_filled(f, key, context, text);
+    check_pairs(f, key, &spec, context, text);
 }
 
 /* ---- stages that use models ---- */

@@ -64,10 +64,49 @@ static void as_built(void **state)
     }
 }
 
+/* Prompts of 20 bytes, in the last fifth of 30; a prompt's tokens are its bytes. */
+static void prompts_that_leave_room(void **state)
+{
+    static const struct {
+        int64_t T;
+        double fraction;
+        bool train, valid;
+    } cases[] = {{19, 0.2, false, false}, {20, 0.2, true, false}, {29, 0.2, true, false},
+                 {30, 0.2, true, true},   {100, 0.2, true, true}, {20, 0, true, true},
+                 {19, 0, false, true}};
+    char path[300], text[2000] = "";
+    const char *source = "a.jsonl";
+    struct tokenizer *bytes = tokenizer_new_byte();
+    for (int i = 0; i < 20; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text),
+                 "{\"prompt\": \"%0*d\", \"completion\": \"b\"}\n", i < 15 ? 20 : 30, i);
+    scratch_text(scratch_path(*state, source), text);
+    snprintf(path, sizeof path, "%s", scratch_folder(*state));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct corpus_spec spec = {.source = &source,
+                                         .n_sources = 1,
+                                         .valid = SPLIT_TAIL,
+                                         .valid_fraction = cases[i].fraction,
+                                         .tokenizer = CORPUS_BYTE,
+                                         .base_dir = path,
+                                         .cache_dir = path};
+        struct corpus_count n;
+        bool fits[2];
+        assert_int_equal(corpus_count(&spec, 1 << 20, &n), CORPUS_COUNTED);
+        assert_int_equal(n.shortest[0], 20);
+        if (corpus_count_fits(&spec, &n, bytes, cases[i].T, fits))
+            fail_msg("%s", err_text());
+        if (fits[0] != cases[i].train || fits[1] != cases[i].valid)
+            fail_msg("%zu: training %d, validation %d", i, fits[0], fits[1]);
+    }
+    tokenizer_free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(as_built, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(prompts_that_leave_room, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

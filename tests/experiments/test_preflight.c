@@ -48,11 +48,16 @@ static int setup(void **state)
     folder = scratch_folder(*state);
     same_run_text(scratch_path(*state, "text.txt"), 40, 3);
     scratch_text(scratch_path(*state, "short.txt"), "a few words\n");
-    char pairs[3000] = "";
+    char pairs[4000] = "";
     for (int i = 0; i < 50; i++)
         snprintf(pairs + strlen(pairs), sizeof pairs - strlen(pairs),
                  "{\"prompt\": \"a%d\", \"completion\": \"b\"}\n", i);
     scratch_text(scratch_path(*state, "pairs.jsonl"), pairs);
+    *pairs = 0;
+    for (int i = 0; i < 50; i++)
+        snprintf(pairs + strlen(pairs), sizeof pairs - strlen(pairs),
+                 "{\"prompt\": \"%033d\", \"completion\": \"b\"}\n", i);
+    scratch_text(scratch_path(*state, "long.jsonl"), pairs);
     scratch_text(scratch_path(*state, "three.jsonl"),
                  "{\"prompt\": \"a\", \"completion\": \"b\"}\n"
                  "{\"prompt\": \"c\", \"completion\": \"d\"}\n"
@@ -89,6 +94,9 @@ static const struct broken broken[] = {
     {"finetune.data=empty.txt", NULL, "override 1: data: there is no text in it"},
     {"finetune.data=short.txt", NULL, "override 1: data: the training part has at most"},
     {"finetune.data=three.jsonl", NULL, "override 1: data: the validation part has no pair"},
+    {"finetune.data=long.jsonl", NULL,
+     "override 1: data: no prompt of the training part leaves room for its completion in a context "
+     "of 32 tokens"},
     {"finetune.from=missing.h5", NULL, "override 1: from: missing.h5: No such file"},
     {"finetune.from=broken.h5", NULL, "override 1: from: broken.h5"},
     {"finetune.from=runs/other/01-pretrain/checkpoint.h5", NULL,
