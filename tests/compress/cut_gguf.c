@@ -58,7 +58,7 @@ static void write_part(const struct gguf *g, const struct cut_gguf *c, int i, si
         declare(&w, &g->tensor[k]);
     if (more)
         declare(&w, more);
-    snprintf(raw, sizeof raw, "%s.raw", path);
+    snprintf(raw, sizeof raw, "%.4190s.raw", path);
     int rc = gguf_write_open(&w, raw);
     for (size_t k = from; k < to && !rc; k++)
         rc = gguf_write_data(&w, g->tensor[k].data, g->tensor[k].bytes);

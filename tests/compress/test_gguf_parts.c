@@ -183,6 +183,8 @@ static void one_file_may_speak_of_parts(void **state)
     buf_free(&b);
 }
 
+static volatile unsigned char seen; // bytes are read, not only pointed to
+
 /* Whatever a byte of a part becomes: refused, or read within the files. */
 static void every_flipped_byte_is_survived(void **state)
 {
@@ -194,7 +196,6 @@ static void every_flipped_byte_is_survived(void **state)
     for (size_t i = 0; i < n; i++)
         for (int flip = 1; flip < 256; flip *= 2) {
             struct gguf g;
-            volatile unsigned sum = 0;
             bytes[i] ^= (char)flip;
             scratch_write(path, bytes, n);
             bytes[i] ^= (char)flip;
@@ -202,7 +203,7 @@ static void every_flipped_byte_is_survived(void **state)
                 continue;
             for (size_t t = 0; t < g.n_tensors; t++)
                 for (uint64_t k = 0; k < g.tensor[t].bytes; k++)
-                    sum += g.tensor[t].data[k];
+                    seen = g.tensor[t].data[k];
             gguf_close(&g);
         }
     free(bytes);
