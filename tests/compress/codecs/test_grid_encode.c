@@ -191,23 +191,30 @@ static void rows_keep_their_length(void **state)
 static void outliers_stay(void **state)
 {
     (void)state;
-    static const struct dtype *const types[] = {&codecs_q2_k, &codecs_q3_k, &codecs_q4_0,
-                                                &codecs_iq4_nl};
+    // bounds: between what is seen (.0674, .0336, .0015, .0008) and what equal weights give (.0948,
+    // .0838, .0430, .0349)
+    static const struct {
+        const struct dtype *dt;
+        double bound;
+    } types[] = {{&codecs_q2_k, .08},
+                 {&codecs_q3_k, .05},
+                 {&codecs_q4_0, .01},
+                 {&codecs_iq4_nl, .01}};
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         double most = 0;
-        struct tensor t = samples_tensor(types[k], 1, COLS);
+        struct tensor t = samples_tensor(types[k].dt, 1, COLS);
         for (int i = 0; i < 32; i++) {
             float x[COLS], y[COLS];
             const char *name;
             const int at = i * 37;
             samples_row(0, i, &name, x);
             x[at] = (i % 2 ? -0.02f : 0.02f) * (float)(10 + i % 20);
-            types[k]->encode(&t, 0, x, NULL);
-            types[k]->decode(&t, 0, y);
+            types[k].dt->encode(&t, 0, x, NULL);
+            types[k].dt->decode(&t, 0, y);
             most = fmax(most, fabs((double)y[at] / x[at] - 1));
         }
-        print_message("%s: outliers change by %.4f at most\n", types[k]->name, most);
-        assert_true(most < 0.1);
+        print_message("%s: outliers change by %.4f at most\n", types[k].dt->name, most);
+        assert_true(most < types[k].bound);
         samples_free(&t);
     }
 }
