@@ -199,8 +199,9 @@ static void a_prompt_longer_than_batches(void **state)
                  "finetune.batch_tokens=64");
     spawn_says(folder, "no token of the batch has a target: it is skipped");
     spawn_expect(folder, 1, "run t.yaml name=none data.valid_fraction=0 model.context=2");
-    spawn_says(folder, "no prompt of the train part leaves room for its completion in a context of "
-                       "2 tokens");
+    spawn_says(folder,
+               "no prompt of the training part leaves room for its completion in a context of "
+               "2 tokens");
 }
 
 /* A model's context may be longer than what it is tuned on: sequences are as long as a batch, or a
