@@ -144,7 +144,7 @@ def main():
                         print(f"{'FAILED: ' if bad else ''}{shape}, {kind}{', imatrix' if flags else ''}: error {mine:.2e}, theirs"
                               f" {theirs:.2e}, of one block at most {most:.2e} more", flush=True)
     print(f"{len(SHAPES)} kinds of blocks, {ROWS} of each, {len(TYPES)} types: {failed} worse than llama-quantize's")
-    return failed > 0
+    return int(failed > 0)
 
 
 if not LLAMA:
