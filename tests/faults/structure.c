@@ -672,7 +672,7 @@ static void write_text(const char *name, int documents)
         for (int w = 0; w < 24; w++) {
             x = x * 1664525 + 1013904223;
             fprintf(f, "%s%.*s", w ? " " : "", 2 + (int)(x >> 29),
-                    "andthewordsofit" + (x >> 20) % 8);
+                    &"andthewordsofit"[(x >> 20) % 8]);
         }
         fputs(".\n\n", f);
     }
